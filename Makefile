@@ -1,0 +1,32 @@
+# Each line is what it runs; everything lands in .venv.
+PYTHON ?= python3
+UV := .venv/bin/uv
+
+.PHONY: install demo test check bench format
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml uv.lock
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	test -x $(UV) || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV) sync --frozen --all-extras --quiet --inexact
+	touch $@
+
+demo: install
+	.venv/bin/darkroom demo --json
+
+test: install
+	.venv/bin/python -m pytest
+
+check: install
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: install
+	.venv/bin/python -m tests.benchmarks
+
+format: install
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .

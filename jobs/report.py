@@ -1,0 +1,108 @@
+"""What a provider says, in our words: `Running`, `Succeeded` or `Failed`. Pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Why a job or an image failed."""
+
+    INVALID_REQUEST = "invalid_request"  #: the provider refused the parameters
+    UNAUTHORIZED = "unauthorized"  #: the provider refused our key
+    OUT_OF_CREDIT = "out_of_credit"  #: the account is empty
+    MODERATED = "moderated"  #: refused for its content
+    RATE_LIMITED = "rate_limited"  #: too many requests
+    PROVIDER_ERROR = "provider_error"  #: the provider failed, or said what nobody understands
+    TIMEOUT = "timeout"  #: the provider gave up on the rendering
+    DEADLINE = "deadline"  #: our own waiting ended
+    OUTCOME_UNKNOWN = "outcome_unknown"  #: sent, and nobody saw the end
+    RESULT_EXPIRED = "result_expired"  #: the image's URL died before the image was kept
+    RESULT_REJECTED = "result_rejected"  #: no image, too large, forbidden address, cut short
+    STORAGE_ERROR = "storage_error"  #: our storage refused it
+
+
+class Charged(StrEnum):
+    """Whether an attempt costs money."""
+
+    NO = "no"
+    YES = "yes"
+    UNKNOWN = "unknown"
+
+
+class Unit(StrEnum):
+    """What a price is counted in."""
+
+    CREDIT = "credit"
+    USD = "usd"
+    TOKEN = "token"  # noqa: S105 - a unit of price
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an attempt costs: an amount of a unit."""
+
+    amount: float
+    unit: Unit
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image that a provider offers, short-lived.
+
+    Either `url` or `content` (an image that came inside the answer) is set, or `refused`, when the provider
+    withholds this one image.
+    """
+
+    #: the provider's order, from 0
+    index: int
+    #: where it lies, byte-exact as the provider wrote it; a secret
+    url: str | None = field(default=None, repr=False)
+    #: the image itself; never written into a record
+    content: bytes | None = field(default=None, repr=False)
+    #: the vendor's id of the image, by which a URL can be had again
+    external_id: str | None = None
+    #: when the URL dies, as far as the provider says
+    expires_at: datetime | None = None
+    #: why this image is withheld
+    refused: Code | None = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """Accepted; the result comes later."""
+
+    #: the vendor's name for the attempt; None when the vendor gives none
+    external_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """Rendered. `images` are in the provider's order; fewer than asked means that some are missing."""
+
+    images: tuple[Image, ...]
+    external_id: str | None = None
+    #: what the answer itself says it cost
+    cost: Cost | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Refused or failed."""
+
+    code: Code
+    #: one sentence for a person, without secrets
+    message: str
+    #: whether the same request may succeed later
+    retryable: bool = False
+    charged: Charged = Charged.NO
+    #: how long the vendor asks to wait, in seconds
+    retry_after_seconds: float | None = None
+    external_id: str | None = None
+    #: surely nothing reached the vendor (refused connection, unknown host)
+    not_sent: bool = False
+
+
+Report = Running | Succeeded | Failed
