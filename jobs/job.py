@@ -1,0 +1,706 @@
+"""What a job is and how it moves: frozen values and pure transitions, the only code that changes a status.
+
+Each transition is a method that takes the news and the time and returns the job as it is then. News that is stale, late,
+repeated or another holder's returns the very same object, or the same job with a line more on its timeline.
+
+    queued ─> submitting ─> running ─> storing ─> succeeded
+       ▲          │   └────────┼─────────▲ └────> failed
+       └─ retry ──┴────────────┤         └── a late result of a job given up
+                               └─────> failed          queued, submitting, running ─> canceled
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from .errors import ChargePossible, NotPossible
+from .report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded
+
+#: the version of the record's shape; a process leaves records of a later one alone
+SCHEMA = 1
+#: attempts of a job, unless a person asks for more
+ATTEMPTS = 4
+#: the longest back-off between two attempts, whatever the provider asks
+MAX_BACKOFF_SECONDS = 60.0
+#: the timeline keeps this many of the latest events
+TIMELINE_LENGTH = 50
+
+
+class Status(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"  #: waits for a worker, or for the time of its next attempt
+    SUBMITTING = "submitting"  #: a worker is sending an attempt; from here on it may cost money
+    RUNNING = "running"  #: the provider renders; nobody holds anything
+    STORING = "storing"  #: a worker fetches and keeps the images
+    SUCCEEDED = "succeeded"  #: final: at least one image is stored
+    FAILED = "failed"  #: final: `error` says why
+    CANCELED = "canceled"  #: final: somebody asked for it
+
+    @property
+    def final(self) -> bool:
+        return self in _FINAL
+
+
+_FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
+_WAITING = frozenset({Status.QUEUED, Status.SUBMITTING, Status.RUNNING})
+
+
+class Outcome(StrEnum):
+    """What became of an attempt."""
+
+    SENDING = "sending"  #: on its way; nobody has seen its end
+    ACCEPTED = "accepted"  #: the provider renders it
+    SUCCEEDED = "succeeded"  #: the provider reported its images
+    SURPLUS = "surplus"  #: it succeeded beside another attempt whose images are kept
+    REJECTED = "rejected"  #: the provider refused or failed it
+    NOT_SENT = "not_sent"  #: surely nothing reached the provider
+    UNKNOWN = "unknown"  #: sent, and nobody saw the end
+
+
+class Recovery(StrEnum):
+    """How an attempt whose end nobody saw can be settled; what the provider can do decides it."""
+
+    KEY = "key"  #: send it again under the same key: it is not charged twice
+    CALLBACK = "callback"  #: wait: its callback can still come
+    LOOKUP = "lookup"  #: ask for it by our own key
+    NONE = "none"  #: nothing can be known
+
+
+class OnUnknown(StrEnum):
+    """What a job wants done with an attempt whose end nobody saw and nobody can learn."""
+
+    FAIL = "fail"
+    RESUBMIT = "resubmit"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One submission, numbered from 1."""
+
+    number: int
+    operation: str
+    started_at: datetime
+    #: the worker process that sent it
+    holder: str
+    outcome: Outcome = Outcome.SENDING
+    recovery: Recovery = Recovery.NONE
+    #: whether the vendor can be asked while it runs
+    polled: bool = False
+    #: whether its answer can hold the images themselves
+    inline: bool = False
+    #: the vendor's name for it
+    external_id: str | None = None
+    charged: Charged = Charged.UNKNOWN
+    expected_cost: Cost | None = None
+    cost: Cost | None = None
+    ended_at: datetime | None = None
+    #: how often it was sent; more than once only under the provider's own key
+    sends: int = 1
+    code: Code | None = None
+    message: str | None = None
+
+    @property
+    def provider(self) -> str:
+        return self.operation.partition(".")[0]
+
+    @property
+    def open(self) -> bool:
+        """Whether its end is still to come."""
+        return self.outcome in (Outcome.SENDING, Outcome.ACCEPTED, Outcome.UNKNOWN)
+
+
+@dataclass(frozen=True)
+class PendingImage:
+    """An image that a provider reported and that is not stored yet."""
+
+    index: int
+    #: the attempt that made it
+    attempt: int
+    url: str | None = field(default=None, repr=False)
+    external_id: str | None = None
+    expires_at: datetime | None = None
+    #: the file in the spool folder that holds it, when it came without a URL
+    spooled: str | None = None
+    #: fetches that ended in no proper image
+    bad_tries: int = 0
+    #: tries in all
+    tries: int = 0
+    retry_at: datetime | None = None
+    #: the first try that failed
+    failing_since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An image that we stored."""
+
+    #: the provider's order, from 0
+    index: int
+    key: str
+    content_type: str
+    #: bytes
+    size: int
+    #: hex
+    sha256: str
+    #: pixels
+    width: int
+    height: int
+    attempt: int = 1
+    sign: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
+
+    def url(self) -> str:
+        """A URL that reads the artifact, signed at this moment. Jobs from `jobs.get` and `jobs.wait` can; others raise."""
+        if self.sign is None:
+            raise NotPossible("this artifact was not read from the storage; get the job by jobs.get")
+        return self.sign(self.key)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An image that was asked for and is not there."""
+
+    index: int
+    code: Code
+    message: str
+    #: what is needed to fetch it again when a person retries
+    image: PendingImage | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Postponed:
+    """An image that could not be kept this time and is tried again."""
+
+    index: int
+    after_seconds: float
+    message: str
+    #: the URL answered, but with no proper image
+    bad: bool = False
+    #: the image as it is to be tried next, when its URL changed
+    image: PendingImage | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """An image that came without a URL and waits in a file for the storage."""
+
+    index: int
+    name: str
+
+
+#: how the keeping of an image ended, this time
+Kept = Artifact | Missing | Postponed
+#: what became of an image that came inside an answer, before the record changed
+Inline = Artifact | Missing | Spooled
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job failed."""
+
+    code: Code
+    message: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of a job's timeline."""
+
+    at: datetime
+    what: str
+    #: how often it came in a row
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request for images, from enqueue to final status."""
+
+    id: str
+    operation: str
+    #: the request's fields as JSON; images are URLs or references into our storage
+    params: Mapping[str, Any] = field(repr=False)
+    status: Status
+    created_at: datetime
+    updated_at: datetime
+    #: the end of waiting for a provider
+    deadline_at: datetime
+    deadline_seconds: float
+    images_expected: int
+    #: when a worker should act next, besides the deadline; None: not before the deadline
+    wake_at: datetime | None
+    #: the process that acts on it now
+    holder: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+    attempts_allowed: int = ATTEMPTS
+    pending: tuple[PendingImage, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    error: Failure | None = None
+    #: why it had been given up before a late result came
+    given_up: Failure | None = None
+    finished_at: datetime | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    #: the name of the API key that enqueued it; empty for the Python API
+    owner: str = ""
+    on_unknown: OnUnknown = OnUnknown.FAIL
+    keep_late: bool = False
+    timeline: tuple[Event, ...] = ()
+    schema: int = SCHEMA
+    #: the record's version: how often it was written
+    version: int = field(default=0, compare=False)
+
+    # --- what it is -----------------------------------------------------------------------------------------------
+
+    @property
+    def provider(self) -> str:
+        return self.operation.partition(".")[0]
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The current attempt, the last one on the ledger."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the ledger holds an attempt whose end nobody saw."""
+        return any(attempt.outcome is Outcome.UNKNOWN for attempt in self.attempts)
+
+    @property
+    def resends(self) -> bool:
+        """Whether the next submission is the same attempt again, under the provider's own key."""
+        last = self.attempt
+        return last is not None and last.outcome is Outcome.UNKNOWN and last.recovery is Recovery.KEY
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next attempt to be sent."""
+        return len(self.attempts) + (0 if self.resends else 1)
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When the sweep must look at it; None: never. A queued job's wake-up stands in its provider's line instead."""
+        if self.status is Status.QUEUED:
+            return self.deadline_at
+        if self.status in _WAITING:
+            return min(self.wake_at or self.deadline_at, self.deadline_at)
+        return self.wake_at
+
+    @property
+    def line_at(self) -> datetime | None:
+        """When it may be taken from its provider's line; None: it does not stand there."""
+        return self.wake_at if self.status is Status.QUEUED and self.holder is None else None
+
+    def attempt_key(self, number: int) -> str:
+        """Our name for an attempt, the same whenever it is sent again."""
+        return f"{self.id}-{number}"
+
+    def polls(self, now: datetime) -> bool:
+        """Whether it is time to ask the vendor after the current attempt."""
+        asks = self.attempt is not None and self.attempt.polled and self.attempt.open
+        return asks and self.status is Status.RUNNING and self.wake_at is not None and self.wake_at <= now
+
+    def overdue(self, now: datetime) -> bool:
+        return self.status in _WAITING and now >= self.deadline_at
+
+    # --- a worker acts --------------------------------------------------------------------------------------------
+
+    def claimed(self, holder: str, now: datetime) -> Job:
+        """A worker takes a queued or a storing job into its hands; nothing was paid by that."""
+        if self.overdue(now):
+            return self.expired(now)
+        ready = self.holder is None and self.wake_at is not None and self.wake_at <= now
+        if not ready or not (self.status is Status.QUEUED or self.pending):
+            return self
+        return replace(self, holder=holder, wake_at=None if self.pending else self.wake_at, updated_at=now)
+
+    def released(self, holder: str, now: datetime) -> Job:
+        """The holder puts it back untouched, or died: it is free again, now."""
+        if self.holder != holder or self.status is Status.SUBMITTING:
+            return self
+        return replace(self, holder=None, wake_at=now, updated_at=now)
+
+    def sending(
+        self,
+        holder: str,
+        now: datetime,
+        *,
+        recovery: Recovery = Recovery.NONE,
+        polled: bool = False,
+        inline: bool = False,
+        expected_cost: Cost | None = None,
+    ) -> Job:
+        """The holder writes the attempt on the ledger; the bytes go out right after. Anybody else gets the job unchanged."""
+        if self.overdue(now):
+            return self.expired(now)
+        if self.status is not Status.QUEUED or self.holder != holder:
+            return self
+        attempt = Attempt(
+            number=self.next_number,
+            operation=self.operation,
+            started_at=now,
+            holder=holder,
+            recovery=recovery,
+            polled=polled,
+            inline=inline,
+            expected_cost=expected_cost,
+        )
+        if self.resends:
+            attempt = replace(attempt, started_at=self.attempts[-1].started_at, sends=self.attempts[-1].sends + 1)
+        attempts = (*self.attempts[: attempt.number - 1], attempt)
+        return self._moved(Status.SUBMITTING, now, f"submitting {attempt.number}", attempts=attempts, holder=holder)
+
+    def unseen(self, holder: str, now: datetime) -> Job:
+        """The end of the current attempt was not seen: its holder died, or the connection broke after bytes went out."""
+        if self.holder != holder:
+            return self
+        if self.status is not Status.SUBMITTING:
+            return self.released(holder, now)
+        attempt = replace(self.attempts[-1], outcome=Outcome.UNKNOWN)
+        job = self._with(attempt)
+        match attempt.recovery:
+            case Recovery.KEY if attempt.sends < self.attempts_allowed:
+                wait = timedelta(seconds=backoff_seconds(attempt.sends))
+                return job._moved(Status.QUEUED, now, f"end of {attempt.number} not seen: same key", wake_at=now + wait)
+            case Recovery.CALLBACK:
+                what = f"end of {attempt.number} not seen: waiting for its callback"
+                return job._moved(Status.RUNNING, now, what)
+            case Recovery.LOOKUP:
+                return job._moved(Status.RUNNING, now, f"end of {attempt.number} not seen: asking", wake_at=now)
+        return job._unknown_for_good(attempt, now)
+
+    def _unknown_for_good(self, attempt: Attempt, now: datetime) -> Job:
+        if self.on_unknown is OnUnknown.RESUBMIT and self._attempts_left:
+            wait = timedelta(seconds=backoff_seconds(attempt.number))
+            return self._moved(
+                Status.QUEUED, now, f"end of {attempt.number} not seen: resubmitting", wake_at=now + wait
+            )
+        return self._gave_up(
+            Failure(
+                Code.OUTCOME_UNKNOWN,
+                f"attempt {attempt.number} was sent and nobody saw its end; it may have been charged",
+            ),
+            now,
+        )
+
+    # --- a provider reports ---------------------------------------------------------------------------------------
+
+    def reported(
+        self, number: int, report: Report, now: datetime, *, inline: Mapping[int, Inline] | None = None
+    ) -> Job:
+        """A provider says something of attempt `number`: by its answer, a callback or a poll, whichever comes first.
+
+        `inline` tells what became of images that came inside the answer, by index.
+        """
+        if not 1 <= number <= len(self.attempts):
+            return self
+        match report:
+            case Running():
+                return self._accepted(number, report, now)
+            case Succeeded():
+                return self._succeeded(number, report, now, inline or {})
+            case Failed():
+                return self._failed(number, report, now)
+
+    def _accepted(self, number: int, report: Running, now: datetime) -> Job:
+        attempt = self.attempts[number - 1]
+        if not attempt.open:
+            return self
+        known = replace(attempt, outcome=Outcome.ACCEPTED, external_id=report.external_id or attempt.external_id)
+        if number != len(self.attempts) or self.status not in (Status.SUBMITTING, Status.RUNNING):
+            return self if known == attempt else self._with(known)._noted(f"{number} accepted too late", now)
+        if self.status is Status.SUBMITTING:
+            job = self._with(known)._moved(Status.RUNNING, now, f"running {number}")
+            return replace(job, wake_at=_next_poll(known, now))
+        if known == attempt and (self.wake_at is None or self.wake_at > now):
+            return self
+        return replace(self._with(known), wake_at=_next_poll(known, now), updated_at=now)
+
+    def asked(self, now: datetime) -> Job:
+        """A poll taught nothing: ask again later."""
+        if not self.polls(now) or self.attempt is None:
+            return self
+        return replace(self, wake_at=_next_poll(self.attempt, now), updated_at=now)
+
+    def _succeeded(self, number: int, report: Succeeded, now: datetime, inline: Mapping[int, Inline]) -> Job:
+        attempt = self.attempts[number - 1]
+        if attempt.outcome in (Outcome.SUCCEEDED, Outcome.SURPLUS):
+            return self._repeated(number, report, now)
+        paid = replace(
+            attempt,
+            outcome=Outcome.SUCCEEDED,
+            external_id=report.external_id or attempt.external_id,
+            charged=Charged.YES,
+            cost=report.cost or attempt.expected_cost,
+            ended_at=now,
+            code=None,
+            message=None,
+        )
+        if self.status in _WAITING or self._salvageable(attempt):
+            return self._with(paid)._stores(number, report, now, inline)
+        if self.status is Status.CANCELED:
+            return self._canceled_too_late(paid, report, now, inline)
+        surplus = Outcome.SURPLUS if self.status in (Status.STORING, Status.SUCCEEDED) else Outcome.SUCCEEDED
+        return self._with(replace(paid, outcome=surplus))._noted(f"{number} succeeded too late", now)
+
+    def _salvageable(self, attempt: Attempt) -> bool:
+        """Whether a result that comes now is still wanted: the job was given up in doubt, not on a clear refusal."""
+        if self.status is not Status.FAILED or self.error is None:
+            return False
+        in_doubt = self.error.code in (Code.DEADLINE, Code.OUTCOME_UNKNOWN)
+        return in_doubt or attempt.charged is not Charged.NO
+
+    def _canceled_too_late(self, paid: Attempt, report: Succeeded, now: datetime, inline: Mapping[int, Inline]) -> Job:
+        job = self._with(paid)._noted(f"{paid.number} succeeded after the cancel", now)
+        if not self.keep_late or self.artifacts or self.pending:
+            return job
+        stored = job._stores(paid.number, report, now, inline)
+        return replace(stored, status=Status.CANCELED, finished_at=self.finished_at, error=None)
+
+    def _repeated(self, number: int, report: Succeeded, now: datetime) -> Job:
+        """The same result again: fresh URLs are taken for what is not stored yet."""
+        fresh = {image.index: image for image in report.images if image.url}
+        pending = tuple(
+            replace(
+                old,
+                url=fresh[old.index].url,
+                expires_at=fresh[old.index].expires_at,
+                external_id=fresh[old.index].external_id or old.external_id,
+            )
+            if old.attempt == number and old.index in fresh
+            else old
+            for old in self.pending
+        )
+        if pending == self.pending:
+            return self._noted(f"{number} reported again", now)
+        return replace(self, pending=pending)._noted(f"{number} reported again, with fresh URLs", now)
+
+    def _stores(self, number: int, report: Succeeded, now: datetime, inline: Mapping[int, Inline]) -> Job:
+        pending, artifacts, missing = [], [], list(self._shortfall(report))
+        for image in report.images:
+            match ended := inline.get(image.index) or _offered(image, number):
+                case Artifact():
+                    artifacts.append(ended)
+                case Missing():
+                    missing.append(ended)
+                case Spooled():
+                    pending.append(PendingImage(image.index, number, spooled=ended.name))
+                case PendingImage():
+                    pending.append(ended)
+        job = self._moved(
+            Status.STORING,
+            now,
+            f"storing {number}",
+            wake_at=now,
+            pending=tuple(pending),
+            artifacts=tuple(artifacts),
+            missing=tuple(missing),
+            given_up=self.error,
+            error=None,
+            finished_at=None,
+        )
+        return job._settled(now)
+
+    def _shortfall(self, report: Succeeded) -> tuple[Missing, ...]:
+        offered = {image.index for image in report.images}
+        said = f"the provider gave {len(offered)} of {self.images_expected} images"
+        return tuple(
+            Missing(index, Code.PROVIDER_ERROR, said) for index in range(self.images_expected) if index not in offered
+        )
+
+    def _failed(self, number: int, report: Failed, now: datetime) -> Job:
+        attempt = self.attempts[number - 1]
+        if not attempt.open:
+            return self._noted(f"{number} {report.code} too late", now)
+        ended = replace(
+            attempt,
+            outcome=Outcome.NOT_SENT if report.not_sent else Outcome.REJECTED,
+            external_id=report.external_id or attempt.external_id,
+            charged=report.charged,
+            ended_at=now,
+            code=report.code,
+            message=report.message,
+        )
+        job = self._with(ended)
+        if number != len(self.attempts) or self.status not in (Status.SUBMITTING, Status.RUNNING):
+            return job._noted(f"{number} {report.code} too late", now)
+        if not self._may_retry(report):
+            return job._gave_up(Failure(report.code, report.message), now)
+        wait = timedelta(seconds=backoff_seconds(number, report.retry_after_seconds))
+        return job._moved(Status.QUEUED, now, f"{number} {report.code}: retry", wake_at=now + wait)
+
+    def _may_retry(self, report: Failed) -> bool:
+        free = report.charged is Charged.NO or self.on_unknown is OnUnknown.RESUBMIT
+        return report.retryable and free and self._attempts_left
+
+    @property
+    def _attempts_left(self) -> bool:
+        return len(self.attempts) < self.attempts_allowed
+
+    # --- images are kept ------------------------------------------------------------------------------------------
+
+    def kept(self, number: int, ended: Mapping[int, Kept], now: datetime) -> Job:
+        """The images of attempt `number` that were stored, given up or postponed, by index."""
+        waiting = {image.index: image for image in self.pending if image.attempt == number}
+        news = [(waiting[index], end) for index, end in ended.items() if index in waiting]
+        if not news:
+            return self
+        stored = tuple(end for _, end in news if isinstance(end, Artifact))
+        given_up = tuple(replace(end, image=image) for image, end in news if isinstance(end, Missing))
+        again = {image.index: _postponed(image, end, now) for image, end in news if isinstance(end, Postponed)}
+        done = {image.index for image, end in news if not isinstance(end, Postponed)}
+        job = replace(
+            self,
+            artifacts=tuple(sorted((*self.artifacts, *stored), key=lambda artifact: artifact.index)),
+            missing=tuple(sorted((*self.missing, *given_up), key=lambda missing: missing.index)),
+            pending=tuple(again.get(image.index, image) for image in self.pending if image.index not in done),
+            holder=None,
+            updated_at=now,
+        )
+        return job._settled(now)
+
+    def _settled(self, now: datetime) -> Job:
+        """Final once each image has its end; until then due when the first of them is."""
+        if self.pending:
+            return replace(self, wake_at=min(image.retry_at or now for image in self.pending))
+        if self.status is Status.CANCELED:
+            return replace(self, wake_at=None, holder=None)._noted("late images kept", now)
+        if self.artifacts:
+            return self._moved(Status.SUCCEEDED, now, "succeeded", finished_at=now, given_up=None)
+        why = self.given_up or _first(self.missing)
+        return self._gave_up(why, now)
+
+    # --- time and people ------------------------------------------------------------------------------------------
+
+    def expired(self, now: datetime) -> Job:
+        """The deadline ends the waiting for a provider; never the storing."""
+        if not self.overdue(now):
+            return self
+        return self._gave_up(
+            Failure(Code.DEADLINE, f"no result within {self.deadline_seconds:g} s of the enqueue"), now
+        )
+
+    def canceled(self, now: datetime) -> Job:
+        """Somebody asks to stop. What was sent may still be charged, and the ledger says so."""
+        if self.status not in _WAITING:
+            return self
+        return self._moved(Status.CANCELED, now, "canceled", finished_at=now)
+
+    def retried(self, now: datetime, *, may_charge_again: bool = False) -> Job:
+        """A person asks to try again. Raises NotPossible, or ChargePossible where it could be charged a second time."""
+        if self.status not in (Status.FAILED, Status.CANCELED):
+            raise NotPossible(f"job {self.id} is {self.status}: only a failed or canceled job can be retried")
+        if self.status is Status.FAILED and (again := self._fetchable()):
+            return self._fetched_again(again, now)
+        if not may_charge_again and any(attempt.charged is not Charged.NO for attempt in self.attempts):
+            raise ChargePossible(self.id)
+        return self._moved(
+            Status.QUEUED,
+            now,
+            "retried by a person",
+            wake_at=now,
+            deadline_at=now + timedelta(seconds=self.deadline_seconds),
+            attempts=tuple(_settled_for_retry(attempt) for attempt in self.attempts),
+            attempts_allowed=len(self.attempts) + ATTEMPTS,
+            pending=(),
+            artifacts=(),
+            missing=(),
+            error=None,
+            finished_at=None,
+        )
+
+    def _fetchable(self) -> tuple[PendingImage, ...]:
+        again = (Code.STORAGE_ERROR, Code.RESULT_EXPIRED)
+        return tuple(missing.image for missing in self.missing if missing.image and missing.code in again)
+
+    def _fetched_again(self, images: tuple[PendingImage, ...], now: datetime) -> Job:
+        fresh = tuple(replace(image, bad_tries=0, tries=0, retry_at=None, failing_since=None) for image in images)
+        indexes = {image.index for image in images}
+        missing = tuple(missing for missing in self.missing if missing.index not in indexes)
+        return self._moved(
+            Status.STORING,
+            now,
+            "retried by a person: fetching again",
+            wake_at=now,
+            pending=fresh,
+            missing=missing,
+            error=None,
+            finished_at=None,
+        )
+
+    # --- how a transition is written ------------------------------------------------------------------------------
+
+    def _moved(self, status: Status, now: datetime, what: str, **changes: Any) -> Job:
+        """The job in another status: free of its holder, its wake-up unset unless `changes` say otherwise."""
+        changes.setdefault("holder", None)
+        changes.setdefault("wake_at", None)
+        return replace(self, status=status, updated_at=now, **changes)._noted(what, now)
+
+    def _gave_up(self, why: Failure, now: datetime) -> Job:
+        return self._moved(Status.FAILED, now, f"failed: {why.code}", error=why, given_up=None, finished_at=now)
+
+    def _with(self, attempt: Attempt) -> Job:
+        number = attempt.number
+        return replace(self, attempts=(*self.attempts[: number - 1], attempt, *self.attempts[number:]))
+
+    def noted(self, what: str, now: datetime) -> Job:
+        """The same job with a line on its timeline."""
+        return self._noted(what, now)
+
+    def _noted(self, what: str, now: datetime) -> Job:
+        last = self.timeline[-1] if self.timeline else None
+        if last and last.what == what:
+            again = replace(last, times=last.times + 1)
+            return replace(self, timeline=(*self.timeline[:-1], again))
+        return replace(self, timeline=(*self.timeline, Event(now, what))[-TIMELINE_LENGTH:])
+
+
+def backoff_seconds(attempt: int, asked: float | None = None) -> float:
+    """How long to wait after the failure of attempt `attempt`: 1, 2, 4 s with jitter; what the provider asks; at most 60 s."""
+    planned = float(2 ** (attempt - 1)) * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, guards nothing
+    return min(max(planned, asked or 0.0), MAX_BACKOFF_SECONDS)
+
+
+def poll_seconds(running_seconds: float) -> float:
+    """How long until the next poll of an attempt that runs for so long: a quarter of that, from 1 to 15 s."""
+    return min(max(running_seconds / 4, 1.0), 15.0)
+
+
+def _next_poll(attempt: Attempt, now: datetime) -> datetime | None:
+    if not attempt.polled or not (attempt.external_id or attempt.recovery is Recovery.LOOKUP):
+        return None
+    return now + timedelta(seconds=poll_seconds((now - attempt.started_at).total_seconds()))
+
+
+def _offered(image: Image, number: int) -> PendingImage | Missing:
+    if image.refused is not None:
+        return Missing(image.index, image.refused, "the provider withheld this image")
+    if image.url is None:
+        return Missing(image.index, Code.PROVIDER_ERROR, "the provider gave neither a URL nor an image")
+    return PendingImage(image.index, number, image.url, image.external_id, image.expires_at)
+
+
+def _postponed(image: PendingImage, end: Postponed, now: datetime) -> PendingImage:
+    return replace(
+        end.image or image,
+        tries=image.tries + 1,
+        bad_tries=image.bad_tries + end.bad,
+        failing_since=image.failing_since or now,
+        retry_at=now + timedelta(seconds=end.after_seconds),
+    )
+
+
+def _first(missing: tuple[Missing, ...]) -> Failure:
+    if missing:
+        return Failure(missing[0].code, missing[0].message)
+    return Failure(Code.PROVIDER_ERROR, "the provider reported success without images")
+
+
+def _settled_for_retry(attempt: Attempt) -> Attempt:
+    """After a person's word nothing is sent again under an old key."""
+    return replace(attempt, recovery=Recovery.NONE) if attempt.open else attempt

@@ -1,0 +1,203 @@
+"""The settings: the only reader of the environment.
+
+Every setting has a name in the environment and a default that is right for one machine. A malformed one raises
+`SettingsError` with its name and an example, before anything starts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from . import providers
+from .errors import SettingsError
+
+_PREFIX = "DARKROOM_"
+
+Network = IPv4Network | IPv6Network
+
+
+def _commas(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_commas)]
+
+
+class Settings(BaseSettings):
+    """What the environment says, checked and frozen. Each field is the variable `DARKROOM_<FIELD>`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", examples=["redis://127.0.0.1:6379/0"])
+    #: where Celery's messages go; the same Redis unless set
+    broker_url: str = Field("", examples=["amqp://guest@rabbitmq//"])
+    storage_url: str = Field(
+        default_factory=lambda: f"file://{Path.home() / '.local/share/darkroom'}", examples=["s3://bucket/prefix"]
+    )
+    #: where providers reach `/webhooks`; without it nothing calls back
+    public_url: str = Field("", examples=["https://darkroom.example.com"])
+    #: the first signs callback tokens and file URLs, all verify
+    secret_keys: Secrets = Field((), examples=["a-long-random-string,the-one-before"])
+    #: bearer keys of the HTTP API; without any it refuses everything
+    api_keys: Secrets = Field((), examples=["key-one,key-two"])
+    #: networks that downloads and deliveries may reach although they are private, by plain http too
+    allowed_private_networks: Annotated[tuple[Network, ...], NoDecode] = Field((), examples=["127.0.0.0/8,10.1.0.0/16"])
+    #: how long records, idempotency keys and staged inputs are kept after the end
+    retention_seconds: int = Field(7 * 86400, ge=60, examples=["604800"])
+    #: where paid results and accepted callbacks wait for a store that is away
+    spool_dir: Path = Field(
+        default_factory=lambda: Path.home() / ".local/share/darkroom/spool", examples=["/var/spool/darkroom"]
+    )
+    #: the most that may wait there
+    spool_max_bytes: int = Field(10 << 30, ge=1 << 20, examples=["10737418240"])
+    #: provider calls that one worker process keeps open at once
+    max_calls_in_flight: int = Field(1000, ge=1, le=100_000, examples=["1000"])
+    #: bytes of images that one worker process holds at once
+    max_bytes_in_flight: int = Field(512 << 20, ge=64 << 20, examples=["536870912"])
+    #: the largest image that is taken from a provider
+    max_image_bytes: int = Field(64 << 20, ge=1 << 10, examples=["67108864"])
+    #: how long a stopping worker waits for what is in flight
+    drain_seconds: float = Field(30.0, ge=0, le=3600, examples=["30"])
+
+    @field_validator("allowed_private_networks", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        return tuple(ip_network(part, strict=False) for part in _commas(value))
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: str) -> str:
+        if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
+            raise ValueError("is no Redis URL (redis://, rediss:// or unix://)")
+        return value
+
+    @field_validator("storage_url")
+    @classmethod
+    def _is_storage(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if (parts.scheme, bool(parts.netloc)) not in {("s3", True), ("file", False)}:
+            raise ValueError("is neither s3://bucket/prefix nor file:///folder")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if value and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname):
+            raise ValueError("is no http(s) URL")
+        return value.rstrip("/")
+
+    @field_validator("secret_keys", "api_keys")
+    @classmethod
+    def _are_long(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(key.get_secret_value()) < 8 for key in value):
+            raise ValueError("holds a key of less than 8 characters")
+        return value
+
+    @property
+    def broker(self) -> str:
+        return self.broker_url or self.redis_url
+
+    @property
+    def broker_is_redis(self) -> bool:
+        """Whether broker and record are one Redis database, so that one script writes both."""
+        return self.broker == self.redis_url
+
+    def signing_keys(self) -> tuple[str, ...]:
+        """The secret keys, the signing one first. Raises SettingsError when there is none."""
+        if not self.secret_keys:
+            raise SettingsError("DARKROOM_SECRET_KEYS", "is not set", "a-long-random-string")
+        return tuple(key.get_secret_value() for key in self.secret_keys)
+
+    @property
+    def callback_base(self) -> str | None:
+        """The URL below which callbacks come in, or None when none can. Raises SettingsError without a secret key."""
+        return f"{self.public_url}/webhooks" if self.public_url and self.signing_keys() else None
+
+    @classmethod
+    def read(cls) -> Self:
+        """The settings of the environment. Raises SettingsError for the first malformed one."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise _settings_error(cls, _PREFIX, error) from None
+
+
+class ProviderSettings(BaseModel):
+    """What a worker needs of one provider: `<NAME>_API_KEY`, `<NAME>_BASE_URL` and the provider's own options."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    api_key: SecretStr = SecretStr("")
+    base_url: str = Field(examples=["https://api.example.com"])
+    options: Any = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname:
+            raise ValueError("is no http(s) URL")
+        return value.rstrip("/")
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.api_key.get_secret_value())
+
+
+def provider_settings(name: str, environ: Mapping[str, str] | None = None) -> ProviderSettings:
+    """The settings of one provider. Raises SettingsError for the first malformed one."""
+    source = os.environ if environ is None else environ
+    provider = providers.provider(name)
+    prefix = f"{name.upper()}_"
+    given = {
+        key: source[prefix + key.upper()] for key in provider.options.model_fields if source.get(prefix + key.upper())
+    }
+    try:
+        options = provider.options.model_validate(given)
+    except ValidationError as error:
+        raise _settings_error(provider.options, prefix, error) from None
+    try:
+        return ProviderSettings(
+            api_key=SecretStr(source.get(f"{prefix}API_KEY", "").strip()),
+            base_url=source.get(f"{prefix}BASE_URL") or provider.default_base_url,
+            options=options,
+        )
+    except ValidationError as error:
+        raise _settings_error(ProviderSettings, prefix, error) from None
+
+
+def enabled_providers(environ: Mapping[str, str] | None = None) -> dict[str, ProviderSettings]:
+    """The providers whose key is set."""
+    found = {name: provider_settings(name, environ) for name in providers.names()}
+    return {name: settings for name, settings in found.items() if settings.enabled}
+
+
+def current() -> Settings:
+    """The settings of the environment as it is now; read again only when it changed."""
+    return _read(tuple(os.environ.get(name) for name in _NAMES))
+
+
+@lru_cache(maxsize=8)
+def _read(_values: tuple[str | None, ...]) -> Settings:
+    return Settings.read()
+
+
+_NAMES = tuple(_PREFIX + name.upper() for name in Settings.model_fields)
+
+
+def _settings_error(model: type[BaseModel], prefix: str, error: ValidationError) -> SettingsError:
+    first = error.errors()[0]
+    field = str(first["loc"][0])
+    examples = model.model_fields[field].examples or [model.model_fields[field].default]
+    problem = first["msg"].removeprefix("Value error, ")
+    return SettingsError(f"{prefix}{field.upper()}", problem, str(examples[0]))
