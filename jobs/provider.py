@@ -1,18 +1,22 @@
 """The contract between Darkroom and a provider: a pure translation, both directions, no I/O.
 
-A provider file holds request models, one `Operation` for each, and one `Provider`. It turns a request into a `Call`, and a
-`Response` or a callback body into a `Report`. Whatever the rest of the house must know of it (can a result still come by
-callback? is there an idempotency key?) stands in `Abilities`, as data.
+A provider file holds request models, one `Operation` for each, and one `Provider`. It turns a request into a `Call`,
+and a `Response` or a callback body into a `Report`. Whatever the rest of the house must know of it (can a result still
+come by callback? is there an idempotency key?) stands in `Abilities`, as data.
 """
 
 from __future__ import annotations
 
-import json
+import base64
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pydantic import BaseModel, ConfigDict
+
+from . import reading
 from .errors import InvalidCallback
 from .report import Charged, Code, Cost, Failed, Image, Report
 
@@ -56,9 +60,21 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
 
+    @property
+    def ok(self) -> bool:
+        """A 2xx: the vendor says that it did something, though the body may still say otherwise."""
+        return 200 <= self.status < 300
+
     def json(self) -> Any:
         """The body as JSON. Raises ValueError when it is none."""
-        return json.loads(self.body)
+        return reading.parsed(self.body)
+
+    def document(self) -> Any:
+        """The body as JSON, or None when it is none."""
+        try:
+            return self.json()
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -70,10 +86,14 @@ class Picture:
     #: ends in the extension that its content has
     filename: str
 
+    def base64(self) -> str:
+        """The bytes as plain base64."""
+        return base64.b64encode(self.content).decode("ascii")
+
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a provider can do for one attempt: retry, rescue and failover follow from this, never from a vendor's name."""
+    """What a provider can do for one attempt: retry and rescue follow from this, never from a vendor's name."""
 
     #: the same submit under the same attempt key is answered with the first job and not charged again
     idempotent: bool = False
@@ -102,6 +122,12 @@ class Context:
     options: Any = None
 
 
+class ProviderOptions(BaseModel):
+    """The root of all `Options`: each field is `<NAME>_<FIELD>` in the environment; an empty variable is none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
 class Operation(Protocol):
     """One service of a provider, bound to its request model."""
 
@@ -110,6 +136,8 @@ class Operation(Protocol):
     request: type[Request]
     #: from enqueue to the end of waiting, unless the job says otherwise
     deadline_seconds: float
+    #: how long a result URL lives from the moment it was reported, where `Image.expires_at` does not say; None: unknown
+    result_life_seconds: float | None
 
     def abilities(self, request: Any, *, has_callback: bool, options: Any) -> Abilities:
         """What this attempt will be able to do; `has_callback` is False without a public URL."""
@@ -148,7 +176,7 @@ class Operation(Protocol):
         ...
 
     def reminted(self, response: Response) -> Image | None:
-        """The image with its fresh URL, or None when the vendor gave none."""
+        """The image with its fresh URL, or None when the vendor gave none; its `index` says nothing."""
         ...
 
 
@@ -160,14 +188,16 @@ class Provider:
     name: str
     default_base_url: str
     operations: Mapping[str, Operation]
-    #: a pydantic model: further settings of this provider, `<NAME>_<FIELD>` in the environment
-    options: type[Any]
+    #: further settings of this provider, `<NAME>_<FIELD>` in the environment
+    options: type[ProviderOptions]
     #: checks a callback's own signature over the raw body, where a secret is configured; raises InvalidCallback
     verify: Callable[[Any, Mapping[str, str], bytes, datetime], None] | None = None
 
 
 class OperationDefaults:
     """What most operations have in common; an operation overrides what its vendor can do."""
+
+    result_life_seconds: float | None = None
 
     def poll(self, external_id: str, context: Context) -> Call:
         raise NotImplementedError("this operation is never polled: its abilities say so")
@@ -185,10 +215,37 @@ class OperationDefaults:
         return None
 
 
+def bearer(context: Context) -> dict[str, str]:
+    """The headers of a vendor that takes its key as a bearer token and answers in JSON."""
+    return {"Authorization": f"Bearer {context.api_key}", "Accept": "application/json"}
+
+
+def file_part(name: str, picture: Picture) -> FilePart:
+    """The picture as one file of a multipart form."""
+    return FilePart(name, picture.filename, picture.content, picture.content_type)
+
+
 def retry_after(response: Response) -> float | None:
     """`Retry-After` in seconds, or None when it is absent or no number (dates are rare here and not obeyed)."""
     value = response.headers.get("retry-after", "").strip()
-    return float(value) if value.isdigit() else None
+    return float(value) if re.fullmatch(r"[0-9]{1,9}", value) else None
+
+
+def sentence(vendor: str, response: Response) -> str:
+    """What a vendor's error answer says, as one sentence for a person, without secrets."""
+    return told(f"{vendor} answered {response.status}", reading.reason(response.document()))
+
+
+def told(who: str, words: str) -> str:
+    """`who: words`, the words redacted; only `who` when there are none."""
+    words = reading.redacted(words)
+    return f"{who}: {words}" if words else who
+
+
+def unreadable(vendor: str, response: Response) -> Failed:
+    """A 2xx that is cut short, no JSON or of no known shape: what was done, and charged, nobody knows."""
+    message = f"{vendor} answered {response.status} with {len(response.body)} bytes that are no known answer"
+    return Failed(Code.PROVIDER_ERROR, message, retryable=True, charged=Charged.UNKNOWN)
 
 
 def failed_by_status(response: Response, message: str) -> Failed:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
@@ -53,7 +53,8 @@ def _image(value: Any, info: ValidationInfo) -> str | LocalImage:
         return LocalImage(_read(value))
     if callable(read := getattr(value, "read", None)):
         return _from_file(read())
-    raise ValueError(f"a {type(value).__name__} is no image; allowed: an https URL, bytes, a pathlib.Path or a file object")
+    kind = type(value).__name__
+    raise ValueError(f"a {kind} is no image; allowed: an https URL, bytes, a pathlib.Path or a file object")
 
 
 def _image_from_text(text: str, info: ValidationInfo) -> str | LocalImage:
@@ -94,18 +95,21 @@ def _from_file(content: Any) -> LocalImage:
     return LocalImage(content)
 
 
-#: the type of an image field
-ImageInput = Annotated[
-    str | LocalImage,
-    BeforeValidator(_image),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "description": "An https URL, an upload reference (staged:<sha256>.<extension>) or the image as base64.",
-            "minLength": 1,
-        }
-    ),
-]
+if TYPE_CHECKING:
+    #: the type of an image field: what may be written there; what stands there afterwards is a str or a LocalImage
+    ImageInput = str | bytes | Path | BinaryIO | LocalImage
+else:
+    ImageInput = Annotated[
+        str | LocalImage,
+        BeforeValidator(_image),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "description": "An https URL, an upload reference (staged:<sha256>.<extension>) or base64.",
+                "minLength": 1,
+            }
+        ),
+    ]
 
 
 class Request(BaseModel):

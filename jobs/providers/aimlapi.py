@@ -1,0 +1,181 @@
+"""AIML API: https://api.aimlapi.com
+
+Reve's remix of up to four images by a prompt (`aimlapi.reve-remix`). Synchronous only; a failed request is never charged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from .. import reading
+from ..provider import (
+    Abilities,
+    Call,
+    Context,
+    OperationDefaults,
+    Provider,
+    ProviderOptions,
+    Response,
+    bearer,
+    failed_by_status,
+    sentence,
+    unreadable,
+)
+from ..report import Charged, Code, Cost, Failed, Image, Report, Succeeded, Unit
+from ..request import ImageInput, ImageRule, Request
+
+_VENDOR = "AIML API"
+
+
+class Options(ProviderOptions):
+    """`AIMLAPI_...` in the environment."""
+
+    #: how long a call may hold the connection
+    timeout_seconds: float = Field(300.0, gt=0, le=3600, examples=["300"])
+
+
+class ReveRemix(Request):
+    """One image out of one to four, by a prompt that says how they are combined."""
+
+    operation: ClassVar[str] = "aimlapi.reve-remix"
+    image_rules: ClassVar[Mapping[str, ImageRule]] = {"image_urls": ImageRule()}
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "image_urls": ["https://example.com/t-rex.png", "https://example.com/blue-mug.jpg"],
+                    "prompt": "The T-Rex of <img>0</img> in a business suit, drinking from the mug of <img>1</img>.",
+                    "aspect_ratio": "3:2",
+                }
+            ]
+        }
+    )
+
+    model: Literal["reve/remix-edit-image"] = Field("reve/remix-edit-image", description="The vendor's model.")
+    image_urls: Sequence[ImageInput] = Field(min_length=1, max_length=4, description="The images to combine, 1 to 4.")
+    prompt: str = Field(
+        min_length=1,
+        max_length=2560,
+        pattern=r"\S",
+        description="How the images are combined; it may name them as `<img>0</img>`, `<img>1</img>`.",
+    )
+    aspect_ratio: Literal["16:9", "9:16", "3:2", "2:3", "4:3", "3:4", "1:1"] = Field(
+        "3:2", description="Aspect ratio of the image."
+    )
+    convert_base64_to_url: bool = Field(
+        True, strict=True, description="True: the answer holds a URL; false: the image itself."
+    )
+
+
+class _ReveRemix(OperationDefaults):
+    name = ReveRemix.operation
+    request: type[Request] = ReveRemix
+    deadline_seconds = 600.0
+
+    def abilities(self, request: ReveRemix, *, has_callback: bool, options: Options) -> Abilities:  # noqa: ARG002
+        return Abilities(inline_images=True)  # `url` is nullable beside `b64_json`, whatever was asked
+
+    def images_expected(self, request: ReveRemix) -> int:  # noqa: ARG002
+        return 1
+
+    def price(self, request: ReveRemix) -> Cost | None:  # noqa: ARG002
+        return None
+
+    def submit(self, request: ReveRemix, context: Context) -> Call:
+        return Call(
+            "POST",
+            "/v1/images/generations",
+            headers=bearer(context),
+            json=request.params() | {"image_urls": [_sent(image, context) for image in request.image_urls]},
+            timeout_seconds=context.options.timeout_seconds,
+        )
+
+    def answered(self, request: ReveRemix, response: Response) -> Report:  # noqa: ARG002
+        body = reading.mapping(response.document())
+        if not response.ok or (reading.first(body, "statusCode", "error") and not body.get("data")):
+            return _refused(response, body)
+        return _result(body) if "data" in body else unreadable(_VENDOR, response)
+
+
+def _sent(image: Any, context: Context) -> str:
+    """The URL as it is, and a staged image as a `data:` URI, for the field's format is `uri`."""
+    picture = context.pictures.get(str(image))
+    return f"data:{picture.content_type};base64,{picture.base64()}" if picture else str(image)
+
+
+def _result(body: Mapping[str, Any]) -> Report:
+    cost = _cost(body)
+    charged = Charged.YES if cost and cost.amount else Charged.NO
+    images = tuple(_image(index, reading.mapping(item)) for index, item in enumerate(reading.items(body["data"])))
+    if any(image.refused is None for image in images):
+        return Succeeded(images, cost=cost)
+    if any(image.refused is Code.MODERATED for image in images):
+        return Failed(Code.MODERATED, f"{_VENDOR} withheld the image for its content", charged=charged)
+    return Failed(
+        Code.PROVIDER_ERROR, f"{_VENDOR} answered without an image", retryable=charged is Charged.NO, charged=charged
+    )
+
+
+def _image(index: int, item: Mapping[str, Any]) -> Image:
+    if item.get("content_violation") is True:
+        return Image(index, refused=Code.MODERATED)
+    if url := reading.url(item.get("url")):
+        return Image(index, url=url)
+    content = reading.content(item.get("b64_json"))
+    return Image(index, content=content, refused=None if content else Code.RESULT_REJECTED)
+
+
+def _cost(body: Mapping[str, Any]) -> Cost | None:
+    """Units of which 2,000,000 are a dollar; older answers call them tokens, newer ones credits."""
+    usage = reading.mapping(reading.mapping(body.get("meta")).get("usage"))
+    amount = reading.number(reading.first(usage, "tokens_used", "credits_used"))
+    return None if amount is None else Cost(amount, Unit.TOKEN)
+
+
+# Errors -----------------------------------------------------------------------------------------------------------
+
+#: what a status means here and not elsewhere; where a word is given, only if the message holds it
+_MEANINGS: Sequence[tuple[int, str, Code, bool]] = (
+    (500, "partner_api_token_rate_limit_exceeded", Code.RATE_LIMITED, True),
+    (500, "api key", Code.UNAUTHORIZED, False),
+    (500, "api_key", Code.UNAUTHORIZED, False),
+    (403, "", Code.OUT_OF_CREDIT, False),
+)
+
+#: the documented failures: none of them is ever charged
+_NEVER_CHARGED = frozenset({400, 401, 403, 404, 429, 500, 502, 503, 504})
+
+
+def _refused(response: Response, body: Mapping[str, Any]) -> Failed:
+    stated = Response(_status(response, body), response.headers, response.body)
+    message = sentence(_VENDOR, stated)
+    failure = failed_by_status(stated, message)
+    words = reading.reason(body)
+    charged = Charged.NO if stated.status in _NEVER_CHARGED else failure.charged
+    for status, word, code, retryable in _MEANINGS:
+        if stated.status == status and word in words.lower():
+            return replace(failure, code=code, retryable=retryable, charged=charged)
+    if stated.status < 500 and reading.is_moderation(words):
+        return replace(failure, code=Code.MODERATED, retryable=False, charged=charged)
+    return replace(failure, charged=charged)
+
+
+def _status(response: Response, body: Mapping[str, Any]) -> int:
+    """The status that the body states, as a number or a string, or the HTTP status."""
+    stated = reading.text(body.get("statusCode"))
+    return int(stated) if stated in _STATUSES else response.status
+
+
+_STATUSES = frozenset(str(status) for status in range(400, 600))
+
+
+provider = Provider(
+    name="aimlapi",
+    default_base_url="https://api.aimlapi.com",
+    operations={_ReveRemix.name: _ReveRemix()},
+    options=Options,
+)

@@ -1,0 +1,263 @@
+"""DeepMode: https://api.deepmode.ai
+
+Images of a trained model (`deepmode.generate`) and a remix by one face (`deepmode.face-id-remix`), 1 credit a call each.
+It acknowledges without any id: the callback URL alone says whose result it is. It signs no callbacks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import ConfigDict, Field
+
+from .. import reading
+from ..errors import InvalidCallback
+from ..provider import (
+    Abilities,
+    Call,
+    Context,
+    OperationDefaults,
+    Provider,
+    ProviderOptions,
+    Response,
+    bearer,
+    failed_by_status,
+    file_part,
+    sentence,
+    told,
+    unreadable,
+)
+from ..report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded, Unit
+from ..request import ImageInput, ImageRule, Request
+
+_VENDOR = "DeepMode"
+_AS_FILE = ImageRule(wants_bytes=True)
+
+
+class Options(ProviderOptions):
+    """`DEEPMODE_...` in the environment."""
+
+    #: how long a call may hold the connection that answers with the pictures
+    timeout_seconds: float = Field(600.0, gt=0, le=3600, examples=["600"])
+    #: how the result of a face-id remix with `mode=async` is had [unknown]: by the image lookup or by callback
+    face_id_result: Literal["poll", "callback"] = Field("poll", examples=["poll"])
+
+
+class Generate(Request):
+    """Images of a trained model, from a prompt. DeepMode calls back; without a public URL the call is synchronous."""
+
+    operation: ClassVar[str] = "deepmode.generate"
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model_id": "b8a9f7e5d1c3a2f91e3d5",
+                    "prompt": "A beautiful landscape with mountains and a river.",
+                    "negative_prompt": "rainy, foggy",
+                    "num_images": 3,
+                    "upscale": True,
+                    "ratio": "square",
+                }
+            ]
+        }
+    )
+
+    model_id: str = Field(min_length=1, description="Unique identifier of the trained model.")
+    prompt: str = Field(min_length=1, pattern=r"\S", description="What to render.")
+    negative_prompt: str | None = Field(None, description="What to avoid.")
+    num_images: int = Field(1, ge=1, le=8, strict=True, description="Number of images, 1 to 8.")
+    upscale: bool = Field(False, strict=True, description="Fourfold super-resolution.")
+    ratio: Literal["portrait", "square"] = Field("portrait", description="Shape of the images.")
+
+
+class FaceIdRemix(Request):
+    """An artwork with the face of another picture, without a trained model."""
+
+    operation: ClassVar[str] = "deepmode.face-id-remix"
+    image_rules: ClassVar[Mapping[str, ImageRule]] = {
+        "identity_image": _AS_FILE,
+        "artwork_image": _AS_FILE,
+        "mask_image": _AS_FILE,
+    }
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "identity_image": "https://example.com/identity.jpg",
+                    "artwork_image": "https://example.com/artwork.jpg",
+                    "mask_image": "https://example.com/mask.jpg",
+                    "prompt": "cartoon, pixar, 3d animation",
+                    "negative_prompt": "oversaturated, realistic, photo, deformed",
+                }
+            ]
+        }
+    )
+
+    identity_image: ImageInput = Field(description="Image containing the identity to remix.")
+    artwork_image: ImageInput = Field(description="Image to be used as artwork.")
+    mask_image: ImageInput = Field(description="Image containing the mask.")
+    prompt: str = Field("", description="What to render.")
+    negative_prompt: str = Field("", description="What to avoid.")
+    mode: Literal["sync", "async"] = Field(
+        "sync", description="Whether the connection is held until the image is there."
+    )
+
+
+class _Operation(OperationDefaults):
+    """What both services share: the shapes of their answers and the fresh signature of an image's URL."""
+
+    result_life_seconds: float | None = 3600.0
+
+    def price(self, request: Any) -> Cost | None:  # noqa: ARG002
+        """1 credit a call, however many images it makes."""
+        return Cost(1.0, Unit.CREDIT)
+
+    def answered(self, request: Any, response: Response) -> Report:  # noqa: ARG002
+        if not response.ok:
+            return failed_by_status(response, sentence(_VENDOR, response))
+        body = reading.mapping(response.document())
+        return _result(body) or _progress(body) or unreadable(_VENDOR, response)
+
+    def called_back(self, body: Any) -> Report:
+        if report := _result(reading.mapping(body)):
+            return report
+        raise InvalidCallback("neither `images` nor an image with its `image_url`")
+
+    def remint(self, image: Image, context: Context) -> Call | None:
+        return _lookup(image.external_id, context) if _safe_id(image.external_id) else None
+
+    def reminted(self, response: Response) -> Image | None:
+        found = _result(reading.mapping(response.document())) if response.ok else None
+        images = found.images if isinstance(found, Succeeded) else ()
+        return next((image for image in images if image.url), None)
+
+
+class _Generate(_Operation):
+    name = Generate.operation
+    request: type[Request] = Generate
+    deadline_seconds = 900.0
+
+    def abilities(self, request: Generate, *, has_callback: bool, options: Options) -> Abilities:  # noqa: ARG002
+        return Abilities(callback=has_callback)
+
+    def images_expected(self, request: Generate) -> int:
+        return request.num_images
+
+    def submit(self, request: Generate, context: Context) -> Call:
+        callback = {"callback": context.callback_url} if context.callback_url else {}
+        return Call(
+            "POST",
+            "/api/images/generate",
+            headers=bearer(context),
+            json=request.params() | callback,
+            timeout_seconds=60.0 if callback else context.options.timeout_seconds,
+        )
+
+
+class _FaceIdRemix(_Operation):
+    name = FaceIdRemix.operation
+    request: type[Request] = FaceIdRemix
+    deadline_seconds = 900.0
+
+    def abilities(self, request: FaceIdRemix, *, has_callback: bool, options: Options) -> Abilities:
+        by_callback = _calls_back(request, options) and has_callback
+        return Abilities(callback=by_callback, poll=not by_callback)
+
+    def images_expected(self, request: FaceIdRemix) -> int:  # noqa: ARG002
+        return 1
+
+    def submit(self, request: FaceIdRemix, context: Context) -> Call:
+        texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt, "mode": request.mode}
+        if _calls_back(request, context.options) and context.callback_url:
+            texts["callback"] = context.callback_url  # [inferred] from generate: the page names no such field
+        return Call(
+            "POST",
+            "/api/face-id-remix",
+            headers=bearer(context),
+            form={name: value for name, value in texts.items() if value},
+            files=[file_part(field, context.pictures[str(image)]) for field, _, image in request.images()],
+            timeout_seconds=60.0 if request.mode == "async" else context.options.timeout_seconds,
+        )
+
+    def poll(self, external_id: str, context: Context) -> Call:
+        return _lookup(external_id, context)  # [inferred]: the page does not say how an async result is had
+
+    def polled(self, request: Any, response: Response) -> Report | None:  # noqa: ARG002
+        return _result(reading.mapping(response.document())) if response.ok else None
+
+
+def _calls_back(request: FaceIdRemix, options: Options) -> bool:
+    return request.mode == "async" and options.face_id_result == "callback"
+
+
+def _result(body: Mapping[str, Any]) -> Succeeded | Failed | None:
+    """A sync answer, a callback (`images`, or one flat image), a lookup, or a failure; None for anything else."""
+    if isinstance(body.get("images"), list):
+        return _succeeded([reading.mapping(item) for item in reading.items(body["images"])], None)
+    if body.get("image_url"):
+        return _succeeded([body], _safe_id(body.get("id")))
+    if body.get("error") or reading.text(body.get("status")).lower() in _FAILED:
+        return _failed(body)
+    return None
+
+
+def _progress(body: Mapping[str, Any]) -> Running | None:
+    """The acknowledgement of a submit, or an image that is not there yet."""
+    known = body.get("message") or body.get("status") or body.get("id")
+    return Running(_safe_id(body.get("id"))) if known else None
+
+
+#: words of `status` that end an image without a URL [inferred]; the page shows `completed` only
+_FAILED = frozenset({"failed", "failure", "error", "rejected", "canceled", "cancelled"})
+
+
+def _succeeded(found: list[Mapping[str, Any]], external_id: str | None) -> Succeeded | Failed:
+    if not found:
+        return Failed(Code.PROVIDER_ERROR, f"{_VENDOR} answered without images", charged=Charged.UNKNOWN)
+    return Succeeded(tuple(_image(index, item) for index, item in enumerate(found)), external_id)
+
+
+def _failed(body: Mapping[str, Any]) -> Failed:
+    words = reading.reason(body)
+    message = told(f"{_VENDOR} reported a failure", words)
+    if reading.is_moderation(words):
+        return Failed(Code.MODERATED, message, charged=Charged.UNKNOWN)
+    return Failed(Code.PROVIDER_ERROR, message, retryable=True, charged=Charged.UNKNOWN)
+
+
+def _image(index: int, item: Mapping[str, Any]) -> Image:
+    url, external_id = reading.url(item.get("image_url")), _safe_id(item.get("id"))
+    if url is None:
+        return Image(index, external_id=external_id, refused=Code.RESULT_REJECTED)
+    return Image(index, url=url, external_id=external_id, expires_at=_signed_until(url))
+
+
+def _signed_until(url: str) -> datetime | None:
+    """The end of an Azure signature (`se=2024-07-11T00%3A34%3A17Z`), or None."""
+    try:
+        moment = datetime.fromisoformat(parse_qs(urlsplit(url).query)["se"][0])
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, KeyError, OverflowError):
+        return None
+
+
+def _safe_id(value: Any) -> str | None:
+    """An image id that may stand in a path: ids are opaque, and a callback's body is anybody's."""
+    return value if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value) else None
+
+
+def _lookup(image_id: str | None, context: Context) -> Call:
+    """One image object with a freshly signed URL."""
+    return Call("GET", f"/api/images/{image_id}", headers=bearer(context), timeout_seconds=30.0)
+
+
+provider = Provider(
+    name="deepmode",
+    default_base_url="https://api.deepmode.ai",
+    operations={operation.name: operation for operation in (_Generate(), _FaceIdRemix())},
+    options=Options,
+)

@@ -1,0 +1,271 @@
+"""Phota Labs: https://api.photalabs.com
+
+One photo in the look of another (`phota.remix`). Synchronous as in its guide; with `PHOTA_ASYNC` it acknowledges with a job
+id, knows our key for the attempt (`client_request_id`: a submit that is repeated is not charged again), is polled and calls
+back. The states and bodies of those jobs are not documented.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+from urllib.parse import quote
+
+from pydantic import ConfigDict, Field, SecretStr, create_model
+
+from .. import reading
+from ..errors import InvalidCallback
+from ..provider import (
+    Abilities,
+    Call,
+    Context,
+    OperationDefaults,
+    Provider,
+    ProviderOptions,
+    Response,
+    failed_by_status,
+    sentence,
+    told,
+    unreadable,
+)
+from ..report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded, Unit
+from ..request import ImageInput, ImageRule, Request
+
+_VENDOR = "Phota"
+
+#: dollars for one output image, and for one in which a trained profile is recognized
+_PRICE = 0.12
+_PRICE_WITH_PROFILE = 0.15
+
+
+class _Options(ProviderOptions):
+    """`PHOTA_...` in the environment."""
+
+    #: how long a synchronous call may hold the connection
+    timeout_seconds: float = Field(600.0, gt=0, le=3600, examples=["600"])
+    #: the secret of signed callbacks; without one only the token in the callback's URL is checked
+    webhook_secret: SecretStr = Field(SecretStr(""), examples=["a-long-random-string"])
+
+    @property
+    def is_async(self) -> bool:
+        return bool(getattr(self, "async"))
+
+
+#: PHOTA_ASYNC; Python's grammar keeps a field of this name out of a class
+_ASYNC: dict[str, Any] = {"async": (bool, Field(False, examples=["true"]))}
+Options = create_model("Options", __base__=_Options, **_ASYNC)
+
+
+class Remix(Request):
+    """The content of one photo in the style of another; the people in it stay who they are."""
+
+    operation: ClassVar[str] = "phota.remix"
+    image_rules: ClassVar[Mapping[str, ImageRule]] = {"input_image": ImageRule(), "reference_image": ImageRule()}
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "input_image": "https://example.com/photo.jpg",
+                    "reference_image": "https://example.com/reference.jpg",
+                    "profile_ids": ["abc123"],
+                    "num_output_images": 2,
+                    "output_format": "jpg",
+                    "response_mode": "urls",
+                }
+            ]
+        }
+    )
+
+    input_image: ImageInput = Field(description="The content photo.")
+    reference_image: ImageInput = Field(description="The style source.")
+    profile_ids: Sequence[str] | None = Field(
+        None, description="Profiles to preserve the identity of recognized people."
+    )
+    prompt: str | None = Field(None, description="What to keep or to emphasize.")
+    # The upper bound is that of the sibling operations [inferred].
+    num_output_images: int = Field(ge=1, le=4, strict=True, description="Number of variations, 1 to 4.")
+    output_format: Literal["jpg", "png"] = Field(description="Format of the images.")
+    response_mode: Literal["urls", "bytes"] = Field(
+        description="`urls`: signed download URLs; `bytes`: the images inside the answer."
+    )
+
+
+class _Remix(OperationDefaults):
+    name = Remix.operation
+    request: type[Request] = Remix
+    deadline_seconds = 900.0
+    result_life_seconds: float | None = 86400.0
+
+    def abilities(self, request: Remix, *, has_callback: bool, options: _Options) -> Abilities:
+        if _is_async(request, options):
+            return Abilities(idempotent=True, poll=True, callback=has_callback)
+        return Abilities(inline_images=request.response_mode == "bytes")
+
+    def images_expected(self, request: Remix) -> int:
+        return request.num_output_images
+
+    def price(self, request: Remix) -> Cost | None:
+        """$0.12 an image; the answer says when it was $0.15, for a recognized profile."""
+        return _dollars(request.num_output_images, _PRICE)
+
+    def submit(self, request: Remix, context: Context) -> Call:
+        body = request.params() | {
+            "input_image": _sent(request.input_image, context),
+            "reference_image": _sent(request.reference_image, context),
+        }
+        if not _is_async(request, context.options):
+            return _remix(body, context, context.options.timeout_seconds)
+        callback = {"callback_url": context.callback_url} if context.callback_url else {}
+        return _remix(body | {"async": True, "client_request_id": context.attempt_key} | callback, context, 60.0)
+
+    def answered(self, request: Remix, response: Response) -> Report:  # noqa: ARG002
+        if not response.ok:
+            return _refused(response)
+        return _report(reading.mapping(response.document())) or unreadable(_VENDOR, response)
+
+    def poll(self, external_id: str, context: Context) -> Call:
+        path = f"/v1/phota/jobs/{quote(external_id, safe='')}"
+        return Call("GET", path, headers=_headers(context), timeout_seconds=30.0)
+
+    def polled(self, request: Remix, response: Response) -> Report | None:  # noqa: ARG002
+        """A refused poll says nothing of the job."""
+        return _report(reading.mapping(response.document())) if response.ok else None
+
+    def called_back(self, body: Any) -> Report:
+        if report := _report(reading.mapping(body)):
+            return report
+        raise InvalidCallback("neither a job nor images")
+
+
+# Requests ---------------------------------------------------------------------------------------------------------
+
+
+def _is_async(request: Remix, options: _Options) -> bool:
+    return options.is_async and request.response_mode == "urls"
+
+
+def _headers(context: Context) -> dict[str, str]:
+    return {"X-API-Key": context.api_key, "Accept": "application/json"}
+
+
+def _remix(body: dict[str, Any], context: Context, timeout_seconds: float) -> Call:
+    path = "/v1/phota/remix"
+    return Call("POST", path, headers=_headers(context), json=body, timeout_seconds=timeout_seconds)
+
+
+def _sent(image: Any, context: Context) -> str:
+    """The URL as it is, and a staged image as raw base64, for a `data:` prefix is not accepted."""
+    picture = context.pictures.get(str(image))
+    return picture.base64() if picture else str(image)
+
+
+# Answers ----------------------------------------------------------------------------------------------------------
+
+#: states of a job that failed [inferred]; with any other word it succeeded when its images are there, else it runs
+_FAILED = frozenset(
+    {"failed", "failure", "error", "errored", "canceled", "cancelled", "expired", "timed_out", "timeout"}
+)
+
+
+def _report(body: Mapping[str, Any]) -> Report | None:
+    """A result, a job (its result beside its state, or below `result`), or None for anything else."""
+    state = reading.text(reading.first(body, "status", "state")).lower()
+    job_id = reading.identifier(body.get("job_id") or (state and body.get("id")))
+    if state in _FAILED:
+        return _failed(body, job_id)
+    for result in (body, *(reading.mapping(body.get(name)) for name in ("result", "response", "output"))):
+        if images := _images(result):
+            return Succeeded(images, job_id, _cost(result, len(images)))
+    if "images" in body and not job_id:
+        return Failed(Code.PROVIDER_ERROR, f"{_VENDOR} answered without images", charged=Charged.UNKNOWN)
+    return Running(job_id) if job_id else None
+
+
+def _images(result: Mapping[str, Any]) -> tuple[Image, ...]:
+    """`download_urls` when there are any, else `images`: base64, or URLs as the guide has it."""
+    found = reading.items(result.get("download_urls")) or reading.items(result.get("images"))
+    return tuple(_image(index, item) for index, item in enumerate(found))
+
+
+def _image(index: int, item: Any) -> Image:
+    if url := reading.url(item):
+        return Image(index, url=url)
+    content = reading.content(item)
+    return Image(index, content=content, refused=None if content else Code.RESULT_REJECTED)
+
+
+def _cost(result: Mapping[str, Any], images: int) -> Cost:
+    """The images that came, at the price of a recognized profile when any was."""
+    counts = reading.mapping(reading.mapping(result.get("known_subjects")).get("counts"))
+    recognized = any(reading.number(count) for count in counts.values())
+    return _dollars(images, _PRICE_WITH_PROFILE if recognized else _PRICE)
+
+
+def _dollars(images: int, price: float) -> Cost:
+    return Cost(round(images * price, 2), Unit.USD)
+
+
+def _failed(body: Mapping[str, Any], job_id: str | None) -> Failed:
+    words = reading.reason(body)
+    moderated = reading.is_moderation(words) or _is_moderation_code(body)
+    return Failed(
+        Code.MODERATED if moderated else Code.PROVIDER_ERROR,
+        told(f"{_VENDOR} reported a failed job", words),
+        retryable=not moderated,
+        charged=Charged.UNKNOWN,
+        external_id=job_id,
+    )
+
+
+def _refused(response: Response) -> Failed:
+    """By the status; a 400 is moderation where its words or its code say so, and a 504 is refunded."""
+    message = sentence(_VENDOR, response)
+    body = reading.mapping(response.document())
+    if response.status == 400 and (reading.is_moderation(message) or _is_moderation_code(body)):
+        return Failed(Code.MODERATED, message)
+    if response.status == 504:
+        return Failed(Code.TIMEOUT, message, retryable=True, charged=Charged.NO)
+    return failed_by_status(response, message)
+
+
+def _is_moderation_code(body: Mapping[str, Any]) -> bool:
+    inner = reading.mapping(body.get("detail")) or reading.mapping(body.get("error"))
+    return any(reading.is_moderation(reading.text(layer.get("code"))) for layer in (body, inner))
+
+
+# Signed callbacks -------------------------------------------------------------------------------------------------
+
+
+def verify(options: _Options, headers: Mapping[str, str], body: bytes, now: datetime) -> None:  # noqa: ARG001
+    """Check `X-Phota-Signature`, an HMAC-SHA256 in hex or base64 [unknown which], if a secret is set."""
+    secret = options.webhook_secret.get_secret_value()
+    if not secret:
+        return
+    given = next((value for name, value in headers.items() if name.lower() == "x-phota-signature"), "")
+    expected = hmac.new(secret.encode(), body, hashlib.sha256).digest()
+    if not any(hmac.compare_digest(expected, digest) for digest in _digests(given.removeprefix("sha256="))):
+        raise InvalidCallback("no signature of the webhook secret")
+
+
+def _digests(signature: str) -> list[bytes]:
+    readings = []
+    for read in (bytes.fromhex, base64.b64decode):
+        try:
+            readings.append(read(signature))
+        except (ValueError, binascii.Error):
+            continue
+    return readings
+
+
+provider = Provider(
+    name="phota",
+    default_base_url="https://api.photalabs.com",
+    operations={_Remix.name: _Remix()},
+    options=Options,
+    verify=verify,
+)
