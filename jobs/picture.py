@@ -144,7 +144,7 @@ def _check_pixels(outline: _Outline, max_pixels: int) -> None:
 def _check_rest(content: bytes, kind: Kind, end: int, max_pixels: int) -> None:
     """Accept what may follow a picture, see the module's docstring."""
     while (start := _end_of_padding(content, end)) < len(content):
-        if kind is not JPEG or not content.startswith(_JPEG_SIGNATURE, start):
+        if kind is not JPEG or not _JPEG_SIGNATURE.startswith(content[start : start + len(_JPEG_SIGNATURE)]):
             raise DataAppended(f"{len(content) - end} bytes follow the end of the {kind.extension} at byte {end}")
         outline = _walk(content, JPEG, start)
         _check_pixels(outline, max_pixels)
