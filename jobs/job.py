@@ -21,8 +21,6 @@ from typing import Any
 from .errors import ChargePossible, NotPossible
 from .report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded
 
-#: the version of the record's shape; a process leaves records of a later one alone
-SCHEMA = 1
 #: attempts of a job, unless a person asks for more
 ATTEMPTS = 4
 #: the longest back-off between two attempts, whatever the provider asks
@@ -251,9 +249,8 @@ class Job:
     on_unknown: OnUnknown = OnUnknown.FAIL
     keep_late: bool = False
     timeline: tuple[Event, ...] = ()
-    schema: int = SCHEMA
-    #: the record's version: how often it was written
-    version: int = field(default=0, compare=False)
+    #: the record's version, changed by every write; the repository's business
+    version: str = field(default="", compare=False, repr=False)
 
     # --- what it is -----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,305 @@
+"""What can be done with a job: enqueue, get, wait, cancel, retry, and the news of a provider. Each is one change and one dispatch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from . import providers, queue
+from .errors import IdempotencyConflict, InvalidRequest, JobNotFound
+from .job import Event, Inline, Job, OnUnknown, Status
+from .picture import Facts, RejectedPicture, inspect
+from .report import Image, Report, Succeeded
+from .repository import Change, Repository, Transition
+from .request import ImageRule, LocalImage, Request
+from .settings import Settings
+from .settings import current as current_settings
+from .storage import Storage, open_storage, staged_key
+
+#: the largest `metadata` of a job, as JSON
+MAX_METADATA_BYTES = 16 << 10
+#: the longest deadline that can be asked for
+MAX_DEADLINE_SECONDS = 7 * 86_400
+#: a waiting caller looks at the record at least so often, in case the word of a change was lost
+_LOOK_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Darkroom:
+    """Everything that acts on jobs, bound to one set of settings. Thread-safe."""
+
+    settings: Settings
+    repository: Repository
+    storage: Storage
+    dispatch: queue.Dispatch
+
+    @classmethod
+    def open(cls, settings: Settings, *, patience_seconds: float = 0.0) -> Self:
+        """Opens Redis, broker and storage; each connects when it is first used."""
+        repository = Repository.open(
+            settings.redis_url, retention_seconds=settings.retention_seconds, patience_seconds=patience_seconds
+        )
+        storage = open_storage(
+            settings.storage_url,
+            public_url=settings.public_url or None,
+            secret_keys=[key.get_secret_value() for key in settings.secret_keys],
+        )
+        return cls(
+            settings,
+            repository,
+            storage,
+            queue.Dispatch(queue.application(settings), settings.broker_is_redis),
+        )
+
+    # --- producers ------------------------------------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        request: Request,
+        *,
+        idempotency_key: str = "",
+        metadata: Mapping[str, Any] | None = None,
+        deadline_seconds: float | None = None,
+        on_unknown: str = OnUnknown.FAIL,
+        keep_late: bool = False,
+        owner: str = "",
+    ) -> Job:
+        """Accepts one request. One round trip to Redis, and one to the storage for each image that is not a URL.
+
+        Raises InvalidRequest (nothing was written), IdempotencyConflict, RedisUnavailable or StorageError.
+        """
+        _check_options(idempotency_key, metadata, deadline_seconds, on_unknown)
+        staged = self._staged(request)
+        operation = providers.operation(request.operation)
+        now = self.repository.now()
+        seconds = float(deadline_seconds or operation.deadline_seconds)
+        params = staged.params()
+        job = Job(
+            id=uuid.uuid4().hex,
+            operation=operation.name,
+            params=params,
+            status=Status.QUEUED,
+            created_at=now,
+            updated_at=now,
+            deadline_at=now + timedelta(seconds=seconds),
+            deadline_seconds=seconds,
+            images_expected=operation.images_expected(staged),
+            wake_at=now,
+            metadata=dict(metadata or {}),
+            owner=owner,
+            on_unknown=OnUnknown(on_unknown),
+            keep_late=keep_late,
+            timeline=(Event(now, "queued"),),
+        )
+        digest = _digest(operation.name, params)
+        first = self.repository.create(
+            job,
+            message=self.dispatch.message(job),
+            idempotency_key=idempotency_key,
+            request_digest=digest,
+        )
+        if first is None:
+            self.dispatch.publish(job)
+            return self._bound(job)
+        if first[1] != digest:
+            raise IdempotencyConflict(idempotency_key, first[0])
+        return self.get(first[0])
+
+    def get(self, job_id: str) -> Job:
+        """The job as it stands. Raises JobNotFound. One round trip."""
+        job = self.repository.get(_checked_id(job_id))
+        if job.overdue(self.repository.now()):
+            # No worker lives to see the deadline; whoever asks ends the waiting.
+            job = self.repository.update(job.id, Job.expired, known=job).after
+        return self._bound(job)
+
+    def list(
+        self,
+        statuses: Iterable[Status] = (),
+        *,
+        unknown: bool = False,
+        before: tuple[float, str] | None = None,
+        limit: int = 100,
+    ) -> tuple[Job, ...]:
+        """The latest jobs first; `before` continues after the last one seen: its created_at in ms, and its id."""
+        found = self.repository.list(statuses, unknown=unknown, before=before, limit=limit)
+        return tuple(self._bound(job) for job in found)
+
+    def wait(self, job_id: str, timeout: float | None = None) -> Job:
+        """The job once it is final. Raises TimeoutError after `timeout` seconds; without one it waits for ever."""
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        with self.repository.changes(_checked_id(job_id)) as changed:
+            while not (job := self.get(job_id)).status.final:
+                left = _LOOK_SECONDS if give_up_at is None else give_up_at - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(f"job {job_id} is still {job.status} after {timeout:g} s; it goes on")
+                changed(min(left, _LOOK_SECONDS))
+        return job
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancels a job that still waits for a provider; a job past that is returned as it is. Raises JobNotFound."""
+        return self._bound(self.advance(_checked_id(job_id), Job.canceled).after)
+
+    def retry(self, job_id: str, *, may_charge_again: bool = False) -> Job:
+        """Tries a failed or canceled job again. Raises JobNotFound, NotPossible, or ChargePossible."""
+        change = self.advance(_checked_id(job_id), lambda job, now: job.retried(now, may_charge_again=may_charge_again))
+        return self._bound(change.after)
+
+    # --- news -----------------------------------------------------------------------------------------------------
+
+    def advance(self, job_id: str, change: Transition, *, known: Job | None = None) -> Change:
+        """One change and one dispatch: whoever must act on the changed job is told in the same step."""
+        done = self.repository.update(job_id, change, known=known, message=self.dispatch.message)
+        if done.made:
+            self.dispatch.publish(done.after)
+        return done
+
+    def report(self, job_id: str, number: int, report: Report, *, known: Job | None = None) -> Change:
+        """What a provider said of one attempt, by a callback or a poll."""
+        return self.advance(job_id, reporting(number, report), known=known)
+
+    def _bound(self, job: Job) -> Job:
+        """The job with artifacts whose `url()` can sign."""
+        return replace(job, artifacts=tuple(replace(item, sign=self.storage.url) for item in job.artifacts))
+
+    # --- images of a request --------------------------------------------------------------------------------------
+
+    def _staged(self, request: Request) -> Request:
+        """The request with each image in storage under its digest. All are checked before the first is written."""
+        local: dict[str, tuple[LocalImage, Facts]] = {}
+        for field, rule, image in request.images():
+            if isinstance(image, LocalImage):
+                local[field] = image, _checked_image(field, rule, image.content)
+            else:
+                self._check_reference(field, image)
+        return request.with_images({field: self.stage(image, facts) for field, (image, facts) in local.items()})
+
+    def stage(self, image: LocalImage, facts: Facts) -> str:
+        """Writes an image under its SHA-256 and returns the reference to it; written again, it only stays longer."""
+        key = staged_key(facts.sha256, facts.extension)
+        if not self.storage.renew(key):
+            self.storage.put(key, image.content, content_type=facts.content_type, metadata={"sha256": facts.sha256})
+        return f"staged:{facts.sha256}.{facts.extension}"
+
+    def _check_reference(self, field: str, reference: str) -> None:
+        if reference.startswith("http://") and not self.settings.allowed_private_networks:
+            host = urlsplit(reference).hostname
+            raise InvalidRequest(field, f"a plain http URL at {host}", "an https URL")
+        if reference.startswith("staged:") and not self.storage.renew(reference_key(reference)):
+            raise InvalidRequest(field, reference, "the reference of an image that is still staged; upload it again")
+
+
+def reporting(
+    number: int, report: Report, *, inline: Mapping[int, Inline] | None = None
+) -> Callable[[Job, datetime], Job]:
+    """The change that a report makes; each image learns when its URL dies where the provider did not say."""
+
+    def change(job: Job, now: datetime) -> Job:
+        return job.reported(number, _dated(report, job, now), now, inline=inline)
+
+    return change
+
+
+def _dated(report: Report, job: Job, now: datetime) -> Report:
+    life = providers.operation(job.operation).result_life_seconds
+    if not isinstance(report, Succeeded) or life is None:
+        return report
+
+    def dated(image: Image) -> Image:
+        return image if image.expires_at else replace(image, expires_at=now + timedelta(seconds=life))
+
+    return replace(report, images=tuple(dated(image) for image in report.images))
+
+
+def reference_key(reference: str) -> str:
+    """The storage key behind `staged:<sha256>.<extension>`."""
+    sha256, _, extension = reference.removeprefix("staged:").partition(".")
+    return staged_key(sha256, extension)
+
+
+def _checked_image(field: str, rule: ImageRule, content: bytes) -> Facts:
+    allowed = f"{', '.join(rule.content_types)} of at most {rule.max_bytes} bytes"
+    try:
+        facts = inspect(content, max_bytes=rule.max_bytes)
+    except RejectedPicture as error:
+        raise InvalidRequest(field, str(error), allowed) from None
+    if facts.content_type not in rule.content_types:
+        raise InvalidRequest(field, facts.content_type, allowed)
+    return facts
+
+
+def _check_options(
+    idempotency_key: str, metadata: Mapping[str, Any] | None, deadline_seconds: float | None, on_unknown: str
+) -> None:
+    if len(idempotency_key) > 255 or not idempotency_key.isprintable():
+        raise InvalidRequest("idempotency_key", f"{len(idempotency_key)} characters", "up to 255 printable characters")
+    if deadline_seconds is not None and not 1 <= deadline_seconds <= MAX_DEADLINE_SECONDS:
+        raise InvalidRequest("deadline_seconds", f"{deadline_seconds:g}", f"1 to {MAX_DEADLINE_SECONDS}")
+    if on_unknown not in tuple(OnUnknown):
+        raise InvalidRequest("on_unknown", repr(on_unknown), ", ".join(OnUnknown))
+    _check_metadata(metadata)
+
+
+def _check_metadata(metadata: Mapping[str, Any] | None) -> None:
+    if not metadata:
+        return
+    try:
+        size = len(json.dumps(dict(metadata), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest("metadata", str(error), "an object of JSON values") from None
+    if size > MAX_METADATA_BYTES:
+        raise InvalidRequest("metadata", f"{size} bytes", f"at most {MAX_METADATA_BYTES} bytes of JSON")
+
+
+def _checked_id(job_id: str) -> str:
+    if not isinstance(job_id, str) or len(job_id) != 32 or not job_id.isalnum():
+        raise JobNotFound(str(job_id))
+    return job_id
+
+
+def _digest(operation: str, params: Mapping[str, Any]) -> str:
+    text = json.dumps([operation, params], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _open(settings: Settings) -> Darkroom:
+    return Darkroom.open(settings, patience_seconds=2.0)
+
+
+def current() -> Darkroom:
+    """The Darkroom of this process's environment."""
+    return _open(current_settings())
+
+
+def enqueue(request: Request, **options: Any) -> Job:
+    """Enqueues one request; see `Darkroom.enqueue` for the options and errors."""
+    return current().enqueue(request, **options)
+
+
+def get(job_id: str) -> Job:
+    """The job as it stands. Raises JobNotFound."""
+    return current().get(job_id)
+
+
+def wait(job_id: str, timeout: float | None = None) -> Job:
+    """The job once it is final. Raises TimeoutError after `timeout` seconds."""
+    return current().wait(job_id, timeout)
+
+
+def cancel(job_id: str) -> Job:
+    """Cancels a job that still waits for a provider. Raises JobNotFound."""
+    return current().cancel(job_id)
+
+
+def retry(job_id: str, *, may_charge_again: bool = False) -> Job:
+    """Tries a failed or canceled job again. Raises JobNotFound, NotPossible, or ChargePossible."""
+    return current().retry(job_id, may_charge_again=may_charge_again)

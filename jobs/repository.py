@@ -1,0 +1,531 @@
+"""Jobs in Redis: the truth.
+
+A record is one string, `<schema>.<writes>.<nonce> <json>`; what stands before the space is its version. Beside the records
+stand a few sorted sets, all written by the script that writes the record, so that they never disagree:
+
+    darkroom:job:<id>          the record; expires after its retention once the job is final
+    darkroom:due               job ids by the time at which the sweep must look at them
+    darkroom:line:<provider>   queued jobs that nobody holds, by the time at which a worker may take them
+    darkroom:index:<status>    job ids by creation, for listing; `index:unknown`: those with an end nobody saw
+    darkroom:holders           worker processes by the end of their lease; darkroom:workers: what they serve
+    darkroom:held:<holder>     the jobs that a worker process has in its hands
+    darkroom:idempotency:<..>  the job that was enqueued with a key, and the digest of its request
+    darkroom:changed:<id>      a channel: the job's status changed
+
+All times are Redis' own. `update` is the one write to an existing job: it reads, applies a pure change and writes if nobody
+wrote in between (one round trip each, none for the read when the caller knows the record).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from pydantic import TypeAdapter
+from redis import Redis
+from redis.exceptions import RedisError
+
+from .errors import JobNotFound, RedisUnavailable, Unavailable
+from .job import Job, Status
+
+#: the version of the record's shape; a process leaves records of a later one alone
+SCHEMA = 1
+#: a worker process is believed dead when it has not renewed its lease for so long
+LEASE_SECONDS = 8.0
+#: after an outage of Redis nobody is believed dead for so long, so that the living can renew first
+GRACE_SECONDS = 5.0
+#: what the sweep popped comes back after so long if the sweeping process died over it
+SWEEP_LEASE_SECONDS = 15.0
+#: a queued job whose message has not arrived after so long is taken from the line
+MESSAGE_GRACE_SECONDS = 10.0
+#: how long the measured distance to Redis' clock is trusted
+CLOCK_SECONDS = 30.0
+
+PREFIX = "darkroom:"
+
+Transition = Callable[[Job, datetime], Job]
+
+_NOW = """
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+"""
+
+_CREATE = (
+    _NOW
+    + """
+-- KEYS job due line index queue idempotency; ARGV id record due line created message digest retention
+if ARGV[7] ~= '' then
+  local first = redis.call('GET', KEYS[6])
+  if first then return {0, now, first} end
+  redis.call('SET', KEYS[6], ARGV[1] .. ' ' .. ARGV[7], 'EX', ARGV[8])
+end
+redis.call('SET', KEYS[1], ARGV[2])
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
+redis.call('ZADD', KEYS[4], ARGV[5], ARGV[1])
+if ARGV[6] ~= '' then redis.call('LPUSH', KEYS[5], ARGV[6]) end
+return {1, now, ''}
+"""
+)
+
+_WRITE = (
+    _NOW
+    + """
+-- KEYS job due line from to held_from held_to unknown queue channel
+-- ARGV id expected record due line created retention unknown message
+local old = redis.call('GET', KEYS[1])
+if not old or string.sub(old, 1, #ARGV[2] + 1) ~= ARGV[2] .. ' ' then return {0, now, old or ''} end
+local id = ARGV[1]
+if ARGV[7] ~= '' then redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[7]) else redis.call('SET', KEYS[1], ARGV[3]) end
+if ARGV[4] ~= '' then redis.call('ZADD', KEYS[2], ARGV[4], id) else redis.call('ZREM', KEYS[2], id) end
+if ARGV[5] ~= '' then redis.call('ZADD', KEYS[3], ARGV[5], id) else redis.call('ZREM', KEYS[3], id) end
+if KEYS[6] ~= KEYS[7] then
+  redis.call('SREM', KEYS[6], id)
+  if ARGV[10] ~= '' then redis.call('SADD', KEYS[7], id) end
+end
+if ARGV[8] == '1' then redis.call('ZADD', KEYS[8], ARGV[6], id) elseif ARGV[8] == '0' then redis.call('ZREM', KEYS[8], id) end
+if KEYS[4] ~= KEYS[5] then
+  redis.call('ZREM', KEYS[4], id)
+  redis.call('ZADD', KEYS[5], ARGV[6], id)
+end
+if ARGV[9] ~= '' then redis.call('LPUSH', KEYS[9], ARGV[9]) end
+redis.call('PUBLISH', KEYS[10], ARGV[11])
+return {1, now, ''}
+"""
+)
+
+_TICK = (
+    _NOW
+    + """
+-- KEYS holders due grace workers; ARGV holder lease_ms grace_ms sweep_ms limit held_prefix description
+local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if lease and tonumber(lease) < now then redis.call('SET', KEYS[3], '1', 'PX', ARGV[3]) end
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('HSET', KEYS[4], ARGV[1], ARGV[7])
+local graced = redis.call('EXISTS', KEYS[3]) == 1
+if not graced then
+  for _, dead in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, 10)) do
+    local held = ARGV[6] .. dead
+    local ids = redis.call('SPOP', held, 500)
+    for _, id in ipairs(ids) do redis.call('ZADD', KEYS[2], now, id) end
+    if redis.call('EXISTS', held) == 0 then
+      redis.call('ZREM', KEYS[1], dead)
+      redis.call('HDEL', KEYS[4], dead)
+    end
+  end
+end
+local due = redis.call('ZRANGE', KEYS[2], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[5])
+for _, id in ipairs(due) do redis.call('ZADD', KEYS[2], now + ARGV[4], id) end
+local living = redis.call('ZRANGE', KEYS[1], graced and '-inf' or now, '+inf', 'BYSCORE')
+return {now, due, living}
+"""
+)
+
+_TAKE = (
+    _NOW
+    + """
+-- KEYS line; ARGV limit sweep_ms
+local ids = redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[1])
+for _, id in ipairs(ids) do redis.call('ZADD', KEYS[1], now + ARGV[2], id) end
+return {now, ids}
+"""
+)
+
+_record = TypeAdapter(Job)
+_NOT_RECORDED: Any = {"id": True, "version": True, "artifacts": {"__all__": {"sign"}}}
+
+
+@dataclass(frozen=True)
+class Change:
+    """What `update` did: the job as it was read and as it stands now."""
+
+    before: Job
+    after: Job
+
+    @property
+    def made(self) -> bool:
+        """Whether the change was written, rather than found to be stale."""
+        return self.after is not self.before
+
+
+@dataclass(frozen=True)
+class Message:
+    """A Celery message that is pushed by the script that writes the record: a list's key and an element."""
+
+    queue: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What one renewal of a worker's lease brought: due job ids, and the holders that live."""
+
+    now: datetime
+    due: tuple[str, ...]
+    living: frozenset[str]
+
+
+class Repository:
+    """Jobs in one Redis database. Thread-safe. Raises RedisUnavailable when Redis stays away for `patience_seconds`."""
+
+    def __init__(self, redis: Redis, *, retention_seconds: int, patience_seconds: float = 0.0) -> None:
+        self._redis = redis
+        self._retention = retention_seconds
+        self._patience = patience_seconds
+        self._clock = _Clock()
+        self._create = redis.register_script(_CREATE)
+        self._write = redis.register_script(_WRITE)
+        self._tick = redis.register_script(_TICK)
+        self._take = redis.register_script(_TAKE)
+
+    @classmethod
+    def open(cls, url: str, *, retention_seconds: int, patience_seconds: float = 0.0) -> Repository:
+        """The repository at this Redis URL; connects when first used."""
+        redis = Redis.from_url(
+            url, socket_timeout=10, socket_connect_timeout=3, socket_keepalive=True, health_check_interval=25
+        )
+        return cls(redis, retention_seconds=retention_seconds, patience_seconds=patience_seconds)
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """Redis' time; a round trip only when it has not been heard for half a minute."""
+        if not self._clock.fresh:
+            seconds, micros = cast(tuple[int, int], self._ask(self._redis.time))
+            self._clock.set(seconds * 1000 + micros // 1000)
+        return self._clock.now()
+
+    def get(self, job_id: str) -> Job:
+        """The job. Raises JobNotFound."""
+        text = cast(bytes | None, self._ask(lambda: self._redis.get(_job(job_id))))
+        if text is None:
+            raise JobNotFound(job_id)
+        return _parse(job_id, text)
+
+    def get_many(self, job_ids: Sequence[str]) -> Mapping[str, Job | None]:
+        """The jobs by id, None for each that is forgotten; records of a later version are left out. One round trip."""
+        if not job_ids:
+            return {}
+        texts = cast(list[bytes | None], self._ask(lambda: self._redis.mget([_job(job_id) for job_id in job_ids])))
+        return {
+            job_id: _parse(job_id, text) if text else None
+            for job_id, text in zip(job_ids, texts, strict=True)
+            if not text or _schema(text) <= SCHEMA
+        }
+
+    def list(
+        self,
+        statuses: Iterable[Status] = (),
+        *,
+        unknown: bool = False,
+        before: tuple[float, str] | None = None,
+        limit: int = 100,
+    ) -> tuple[Job, ...]:
+        """The latest jobs first, in these statuses (all by default); `before` is (created_at in ms, id) of the last one seen."""
+        keys = [_index("unknown")] if unknown else [_index(status) for status in (tuple(statuses) or tuple(Status))]
+        top = "+inf" if before is None else before[0]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.zrange(
+                    key,
+                    cast(Any, top),
+                    cast(Any, "-inf"),
+                    desc=True,
+                    byscore=True,
+                    withscores=True,
+                    offset=0,
+                    num=limit + 64,
+                )
+            pages = cast(list[list[tuple[bytes, float]]], self._ask(pipe.execute))
+        found = sorted(((score, name.decode()) for page in pages for name, score in page), reverse=True)
+        ids = [name for score, name in found if before is None or (score, name) < before][:limit]
+        return tuple(job for job in self.get_many(ids).values() if job is not None)
+
+    def count(self) -> Mapping[str, int]:
+        """How many jobs the index holds, by status, and `unknown`; one round trip."""
+        names = [*Status, "unknown"]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.zcard(_index(name))
+            return dict(zip(names, cast(list[int], self._ask(pipe.execute)), strict=True))
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def create(
+        self, job: Job, *, message: Message | None = None, idempotency_key: str = "", request_digest: str = ""
+    ) -> tuple[str, str] | None:
+        """Writes a new job, its message in the same step. One round trip.
+
+        Returns None, or the id and the request digest of the job that was created with this idempotency key before.
+        """
+        line = _ms(job.wake_at or job.created_at) + int(MESSAGE_GRACE_SECONDS * 1000)
+        key = _idempotency(job.owner, idempotency_key)
+        keys = [_job(job.id), _DUE, _line(job.provider), _index(job.status), message.queue if message else _DUE, key]
+        argv: list[Any] = [
+            job.id,
+            _record_bytes(job, _next_version("")),
+            _ms(job.deadline_at),
+            line,
+            _ms(job.created_at),
+            message.body if message else b"",
+            request_digest if idempotency_key else "",
+            self._retention,
+        ]
+        _, now, first = cast(tuple[int, int, bytes], self._ask(lambda: self._create(keys=keys, args=argv)))
+        self._clock.set(now)
+        if not first:
+            return None
+        job_id, digest = first.decode().split(" ", 1)
+        return None if job_id == job.id else (job_id, digest)
+
+    def idempotent(self, owner: str, idempotency_key: str) -> tuple[str, str] | None:
+        """The id and the request digest of the job that was created with this key, if any."""
+        first = cast(bytes | None, self._ask(lambda: self._redis.get(_idempotency(owner, idempotency_key))))
+        return cast(tuple[str, str], tuple(first.decode().split(" ", 1))) if first else None
+
+    def update(
+        self,
+        job_id: str,
+        change: Transition,
+        *,
+        known: Job | None = None,
+        message: Callable[[Job], Message | None] = lambda _: None,
+    ) -> Change:
+        """The one write to an existing job: applies a pure change, and again upon the newer record if somebody was faster.
+
+        `known` saves the reading. Raises JobNotFound, and whatever `change` raises; then nothing was written.
+        """
+        before = known or self.get(job_id)
+        now = self.now()
+        while (after := change(before, now)) is not before:
+            version = _next_version(before.version)
+            written, newer = self._compare_and_set(before, after, version, message(after))
+            if written:
+                return Change(before, replace(after, version=version))
+            before = newer
+        return Change(before, before)
+
+    def _compare_and_set(self, before: Job, after: Job, version: str, message: Message | None) -> tuple[bool, Job]:
+        line = after.line_at
+        grace = MESSAGE_GRACE_SECONDS if message else 0.0
+        retention = self._retention if after.status.final and not after.pending else ""
+        unknown = "" if before.unknown == after.unknown else str(int(after.unknown))
+        keys = [
+            _job(after.id),
+            _DUE,
+            _line(after.provider),
+            _index(before.status),
+            _index(after.status),
+            _held(before.holder),
+            _held(after.holder),
+            _index("unknown"),
+            message.queue if message else _DUE,
+            channel(after.id),
+        ]
+        argv: list[Any] = [
+            after.id,
+            before.version,
+            _record_bytes(after, version),
+            _ms(after.due_at) if after.due_at else "",
+            _ms(line + timedelta(seconds=grace)) if line else "",
+            _ms(after.created_at),
+            retention,
+            unknown,
+            message.body if message else b"",
+            after.holder or "",
+            after.status.value,
+        ]
+        written, now, newer = cast(tuple[int, int, bytes], self._ask(lambda: self._write(keys=keys, args=argv)))
+        self._clock.set(now)
+        if written:
+            return True, after
+        if not newer:
+            raise JobNotFound(after.id)
+        # A write whose answer was lost is found again by its nonce.
+        current = _parse(after.id, newer)
+        return current.version == version, current
+
+    # --- a worker's own -------------------------------------------------------------------------------------------
+
+    def tick(self, holder: str, description: Mapping[str, Any], limit: int) -> Tick:
+        """Renews the lease of `holder`, hands on what dead holders held, and pops up to `limit` due ids. One round trip."""
+        keys = [_HOLDERS, _DUE, PREFIX + "grace", _WORKERS]
+        argv: list[Any] = [
+            holder,
+            int(LEASE_SECONDS * 1000),
+            int(GRACE_SECONDS * 1000),
+            int(SWEEP_LEASE_SECONDS * 1000),
+            limit,
+            _held(""),
+            json.dumps(description),
+        ]
+        now, due, living = cast(
+            tuple[int, list[bytes], list[bytes]], self._ask(lambda: self._tick(keys=keys, args=argv))
+        )
+        self._clock.set(now)
+        return Tick(_time(now), tuple(id.decode() for id in due), frozenset(name.decode() for name in living))
+
+    def take(self, provider: str, limit: int) -> tuple[str, ...]:
+        """Up to `limit` queued jobs of a provider whose message did not come, or whose back-off is over. One round trip."""
+        argv: list[Any] = [limit, int(SWEEP_LEASE_SECONDS * 1000)]
+        now, ids = cast(tuple[int, list[bytes]], self._ask(lambda: self._take(keys=[_line(provider)], args=argv)))
+        self._clock.set(now)
+        return tuple(id.decode() for id in ids)
+
+    def leave(self, holder: str) -> None:
+        """A worker process that holds nothing any more says good-bye."""
+        with self._redis.pipeline() as pipe:
+            pipe.zrem(_HOLDERS, holder)
+            pipe.hdel(_WORKERS, holder)
+            self._ask(pipe.execute)
+
+    def held(self, holder: str) -> tuple[str, ...]:
+        """The ids of the jobs in a worker's hands."""
+        ids = cast(set[bytes], self._ask(lambda: self._redis.smembers(_held(holder))))
+        return tuple(sorted(id.decode() for id in ids))
+
+    def forget(self, job_id: str, provider: str = "") -> None:
+        """Takes an id whose record is gone out of the due set and its line."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zrem(_DUE, job_id)
+            if provider:
+                pipe.zrem(_line(provider), job_id)
+            self._ask(pipe.execute)
+
+    def prune(self) -> int:
+        """Takes final jobs whose records expired out of the index; returns how many."""
+        horizon = _ms(self.now()) - 1000 * (self._retention + 86_400)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in (Status.SUCCEEDED, Status.FAILED, Status.CANCELED, "unknown"):
+                pipe.zremrangebyscore(_index(name), "-inf", horizon)
+            return sum(cast(list[int], self._ask(pipe.execute)))
+
+    def workers(self) -> Mapping[str, Mapping[str, Any]]:
+        """The living worker processes by holder id, and what each says of itself."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zrangebyscore(_HOLDERS, _ms(self.now()), "+inf")
+            pipe.hgetall(_WORKERS)
+            living, said = cast(tuple[list[bytes], dict[bytes, bytes]], self._ask(pipe.execute))
+        return {name.decode(): json.loads(said[name]) for name in living if name in said}
+
+    def served(self) -> frozenset[str]:
+        """The operations that some living worker serves."""
+        return frozenset(name for worker in self.workers().values() for name in worker.get("operations", ()))
+
+    # --- waiting and health ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def changes(self, job_id: str) -> Iterator[Callable[[float], bool]]:
+        """Listens for changes of a job; the value waits up to so many seconds and says whether one came."""
+        listener = self._redis.pubsub(  # type: ignore[no-untyped-call]
+            ignore_subscribe_messages=True
+        )
+        try:
+            self._ask(lambda: listener.subscribe(channel(job_id)))
+            yield lambda seconds: self._ask(lambda: listener.get_message(timeout=seconds)) is not None
+        finally:
+            listener.close()
+
+    def ping(self) -> float:
+        """Seconds of one round trip. Raises RedisUnavailable."""
+        started = time.perf_counter()
+        self._ask(self._redis.ping)
+        return time.perf_counter() - started
+
+    def _ask(self, command: Callable[[], Any]) -> Any:
+        """Runs a command, again for as long as our patience lasts; every script of ours can be repeated."""
+        give_up_at = time.monotonic() + self._patience
+        wait = 0.05
+        while True:
+            try:
+                return command()
+            except RedisError as error:
+                if time.monotonic() + wait > give_up_at:
+                    raise RedisUnavailable(f"Redis: {type(error).__name__}") from error
+                time.sleep(wait)
+                wait = min(wait * 2, 1.0)
+
+
+class _Clock:
+    """Redis' clock, kept by its measured distance to ours."""
+
+    def __init__(self) -> None:
+        self._ahead_ms = 0.0
+        self._heard_at = float("-inf")
+
+    @property
+    def fresh(self) -> bool:
+        return time.monotonic() - self._heard_at < CLOCK_SECONDS
+
+    def set(self, redis_ms: int) -> None:
+        self._ahead_ms = redis_ms - time.time() * 1000
+        self._heard_at = time.monotonic()
+
+    def now(self) -> datetime:
+        return _time(time.time() * 1000 + self._ahead_ms)
+
+
+_DUE = PREFIX + "due"
+_HOLDERS = PREFIX + "holders"
+_WORKERS = PREFIX + "workers"
+
+
+def channel(job_id: str) -> str:
+    """The channel on which changes of a job are told."""
+    return f"{PREFIX}changed:{job_id}"
+
+
+def _job(job_id: str) -> str:
+    return f"{PREFIX}job:{job_id}"
+
+
+def _line(provider: str) -> str:
+    return f"{PREFIX}line:{provider}"
+
+
+def _index(name: str) -> str:
+    return f"{PREFIX}index:{name}"
+
+
+def _held(holder: str | None) -> str:
+    return f"{PREFIX}held:{holder or ''}"
+
+
+def _idempotency(owner: str, key: str) -> str:
+    return PREFIX + "idempotency:" + hashlib.sha256(f"{owner}\n{key}".encode()).hexdigest()
+
+
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+def _time(ms: float) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def _next_version(version: str) -> str:
+    writes = int(version.split(".")[1]) if version else 0
+    return f"{SCHEMA}.{writes + 1}.{secrets.token_hex(4)}"
+
+
+def _record_bytes(job: Job, version: str) -> bytes:
+    return version.encode() + b" " + _record.dump_json(job, exclude=_NOT_RECORDED, exclude_defaults=True)
+
+
+def _schema(text: bytes) -> int:
+    return int(text.split(b".", 1)[0])
+
+
+def _parse(job_id: str, text: bytes) -> Job:
+    version, _, body = text.partition(b" ")
+    if _schema(text) > SCHEMA:
+        raise Unavailable(f"job {job_id} was written by a later version of Darkroom; upgrade this process")
+    fields = json.loads(body)
+    return _record.validate_python({**fields, "id": job_id, "version": version.decode()})
