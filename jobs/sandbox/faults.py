@@ -1,0 +1,240 @@
+"""The vocabulary of faults, and which of them are armed.
+
+A fault is armed by a specification: `name[=value][%chance][@provider][*times]`. Without a provider it meets all that
+know it, without times it stays until it is cleared, without a chance (percent) it meets every time::
+
+    drop@deepmode*1          the next DeepMode submission is charged and its connection closed without an answer
+    429-retry-after=3*2      the next two submissions anywhere are told to come back in three seconds
+    latency=8%10             one call in ten takes eight seconds
+"""
+
+import random
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+PROVIDERS = ("deepmode", "chainhub", "phota", "aimlapi")
+_SPECIFICATION = re.compile(
+    r"(?P<name>[\w-]+)(=(?P<value>.+?))?(%(?P<chance>[\d.]+))?(@(?P<provider>\w+))?(\*(?P<times>\d+))?"
+)
+
+
+class UnknownFault(ValueError):
+    """A specification that names no fault, or misuses one; the message lists what is known."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One word of the vocabulary."""
+
+    name: str
+    help: str
+    #: What stands in when the specification gives no value; its type is the value's type; None takes no value.
+    default: float | str | None = None
+    #: Who can have it.
+    providers: tuple[str, ...] = PROVIDERS
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An armed fault."""
+
+    kind: Kind
+    value: str
+    provider: str | None
+    #: Percent of the occasions that it meets.
+    chance: float = 100.0
+    #: How often it will still strike; None is without end.
+    left: int | None = None
+    struck: int = 0
+
+    @property
+    def number(self) -> float:
+        """The value as a number: seconds, unless the fault says otherwise."""
+        return float(self.value)
+
+    def view(self) -> dict[str, Any]:
+        shown = ("value", "provider", "chance", "left", "struck")
+        return {"name": self.kind.name, **{name: getattr(self, name) for name in shown}}
+
+
+def _kinds(*rows: tuple[str, str] | tuple[str, str, float | str], providers: Iterable[str] = PROVIDERS) -> list[Kind]:
+    return [Kind(row[0], row[1], row[2] if len(row) == 3 else None, tuple(providers)) for row in rows]
+
+
+#: Refused before any work is done: nothing is charged.
+REFUSALS = ("400", "401", "402", "403", "429", "429-retry-after", "500", "502", "503")
+#: The work is done and charged (unless the vendor refunds it), and the answer is lost or broken.
+LOSSES = ("hang", "drop", "reset", "truncated", "not-json", "500-late", "504")
+#: What can befall a status request; the same words as for a submission, after `poll-`.
+POLL_TROUBLES = ("404", "429", "500", "503", "drop", "hang", "truncated", "not-json")
+
+VOCABULARY: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        *_kinds(
+            ("latency", "the work takes this many seconds instead of the sandbox's own latency", 1.0),
+            ("400", "refused as invalid, in the vendor's shape"),
+            ("401", "refused: the key is wrong"),
+            ("402", "refused: no credit"),
+            ("403", "refused: forbidden (AIML: out of credit)"),
+            ("429", "refused: too many requests, without Retry-After"),
+            ("429-retry-after", "refused: too many requests, with Retry-After in seconds", 1.0),
+            ("500", "fails before any work"),
+            ("502", "bad gateway before any work"),
+            ("503", "unavailable before any work"),
+            ("refuse", "the connection is closed before any work; nothing is charged"),
+            ("hang", "worked and charged, then silence: for ever (0) or for this many seconds", 0.0),
+            ("drop", "worked and charged, then the connection is closed without an answer"),
+            ("reset", "as drop, by a TCP reset"),
+            ("truncated", "worked and charged; the body ends before its Content-Length"),
+            ("not-json", "worked and charged; the body is a proxy's HTML page"),
+            ("500-late", "worked, then 500; charged unless the vendor never charges a failure"),
+            ("504", "worked too long, then 504; refunded by Phota, never charged by AIML"),
+            ("fewer", "so many images fewer than were asked for, but one at least", 1.0),
+            ("clock-skew", "the API's clock is ahead by so many seconds; its signed URLs are not valid yet", 3.0),
+            ("result-expired", "the result's URL answers 403, as after its life"),
+            ("result-404", "the result's URL answers 404"),
+            ("result-500", "the result's URL answers 500"),
+            ("result-slow", "the result's URL answers after so many seconds", 1.0),
+            ("result-truncated", "the result ends before its Content-Length"),
+            ("result-drop", "the result's connection is closed without an answer"),
+            ("result-not-image", "the result is an HTML page under an image's Content-Type"),
+            ("result-empty", "the result is 200 with no bytes"),
+            ("result-huge", "the result is an image followed by so many MB", 64.0),
+            ("result-endless", "the result has no length and does not end"),
+            ("result-bomb", "the result is a small PNG of 20,000 by 20,000 pixels"),
+            ("result-png", "the result is a PNG whatever its name and Content-Type say"),
+            ("result-redirect", "the result redirects to this URL", "http://169.254.169.254/latest/meta-data/"),
+            ("result-bounce", "the result redirects to itself, honestly, before it is served"),
+        ),
+        *_kinds(
+            *((f"poll-{name}", f"a status request meets: {name}") for name in POLL_TROUBLES if name != "hang"),
+            ("poll-hang", "a status request is not answered: for ever (0) or for so many seconds", 0.0),
+            providers=("deepmode", "chainhub", "phota"),
+        ),
+        *_kinds(
+            ("callback-late", "callbacks come so many seconds later", 1.0),
+            ("callback-never", "callbacks do not come"),
+            ("callback-twice", "callbacks come twice"),
+            ("callback-first", "callbacks come before the submission is answered"),
+            ("callback-not-json", "callbacks are no JSON"),
+            ("callback-garbage", "callbacks are JSON of another shape"),
+            ("callback-bad-signature", "callbacks are signed with another key"),
+            ("callback-retries", "a callback that is not answered 2xx is posted so many times more", 3.0),
+            providers=("deepmode", "chainhub", "phota"),
+        ),
+        *_kinds(
+            ("callback-flat", "the callback is one flat image, not wrapped in `images`"),
+            providers=("deepmode",),
+        ),
+        *_kinds(
+            ("sync-body", "answers the finished images at once, as sister gateways do"),
+            ("no-data", "so many polls answer without `data`", 1.0),
+            ("code", "HTTP 200 whose body carries this code (1303: rate limit, 1301: content policy)", "1303"),
+            ("code-429", "HTTP 429 whose body carries this code (1101, 1102, 1304 are final)", "1101"),
+            ("string-code", "400 with a string for a code, `task_not_exist`"),
+            ("fetch-failed", "500 `fail_to_fetch_task` whose message is the upstream's JSON as a string"),
+            ("upstream-saturated", "403 with the nested code `upstream_load_saturated`"),
+            ("user-quota", "403 with the nested code `insufficient_user_quota`"),
+            ("error-object", "HTTP 200 with a top-level `error` object"),
+            ("task-failed", "the task ends `failed` for this reason", "upstream error"),
+            ("unsafe", "the image of this index is marked is_image_safe:false and has no URL", 0.0),
+            ("empty-url", "the image of this index has an empty URL", 0.0),
+            ("unknown-status", "the task is in a status nobody knows until it is done", "reviewing"),
+            ("other-words", "statuses as other gateways spell them: queued, in_progress, completed, error"),
+            ("updates-flat", "updates carry the inner object alone, without the envelope"),
+            ("updates-shuffled", "updates come in reverse order"),
+            ("updates-repeated", "every update comes three times"),
+            providers=("chainhub",),
+        ),
+        *_kinds(
+            ("moderated", "400: the input was refused by moderation"),
+            ("images-as-urls", "`images` holds the URLs, `download_urls` is missing"),
+            ("job-failed", "the asynchronous job fails and is refunded"),
+            providers=("phota",),
+        ),
+        *_kinds(
+            ("credits-used", "usage is told as `credits_used`"),
+            ("no-meta", "`meta` is null"),
+            ("no-usage", "`meta.usage` is null"),
+            ("data-null", "HTTP 200 with `data: null`"),
+            ("data-empty", "HTTP 200 with an empty `data`"),
+            ("violation", "HTTP 200 with `content_violation: true`"),
+            ("partner-rate-limit", "500 with PARTNER_API_TOKEN_RATE_LIMIT_EXCEEDED"),
+            ("api-key-500", "500 that speaks of the API key"),
+            ("created", "a good answer comes as 201"),
+            providers=("aimlapi",),
+        ),
+    )
+}
+
+
+def parse(specification: str) -> Fault:
+    """Read `name[=value][%chance][@provider][*times]`; raises `UnknownFault` with the known names."""
+    match = _SPECIFICATION.fullmatch(specification.strip())
+    kind = VOCABULARY.get(match["name"]) if match else None
+    if match is None or kind is None:
+        raise UnknownFault(f"no fault {specification!r}; known are: {', '.join(sorted(VOCABULARY))}")
+    provider = match["provider"]
+    if provider is not None and provider not in kind.providers:
+        raise UnknownFault(f"fault {kind.name} is not for {provider!r}, but for {', '.join(kind.providers)}")
+    chance, times = match["chance"], match["times"]
+    return Fault(
+        kind, _value(kind, match["value"]), provider, float(chance or 100), int(times) if times is not None else None
+    )
+
+
+def _value(kind: Kind, text: str | None) -> str:
+    if kind.default is None and text is not None:
+        raise UnknownFault(f"fault {kind.name} takes no value, yet was given {text!r}")
+    value = str(kind.default if text is None else text)
+    if isinstance(kind.default, float):
+        try:
+            float(value)
+        except ValueError:
+            raise UnknownFault(f"fault {kind.name} takes a number, not {value!r}: {kind.help}") from None
+    return value
+
+
+@dataclass
+class Faults:
+    """The faults that are armed, in the order of their arming."""
+
+    seed: int = 0
+    _armed: list[Fault] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    def arm(self, specification: str) -> None:
+        self._armed.append(parse(specification))
+
+    def clear(self, name: str | None = None) -> None:
+        self._armed = [fault for fault in self._armed if name is not None and fault.kind.name != name]
+
+    def take(self, provider: str, *names: str) -> Fault | None:
+        """The first armed fault of these names that strikes this provider now; it is counted."""
+        for place, fault in enumerate(self._armed):
+            if self._meets(fault, provider, names) and self._random.uniform(0, 100) < fault.chance:
+                left = None if fault.left is None else fault.left - 1
+                self._armed[place] = replace(fault, left=left, struck=fault.struck + 1)
+                return fault
+        return None
+
+    def standing(self, provider: str, name: str) -> Fault | None:
+        """An armed fault that is a condition rather than an event; it is not counted."""
+        return next((fault for fault in self._armed if self._meets(fault, provider, (name,))), None)
+
+    def taken(self, provider: str, *names: str) -> dict[str, str]:
+        """Each of these names that strikes now, with its value."""
+        return {name: fault.value for name in names if (fault := self.take(provider, name))}
+
+    def view(self) -> list[dict[str, Any]]:
+        return [fault.view() for fault in self._armed]
+
+    @staticmethod
+    def _meets(fault: Fault, provider: str, names: Iterable[str]) -> bool:
+        met = fault.kind.name in names and fault.left != 0
+        return met and fault.provider in {None, provider} and provider in fault.kind.providers

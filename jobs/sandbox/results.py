@@ -1,0 +1,207 @@
+"""The file hosts: where results live for a while, under URLs that must come back byte for byte.
+
+A signed URL has the form of an Azure SAS (`st`, `se`, `sp`, `sv`, `sr`, `sig`), with `%3A` and `%3D` in it; one that
+was re-encoded on the way, came too early or too late, is answered 403 as Azure does.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from urllib.parse import parse_qs, quote
+
+from .faults import Fault
+from .ledger import Serving, Submission, digest_of
+from .pictures import bomb
+from .wire import Answer, Drop, Endless, Reply, Request
+from .world import World
+
+#: Signs result URLs; the same in every life, and no secret: whoever runs the sandbox may forge its pictures.
+_SIGNING_KEY = b"darkroom sandbox"
+_HTML = b"<html><head><title>Bad Gateway</title></head><body><h1>Bad Gateway</h1></body></html>"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """How one vendor publishes its files."""
+
+    #: First folders of the path.
+    folder: str
+    extension: str
+    #: Life of a URL, unless the sandbox is told another. Seconds.
+    life_seconds: float
+    #: Whether its URLs are signed; one that is not, lives from the time the work was done.
+    signed: bool
+
+
+class Results:
+    """Mints result URLs and answers them."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def url(self, submission: Submission, index: int, shelf: Shelf) -> str:
+        """A fresh URL for one image of a submission."""
+        path = f"/files/{submission.provider}/{shelf.folder}/{submission.file_name(index, shelf.extension)}"
+        if not shelf.signed:
+            return submission.base_url + path
+        now = self._world.now(submission.provider)
+        return f"{submission.base_url}{path}?{_signed(path, now, now + timedelta(seconds=self._life(shelf)))}"
+
+    async def serve(self, request: Request, shelf_of: Callable[[Submission], Shelf]) -> Reply:
+        """Answer a request under /files/."""
+        stem = request.path.rpartition("/")[2].rpartition(".")[0]
+        found = self._world.ledger.by_image(stem)
+        if not found:
+            return _xml(404, "BlobNotFound", "The specified blob does not exist.")
+        submission, index = found
+        if denied := self._denied(request, submission, shelf_of(submission)):
+            self._enter(submission, index, denied, genuine=False)
+            return denied
+        return await self._file(request, submission, index)
+
+    def _life(self, shelf: Shelf) -> float:
+        settled = self._world.settings.result_life_seconds
+        return shelf.life_seconds if settled is None else settled
+
+    def _denied(self, request: Request, submission: Submission, shelf: Shelf) -> Answer | None:
+        now = datetime.now(UTC)
+        if self._world.faults.take(submission.provider, "result-expired"):
+            return _authentication_failed(f"Signature not valid in the specified time frame: Current [{_gmt(now)}]")
+        if shelf.signed:
+            return _signature_fault(request, now)
+        if time.time() > submission.ready_at + self._life(shelf):
+            return _xml(403, "AccessDenied", "Request has expired")
+        return None
+
+    async def _file(self, request: Request, submission: Submission, index: int) -> Reply:
+        faults = self._world.faults
+        if slow := faults.take(submission.provider, "result-slow"):
+            await asyncio.sleep(slow.number)
+        if redirect := self._redirect(request, submission):
+            return redirect
+        if fault := faults.take(submission.provider, *_TROUBLES):
+            picture = await asyncio.to_thread(submission.picture, index)
+            reply = _TROUBLES[fault.kind.name](picture, fault)
+            if isinstance(reply, Answer):
+                self._enter(submission, index, reply, genuine=False)
+            return reply
+        # Drawing takes milliseconds when the cache lacks the picture; calls in flight must not wait for it.
+        picture = await asyncio.to_thread(submission.picture, index)
+        answer = _image(picture)
+        self._enter(submission, index, answer, genuine=True)
+        return answer
+
+    def _redirect(self, request: Request, submission: Submission) -> Answer | None:
+        faults = self._world.faults
+        if fault := faults.take(submission.provider, "result-redirect"):
+            return Answer(302, headers={"location": fault.value})
+        if b"bounced" not in request.target and faults.take(submission.provider, "result-bounce"):
+            target = request.target.decode("ascii", "replace")
+            return Answer(307, headers={"location": f"{target}{'&' if '?' in target else '?'}bounced"})
+        return None
+
+    def inline(self, submission: Submission, index: int) -> bytes:
+        """The bytes of an image that is sent inside an answer, faults included."""
+        fault = self._world.faults.take(submission.provider, *_INLINE_TROUBLES)
+        picture = submission.picture(index)
+        if fault:
+            reply = _TROUBLES[fault.kind.name](picture, fault)
+            assert isinstance(reply, Answer)
+            picture = reply.body[: reply.sent]
+        self._enter(submission, index, Answer(200, picture), genuine=not fault, inline=True)
+        return picture
+
+    def _enter(self, one: Submission, index: int, answer: Answer, *, genuine: bool, inline: bool = False) -> None:
+        size, digest = len(answer.body), digest_of(answer.body)
+        self._world.ledger.served(Serving(one.task_id, index, answer.status, size, digest, genuine, inline))
+
+
+def _signed(path: str, start: datetime, end: datetime) -> str:
+    """The query of a signed URL, as it must come back."""
+    claims = f"st={_stamp(start)}&se={_stamp(end)}&sp=r&sv=2024-05-04&sr=b"
+    digest = hmac.digest(_SIGNING_KEY, f"{path}?{claims}".encode(), hashlib.sha256)
+    return f"{claims}&sig={quote(base64.b64encode(digest), safe='')}"
+
+
+def _stamp(moment: datetime) -> str:
+    # Whole seconds, as Azure writes them, would make a test's life of half a second none or a whole one.
+    return quote(moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"), safe="")
+
+
+def _signature_fault(request: Request, now: datetime) -> Answer | None:
+    path, _, query = request.target.removesuffix(b"&bounced").decode("ascii", "replace").partition("?")
+    try:
+        fields = parse_qs(query)
+        start, end = (datetime.fromisoformat(fields[name][0]) for name in ("st", "se"))
+    except (KeyError, ValueError):
+        return _authentication_failed("Signature fields not well formed.")
+    if query != _signed(path, start, end):
+        return _authentication_failed("Signature did not match.")
+    # The query is compared in milliseconds: a URL is good from the very moment it was minted.
+    if not start <= now <= end:
+        frame = f"Start [{_gmt(start)}] - Expiry [{_gmt(end)}] - Current [{_gmt(now)}]"
+        return _authentication_failed(f"Signature not valid in the specified time frame: {frame}")
+    return None
+
+
+def _gmt(moment: datetime) -> str:
+    return moment.strftime("%a, %d %b %Y %H:%M:%S GMT")
+
+
+def _authentication_failed(detail: str) -> Answer:
+    sentence = (
+        "Server failed to authenticate the request. "
+        "Make sure the value of Authorization header is formed correctly including the signature."
+    )
+    told = f"{sentence}\nRequestId:{uuid.uuid4()}\nTime:{datetime.now(UTC).isoformat()}"
+    return _xml(403, "AuthenticationFailed", told, f"<AuthenticationErrorDetail>{detail}</AuthenticationErrorDetail>")
+
+
+def _xml(status: int, code: str, message: str, more: str = "") -> Answer:
+    # Azure's error bodies begin with a byte order mark.
+    text = f'\ufeff<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code><Message>{message}</Message>{more}</Error>'
+    return Answer(status, text.encode(), {"content-type": "application/xml", "x-ms-error-code": code})
+
+
+def _image(data: bytes, sent: int | None = None) -> Answer:
+    kind = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+    return Answer(200, data, {"content-type": kind}, sent=sent)
+
+
+@lru_cache(maxsize=1)
+def _padding(megabytes: float) -> bytes:
+    return b"\0" * int(megabytes * 1_000_000)
+
+
+def _as_png(picture: bytes, _fault: Fault) -> Answer:
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(picture)).save(buffer, "PNG")
+    return Answer(200, buffer.getvalue(), {"content-type": "image/jpeg"})
+
+
+#: What can go wrong with a file, by the name of the fault.
+_TROUBLES: dict[str, Callable[[bytes, Fault], Reply]] = {
+    "result-404": lambda _picture, _fault: _xml(404, "BlobNotFound", "The specified blob does not exist."),
+    "result-500": lambda _picture, _fault: _xml(500, "InternalError", "The server encountered an internal error."),
+    "result-truncated": lambda picture, _fault: _image(picture, sent=len(picture) // 2),
+    "result-drop": lambda _picture, _fault: Drop(),
+    "result-not-image": lambda _picture, _fault: Answer(200, _HTML, {"content-type": "image/jpeg"}),
+    "result-empty": lambda _picture, _fault: Answer(200, b"", {"content-type": "image/jpeg"}),
+    "result-huge": lambda picture, fault: _image(picture + _padding(fault.number)),
+    "result-endless": lambda picture, _fault: Endless(picture, {"content-type": "image/jpeg"}),
+    "result-bomb": lambda _picture, _fault: _image(bomb()),
+    "result-png": _as_png,
+}
+#: Those of them that can also befall an image inside an answer.
+_INLINE_TROUBLES = ("result-truncated", "result-not-image", "result-empty", "result-huge", "result-bomb", "result-png")

@@ -1,0 +1,208 @@
+"""A sandbox on a port: in a thread of the caller's process, or as the process itself."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from .app import App, create_app
+from .faults import PROVIDERS, parse
+from .wire import Connection
+from .world import Latency, Settings
+
+#: How many connections may wait to be accepted: a benchmark opens a thousand at once.
+BACKLOG = 4096
+#: How long `start` waits for the port, and `stop` for the thread. Seconds.
+PATIENCE_SECONDS = 10.0
+
+
+class Sandbox:
+    """The four vendors on one local port, started and stopped with the context or by hand.
+
+    `latency_seconds` is a number or a pair of bounds; `faults` are specifications as in `jobs.sandbox.faults`;
+    `state` is a file that lets a later sandbox take up where this one was killed; `webhook_secrets` maps a provider
+    to the secret that its callbacks are signed with. Raises `UnknownFault` and `OSError` (the port is taken).
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        faults: Iterable[str] = (),
+        latency_seconds: Latency = 0.0,
+        state: str | Path | None = None,
+        result_life_seconds: float | None = None,
+        api_key: str | None = None,
+        webhook_secrets: Mapping[str, str] | None = None,
+        public_url: str | None = None,
+        picture_size: int = 512,
+        seed: int = 0,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._faults = tuple(faults)
+        for specification in self._faults:
+            parse(specification)
+        self._settings = Settings(
+            latency_seconds=latency_seconds,
+            result_life_seconds=result_life_seconds,
+            api_key=api_key,
+            webhook_secrets=webhook_secrets or {},
+            public_url=public_url,
+            picture_size=picture_size,
+            state=Path(state) if state else None,
+            seed=seed,
+        )
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+
+    @property
+    def url(self) -> str:
+        """Scheme and authority, as `http://127.0.0.1:8085`."""
+        host = "127.0.0.1" if self._host in {"0.0.0.0", "::", ""} else self._host  # noqa: S104  it is compared
+        return f"http://{host}:{self._port}"
+
+    @property
+    def base_urls(self) -> dict[str, str]:
+        """The base URL that stands for each vendor's host."""
+        return {provider: f"{self.url}/{provider}" for provider in PROVIDERS}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables under which Darkroom calls the sandbox instead of the vendors."""
+        key = self._settings.api_key or "sandbox"
+        urls = {f"{provider.upper()}_BASE_URL": url for provider, url in self.base_urls.items()}
+        return urls | {f"{provider.upper()}_API_KEY": key for provider in PROVIDERS}
+
+    def start(self) -> "Sandbox":
+        """Listen; returns when the port is open."""
+        self._ready.clear()
+        self._thread = threading.Thread(target=self._run_in_thread, name="sandbox", daemon=True)
+        self._thread.start()
+        self._ready.wait(PATIENCE_SECONDS)
+        self._raise_failure()
+        return self
+
+    def stop(self) -> None:
+        """Close every connection and the port; returns when nothing of it runs any more."""
+        if self._loop and self._ending and self._thread:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._ending.set)
+            self._thread.join(PATIENCE_SECONDS)
+        self._thread = self._loop = self._ending = None
+
+    def __enter__(self) -> "Sandbox":
+        return self.start()
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def run_forever(self, on_ready: Callable[["Sandbox"], None] | None = None) -> None:
+        """Be the process: serve until it is interrupted."""
+        with contextlib.suppress(KeyboardInterrupt):
+            _run(self._serve(on_ready))
+
+    def arm(self, *specifications: str) -> None:
+        """Arm faults; raises `UnknownFault`."""
+        for specification in specifications:
+            parse(specification)
+        self._control("POST", "faults", {"faults": list(specifications)})
+
+    def disarm(self, name: str | None = None) -> None:
+        """Clear all faults, or those of one name."""
+        self._control("DELETE", f"faults?name={name}" if name else "faults")
+
+    def submissions(self) -> list[dict[str, Any]]:
+        """The ledger, as the control API shows it."""
+        return list(self._control("GET", "ledger")["submissions"])
+
+    def served(self) -> list[dict[str, Any]]:
+        """Every image that went out, with its digest."""
+        return list(self._control("GET", "served")["served"])
+
+    def reset(self) -> None:
+        """Forget submissions, results, callbacks and faults."""
+        self._control("POST", "reset")
+
+    def _control(self, method: str, path: str, body: Any = None) -> Any:
+        with httpx.Client(trust_env=False, timeout=PATIENCE_SECONDS) as client:
+            answer = client.request(method, f"{self.url}/_sandbox/{path}", json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    def _run_in_thread(self) -> None:
+        try:
+            _run(self._serve(lambda _sandbox: self._ready.set()))
+        except BaseException as error:  # noqa: BLE001  it is raised again by `start`
+            self._failure = error
+            self._ready.set()
+
+    def _raise_failure(self) -> None:
+        if self._failure:
+            raise self._failure
+
+    async def _serve(self, on_ready: Callable[["Sandbox"], None] | None) -> None:
+        app = create_app(self._settings)
+        for specification in self._faults:
+            app.world.faults.arm(specification)
+        self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
+        listener = Listener(app)
+        try:
+            self._port = await listener.open(self._host, self._port)
+            app.start()
+            if on_ready:
+                on_ready(self)
+            await self._ending.wait()
+        finally:
+            await listener.close()
+            await app.stop()
+
+
+class Listener:
+    """An open port and the connections that came in by it."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._connections: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def open(self, host: str, port: int) -> int:
+        """Listen; returns the port, which the system chooses for 0."""
+        self._server = await asyncio.start_server(self._accept, host, port, backlog=BACKLOG)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Close the port and every connection, answered or not."""
+        if self._server:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        if self._server:
+            await self._server.wait_closed()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(Connection(reader, writer, self._app).serve())
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        asyncio.run(main)
+        return
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main)

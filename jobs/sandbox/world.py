@@ -1,0 +1,76 @@
+"""What every vendor shares: settings, clock, faults, books and the time that work takes."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .faults import Faults
+from .journal import Journal
+from .ledger import Ledger
+
+#: A latency in seconds, or the bounds between which it is drawn for each submission.
+Latency = float | tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a sandbox behaves while no fault is armed."""
+
+    #: How long the work on one submission takes.
+    latency_seconds: Latency = 0.0
+    #: How long a result URL works; None is the vendor's own, 1 hour or 24 hours.
+    result_life_seconds: float | None = None
+    #: The only key accepted; None accepts every key but `wrong` and the empty one.
+    api_key: str | None = None
+    #: Callbacks of a provider named here are signed with its secret.
+    webhook_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    #: Scheme and authority of result URLs; None is whatever the client called the sandbox by.
+    public_url: str | None = None
+    #: Longest side of a picture. Pixels.
+    picture_size: int = 512
+    #: Where the books are kept between lives; None keeps them in memory.
+    state: Path | None = None
+    #: Makes chances and drawn latencies repeatable.
+    seed: int = 0
+
+
+class World:
+    """The state of one sandbox."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.journal = Journal(settings.state)
+        self.ledger = Ledger(self.journal)
+        self.faults = Faults(settings.seed)
+        self._random = random.Random(settings.seed)
+
+    def now(self, provider: str) -> datetime:
+        """The time by the vendor's clock, which a fault can put ahead of the host's."""
+        skew = self.faults.standing(provider, "clock-skew")
+        return datetime.fromtimestamp(time.time() + (skew.number if skew else 0.0), UTC)
+
+    def work_seconds(self, provider: str) -> float:
+        """How long the next submission to this provider takes."""
+        if fault := self.faults.take(provider, "latency"):
+            return fault.number
+        latency = self.settings.latency_seconds
+        return self._random.uniform(*latency) if isinstance(latency, tuple) else latency
+
+    def key_is_good(self, key: str) -> bool:
+        if self.settings.api_key is not None:
+            return key == self.settings.api_key
+        return key not in {"", "wrong"}
+
+    def clear(self) -> None:
+        """Forget everything but the settings."""
+        self.ledger.clear()
+        self.journal.clear()
+        self.faults.clear()
+
+    async def until(self, moment: float) -> None:
+        """Sleep until `moment`, seconds since 1970."""
+        await asyncio.sleep(max(0.0, moment - time.time()))
