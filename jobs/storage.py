@@ -259,7 +259,7 @@ def _signature(key: str, expires: str, secret: str) -> str:
 
 
 #: Before each try to write, in seconds; two writers of one key meet for milliseconds.
-_PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
+_PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4)
 
 
 def _write_once(
@@ -427,8 +427,18 @@ def _connect(bucket: str, access: S3Access) -> _Connection:
         connect_timeout=access.connect_timeout_seconds,
         read_timeout=access.read_timeout_seconds,
     )
-    client = session.client("s3", endpoint_url=access.endpoint_url, region_name=region, config=config)
+
+    def client_of(config: Any) -> Any:
+        return session.client("s3", endpoint_url=access.endpoint_url, region_name=region, config=config)
+
+    client = client_of(config)
+    if _AMAZON.search(client.meta.endpoint_url):
+        # Amazon's presigned URLs lead to the bucket's own region only when this is said; others may not know the style.
+        client = client_of(config.merge(Config(s3={"addressing_style": "virtual"})))
     return _Connection(client, _base_url(client, bucket), region, session)
+
+
+_AMAZON = re.compile(r"\.amazonaws\.com(\.cn)?$")
 
 
 def _base_url(client: Any, bucket: str) -> str:
