@@ -44,6 +44,7 @@ class AimlApi(Vendor):
     own_refusals = ("partner-rate-limit", "api-key-500")
     own_manners = ("credits-used", "no-meta", "no-usage", "data-null", "data-empty", "violation", "created")
     free_manners = frozenset({"data-null", "data-empty", "violation"})
+    phrases: ClassVar[Mapping[int, str]] = {403: "You have run out of credits"}
     refunded_statuses = frozenset({500, 504})
     _own: ClassVar[Mapping[str, str]] = {
         "partner-rate-limit": "PARTNER_API_TOKEN_RATE_LIMIT_EXCEEDED",

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from dataclasses import replace
+from email.utils import format_datetime
 
 from .aimlapi import AimlApi
 from .callbacks import Callbacks
@@ -50,12 +52,21 @@ class App:
         self.traffic.enter(where)
         try:
             reply = await self._dispatch(where, request)
+        except Exception:
+            # Our own mistake must not look like one of the faults.
+            _log.exception("the sandbox failed at %s", where)
+            return json_answer(500, {"message": "the sandbox itself failed; see its log"})
         finally:
             self.traffic.leave()
         took = time.perf_counter() - started
+        if isinstance(reply, Answer):
+            reply = replace(reply, headers={"date": self._date(where), "server": "darkroom-sandbox", **reply.headers})
         # The path of a request holds ids at most; its query may be a signature and is left out.
         _log.info("%s %s: %s in %.3f s", request.method, request.path, _told(reply), took)
         return reply
+
+    def _date(self, where: str) -> str:
+        return format_datetime(self.world.now(where), usegmt=True)
 
     async def _dispatch(self, where: str, request: Request) -> Reply:
         if where == "files":

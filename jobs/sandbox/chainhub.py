@@ -110,6 +110,7 @@ class ChainHub(Vendor):
         "updates-shuffled",
         "updates-repeated",
     )
+    waiting_manners = frozenset({"sync-body"})
     free_manners = frozenset({"task-failed"})
 
     def routes(self) -> Iterable[Route]:
@@ -198,7 +199,7 @@ class ChainHub(Vendor):
             unit="task",
             price=1.0,
             per_image=False,
-            wait=self.world.faults.standing(self.name, "sync-body") is not None,
+            wait=False,
             callback_url=form.fields.get("callback_url", ""),
             details={"seed": asked.seed, "style_type": asked.style_type},
         )
@@ -234,7 +235,7 @@ class ChainHub(Vendor):
     def _state(self, submission: Submission) -> Answer:
         if (left := int(float(submission.faults.get("no-data", 0)))) > 0:
             faults = {**submission.faults, "no-data": str(left - 1)}
-            self.world.ledger.change(submission.number, faults=faults)
+            self.world.ledger.change(submission, faults=faults)
             body = _envelope(0, "SUCCEED", None)
             del body["data"]
             return json_answer(200, body)

@@ -31,7 +31,7 @@ def read_form(request: Request) -> Form | None:
     if kind != "multipart/form-data":
         return None
     try:
-        parser = FormDataParser(silent=False, stream_factory=lambda *_sizes: io.BytesIO())
+        parser = FormDataParser(silent=False, stream_factory=lambda **_sizes: io.BytesIO())
         _, fields, files = parser.parse(io.BytesIO(request.body), kind, len(request.body), options)
     except (ValueError, HTTPException):
         return None

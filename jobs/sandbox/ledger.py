@@ -99,6 +99,7 @@ class Ledger:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._last_number = 0
         self._submissions: dict[int, Submission] = {}
         self._by_task: dict[str, int] = {}
         self._by_image: dict[str, tuple[int, int]] = {}
@@ -106,15 +107,18 @@ class Ledger:
         self._servings: list[Serving] = []
 
     def next_number(self) -> int:
-        return len(self._submissions) + 1
+        return self._last_number + 1
 
     def add(self, submission: Submission) -> Submission:
         """Enter a new submission."""
         self._journal.write("submission", **_packed(submission))
         return self._keep(submission)
 
-    def change(self, number: int, **fields: Any) -> Submission:
-        """Enter what became of a submission."""
+    def change(self, submission: Submission, **fields: Any) -> Submission:
+        """Enter what became of a submission; one that a reset forgot stays forgotten."""
+        number = submission.number
+        if number not in self._submissions:
+            return replace(submission, **fields)
         self._journal.write("change", number=number, fields=fields)
         return self._keep(replace(self._submissions[number], **fields))
 
@@ -159,6 +163,7 @@ class Ledger:
 
     def _keep(self, submission: Submission) -> Submission:
         self._submissions[submission.number] = submission
+        self._last_number = max(self._last_number, submission.number)
         if submission.task_id:
             self._by_task[submission.task_id] = submission.number
         if submission.client_request_id and submission.task_id:

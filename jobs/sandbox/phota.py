@@ -102,8 +102,6 @@ class Phota(Vendor):
 
     async def remix(self, request: Request) -> Reply:
         """POST /v1/phota/remix: the images, or 202 and a job; a repeated `client_request_id` gets the first job."""
-        if first := self._first_of_its_id(request):
-            return await self.poll(request, lambda: self._job_accepted(first))
         return await self.submit(request, self._read, self._answer)
 
     async def job(self, request: Request, job_id: str) -> Reply:
@@ -112,6 +110,11 @@ class Phota(Vendor):
         if not submission or submission.provider != self.name or not submission.details["async"]:
             return await self.poll(request, lambda: self.error(404, "Job not found"))
         return await self.poll(request, lambda: json_answer(200, self._job(submission)))
+
+    def earlier(self, order: Order) -> Submission | None:
+        if not (order.client_request_id and order.details["async"]):
+            return None
+        return self.world.ledger.by_request_id(self.name, order.client_request_id)
 
     def updates(self, submission: Submission) -> list[tuple[str, float]]:
         return [("completed", submission.ready_at)]
@@ -126,14 +129,6 @@ class Phota(Vendor):
             return {}
         key = "another" if "callback-bad-signature" in callback.faults else secret
         return {"x-phota-signature": hmac.digest(key.encode(), body, hashlib.sha256).hex()}
-
-    def _first_of_its_id(self, request: Request) -> Submission | None:
-        try:
-            name = json.loads(request.body).get("client_request_id")
-        except (ValueError, AttributeError):
-            return None
-        first = self.world.ledger.by_request_id(self.name, name) if isinstance(name, str) else None
-        return first if first and first.details["async"] else None
 
     def _read(self, request: Request) -> Order:
         try:
@@ -153,7 +148,8 @@ class Phota(Vendor):
             per_image=True,
             wait=not asked.async_,
             callback_url=asked.callback_url if asked.async_ else "",
-            client_request_id=asked.client_request_id,
+            # Only asynchronous submissions are documented to be idempotent.
+            client_request_id=asked.client_request_id if asked.async_ else "",
             details={
                 "async": asked.async_,
                 "profile_ids": asked.profile_ids,

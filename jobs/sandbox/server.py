@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
@@ -110,8 +111,15 @@ class Sandbox:
 
     def run_forever(self, on_ready: Callable[["Sandbox"], None] | None = None) -> None:
         """Be the process: serve until it is interrupted."""
+
+        def ready(sandbox: Sandbox) -> None:
+            with contextlib.suppress(NotImplementedError):  # Windows has no such handlers
+                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
+            if on_ready:
+                on_ready(sandbox)
+
         with contextlib.suppress(KeyboardInterrupt):
-            _run(self._serve(on_ready))
+            _run(self._serve(ready))
 
     def arm(self, *specifications: str) -> None:
         """Arm faults; raises `UnknownFault`."""
@@ -140,6 +148,10 @@ class Sandbox:
             answer = client.request(method, f"{self.url}/_sandbox/{path}", json=body)
         answer.raise_for_status()
         return answer.json()
+
+    def _end(self) -> None:
+        assert self._ending
+        self._ending.set()
 
     def _run_in_thread(self) -> None:
         try:

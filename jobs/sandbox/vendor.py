@@ -77,6 +77,10 @@ class Vendor(ABC):
     own_manners: ClassVar[tuple[str, ...]] = ()
     #: Those of them that the vendor does not charge for.
     free_manners: ClassVar[frozenset[str]] = frozenset()
+    #: Those of them that make the answer wait for the work.
+    waiting_manners: ClassVar[frozenset[str]] = frozenset()
+    #: What it says for a status, where that differs from the common phrase.
+    phrases: ClassVar[Mapping[int, str]] = {}
     #: Late failures that are refunded.
     refunded_statuses: ClassVar[frozenset[int]] = frozenset()
 
@@ -105,6 +109,10 @@ class Vendor(ABC):
         """The answer to one of `own_refusals`."""
         raise NotImplementedError(fault.kind.name)
 
+    def earlier(self, order: Order) -> Submission | None:  # noqa: ARG002  for those that know repetitions
+        """The submission that this order repeats under the vendor's idempotency key."""
+        return None
+
     def callback(self, submission: Submission, callback: Callback) -> tuple[bytes, Mapping[str, str]]:
         """Body and headers of a callback."""
         raise NotImplementedError(submission.operation)
@@ -122,9 +130,11 @@ class Vendor(ABC):
         except Refused as refused:
             self._book_refusal(request, refused.reply)
             return refused.reply
+        if first := self.earlier(order):
+            return answer(self._book_repeat(first))
         submission = self._accept(request, order)
         await self._promise(submission)
-        if order.wait:
+        if order.wait or self.waiting_manners & submission.faults.keys():
             await self.world.until(submission.ready_at)
         return self._deliver(request, submission, answer)
 
@@ -139,7 +149,7 @@ class Vendor(ABC):
             return answer()
         trouble = fault.kind.name.removeprefix("poll-")
         if trouble.isdigit():
-            return self.error(int(trouble), _PHRASES[trouble])
+            return self._plain_error(trouble)
         return _lost(trouble, fault, answer())
 
     def read_json(self, request: Request) -> Any:
@@ -156,7 +166,10 @@ class Vendor(ABC):
         """Check a Bearer token; raises `Refused` with a 401."""
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not self.world.key_is_good(key.strip()):
-            raise Refused(self.error(401, _PHRASES["401"]))
+            raise Refused(self._plain_error("401"))
+
+    def _plain_error(self, status: str) -> Answer:
+        return self.error(int(status), self.phrases.get(int(status), _PHRASES[status]))
 
     async def _checked(self, request: Request, read: Callable[[Request], Order]) -> Order:
         self._refuse_by_fault()
@@ -175,7 +188,7 @@ class Vendor(ABC):
         if name in self.own_refusals:
             raise Refused(self.own_refusal(fault))
         status = name[:3]
-        answer = self.error(int(status), _PHRASES[status])
+        answer = self._plain_error(status)
         if name == "429-retry-after":
             answer = replace(answer, headers={**answer.headers, "retry-after": f"{fault.number:g}"})
         raise Refused(answer)
@@ -232,18 +245,21 @@ class Vendor(ABC):
         reply: Reply = answer(submission)
         fault = self.world.faults.take(self.name, *LOSSES)
         if fault and fault.kind.name in {"504", "500-late"}:
-            status = fault.kind.name[:3]
-            reply = self.error(int(status), _PHRASES[status])
+            reply = self._plain_error(fault.kind.name[:3])
         elif fault:
             reply = _lost(fault.kind.name, fault, reply)
         self._book_end(request, submission, reply)
         return reply
 
+    def _book_repeat(self, first: Submission) -> Submission:
+        details = {**first.details, "repeats": first.details.get("repeats", 0) + 1}
+        return self.world.ledger.change(first, details=details)
+
     def _book_end(self, request: Request, submission: Submission, reply: Reply) -> None:
         status = reply.status if isinstance(reply, Answer) else 0
         whole = isinstance(reply, Answer) and reply.sent is None and not request.gone()
         self.world.ledger.change(
-            submission.number,
+            submission,
             outcome="answered" if whole else "dropped",
             status=status,
             refunded=submission.charged and status in self.refunded_statuses,

@@ -99,6 +99,7 @@ class Connection:
         self._writer = writer
         self._application = application
         self._http = h11.Connection(h11.SERVER)
+        self._wants_body = True
 
     async def serve(self) -> None:
         """Serve until the connection ends; never raises for what a client does."""
@@ -112,6 +113,10 @@ class Connection:
             await self._refuse(413 if isinstance(error, _TooLarge) else 400)
         except ConnectionError:
             pass
+        except asyncio.CancelledError:
+            # The sandbox stops: what is still buffered for a client that does not read must not hold it up.
+            self._writer.transport.abort()
+            raise
         finally:
             self._writer.close()
 
@@ -120,6 +125,7 @@ class Connection:
         if not isinstance(head, h11.Request):
             return None
         body = await self._body()
+        self._wants_body = head.method != b"HEAD"
         headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
         return Request(head.method.decode("ascii"), head.target, headers, body, self._reader.at_eof)
 
@@ -158,7 +164,8 @@ class Connection:
         headers = {"content-length": str(len(answer.body)), **answer.headers}
         reason = answer.reason or HTTPStatus(answer.status).phrase
         self._put(h11.Response(status_code=answer.status, headers=list(headers.items()), reason=reason))
-        await self._write_body(answer.body[: answer.sent])
+        if self._wants_body:
+            await self._write_body(answer.body[: answer.sent])
         if answer.sent is None:
             self._put(h11.EndOfMessage())
         await self._writer.drain()
