@@ -617,7 +617,7 @@ class FolderStorage:
         told = json.dumps({"content_type": content_type, "metadata": _checked_metadata(metadata)}).encode()
 
         def write() -> Uploaded:
-            with _border("put", path):
+            with _disk("put", path):
                 end = _link(path, content)
                 if end is Uploaded.STORED or (not sidecar.exists() and _same(path, content)):
                     _replace(sidecar, told)
@@ -630,12 +630,12 @@ class FolderStorage:
 
     def get(self, key: str) -> bytes:
         path = self._path(key)
-        with _border("get", path):
+        with _disk("get", path):
             return path.read_bytes()
 
     def head(self, key: str) -> StoredObject | None:
         path = self._path(key)
-        with _border("head", path):
+        with _disk("head", path):
             try:
                 found = path.stat()
                 content_type, metadata = self._told(key, path)
@@ -648,13 +648,13 @@ class FolderStorage:
 
     def list(self, prefix: str = "") -> tuple[Listed, ...]:
         folder = self.root / _checked_prefix(prefix).rpartition("/")[0]
-        with _border("list", folder):
+        with _disk("list", folder):
             listed = (self._listed(path) for path in _files(folder))
             return tuple(sorted((one for one in listed if one and one.key.startswith(prefix)), key=lambda one: one.key))
 
     def renew(self, key: str) -> bool:
         path = self._path(key)
-        with _border("renew", path):
+        with _disk("renew", path):
             try:
                 os.utime(path)
             except FileNotFoundError:
@@ -663,7 +663,7 @@ class FolderStorage:
 
     def delete(self, key: str) -> None:
         path, sidecar = self._path(key), self._sidecar(key)
-        with _border("delete", path):
+        with _disk("delete", path):
             # In this order, a crash leaves no description that a later object of this key would inherit.
             sidecar.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
@@ -679,12 +679,12 @@ class FolderStorage:
         """Raise StorageError unless the folder can be written; it is made when it is missing."""
         self.ensure_bucket()
         probe = self.root / f".{uuid.uuid4().hex}.tmp"
-        with _border("check", self.root):
+        with _disk("check", self.root):
             probe.touch()
             probe.unlink()
 
     def ensure_bucket(self) -> None:
-        with _border("create", self.root):
+        with _disk("create", self.root):
             _make_folder(self.root)
 
     def close(self) -> None:
@@ -789,7 +789,7 @@ def _unless_gone(error: OSError) -> None:
 
 
 @contextmanager
-def _border(action: str, path: Path) -> Iterator[None]:
+def _disk(action: str, path: Path) -> Iterator[None]:
     """What the operating system raises becomes ours. The one place that catches it."""
     try:
         yield

@@ -696,7 +696,7 @@ def test_a_folder_that_cannot_be_written_says_so(root: str) -> None:
     ],
 )
 def test_what_the_system_says_becomes_ours(number: int, sentence: str, retryable: bool) -> None:
-    with pytest.raises(StorageError, match=sentence) as ours, storing._border("put", Path("/x")):
+    with pytest.raises(StorageError, match=sentence) as ours, storing._disk("put", Path("/x")):
         raise OSError(number, "x")
     assert ours.value.retryable is retryable
 
