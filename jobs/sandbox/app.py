@@ -52,8 +52,7 @@ class App:
         self.traffic.enter(where)
         try:
             reply = await self._dispatch(where, request)
-        except Exception:
-            # Our own mistake must not look like one of the faults.
+        except Exception:  # noqa: BLE001  a mistake of our own must not look like one of the faults
             _log.exception("the sandbox failed at %s", where)
             return json_answer(500, {"message": "the sandbox itself failed; see its log"})
         finally:

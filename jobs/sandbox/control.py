@@ -45,6 +45,13 @@ class Traffic:
     def leave(self) -> None:
         self.in_flight -= 1
 
+    def view(self) -> dict[str, Any]:
+        return {
+            "in_flight": self.in_flight,
+            "peak_in_flight": self.peak_in_flight,
+            "requests": dict(self.requests),
+        }
+
     def clear(self) -> None:
         self.peak_in_flight = self.in_flight
         self.requests.clear()
@@ -99,7 +106,7 @@ class Control:
         return await self.faults(request)
 
     async def traffic(self, _request: Request) -> Answer:
-        return json_answer(200, {**asdict(self._traffic), "callbacks_owed": self._callbacks.owed()})
+        return json_answer(200, {**self._traffic.view(), "callbacks_owed": self._callbacks.owed()})
 
     async def reset(self, _request: Request) -> Answer:
         self._callbacks.clear()

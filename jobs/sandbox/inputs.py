@@ -5,6 +5,7 @@ import binascii
 import io
 import re
 from dataclasses import dataclass
+from typing import IO
 from urllib.parse import urlsplit
 
 from werkzeug.exceptions import HTTPException
@@ -31,11 +32,21 @@ def read_form(request: Request) -> Form | None:
     if kind != "multipart/form-data":
         return None
     try:
-        parser = FormDataParser(silent=False, stream_factory=lambda **_sizes: io.BytesIO())
+        parser = FormDataParser(silent=False, stream_factory=_in_memory)
         _, fields, files = parser.parse(io.BytesIO(request.body), kind, len(request.body), options)
     except (ValueError, HTTPException):
         return None
     return Form(fields.to_dict(), {name: part.read() for name, part in files.items()})
+
+
+def _in_memory(
+    total_content_length: int | None,  # noqa: ARG001  werkzeug passes all four by name
+    content_type: str | None,  # noqa: ARG001
+    filename: str | None,  # noqa: ARG001
+    content_length: int | None = None,  # noqa: ARG001
+) -> IO[bytes]:
+    """Where werkzeug puts a file; its own choice is a temporary file that nobody closes."""
+    return io.BytesIO()
 
 
 def read_image(text: str, *, data_uri: bool) -> Input:
