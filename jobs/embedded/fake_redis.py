@@ -1,0 +1,19 @@
+"""`python -m jobs.embedded.fake_redis PORT`: fakeredis' TCP server, where no real Redis is to be had. Not durable."""
+
+import sys
+
+from fakeredis import TcpFakeServer
+from fakeredis._tcp_server import TCPFakeRequestHandler
+
+
+def main() -> None:
+    """Serves until it is ended."""
+    # Without this every reply of several writes waits for the client's delayed acknowledgement.
+    TCPFakeRequestHandler.disable_nagle_algorithm = True
+    server = TcpFakeServer(("127.0.0.1", int(sys.argv[1])))
+    server.daemon_threads = True
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""What all tests share: real servers on free loopback ports, each started once a session and stopped at its end."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import boto3
+import pytest
+from redis import Redis
+
+from jobs.embedded import Command, Processes
+from jobs.embedded import free_port as any_free_port
+from jobs.embedded import redis as embedded_redis
+from jobs.storage import S3Access
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    return any_free_port()
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """Starts child processes that end with the session, whatever happens to it."""
+    with Processes(tmp_path_factory.mktemp("logs")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis_server(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a real Redis with an append-only file, the floor that Darkroom supports where the bundled one is there."""
+    source = embedded_redis.resolve()
+    assert not isinstance(source, embedded_redis.Given)
+    _, url = embedded_redis.start(processes, source, tmp_path_factory.mktemp("redis"))
+    return url
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """The URL of a real Redis whose database is empty."""
+    with Redis.from_url(redis_server) as redis:
+        redis.flushdb()
+    return redis_server
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    """A client of a real Redis whose database is empty."""
+    with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@dataclass(frozen=True)
+class S3:
+    """A real S3 server with one empty bucket."""
+
+    endpoint_url: str
+    bucket: str
+    access: S3Access
+    #: the `AWS_*` variables under which boto3 finds it
+    environ: Mapping[str, str] = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        """As DARKROOM_STORAGE_URL has it."""
+        return f"s3://{self.bucket}"
+
+    def client(self) -> boto3.client:
+        """A plain boto3 client, to look at what was stored."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            region_name=self.access.region,
+            aws_access_key_id=self.access.access_key_id,
+            aws_secret_access_key=self.access.secret_access_key,
+        )
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        client.settimeout(1)
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="session")
+def s3_server(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The endpoint of moto's S3 server, in a process of its own."""
+    port = any_free_port()
+    arguments = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = processes.start(Command("s3", arguments, {}, tmp_path_factory.mktemp("s3")))
+    process.await_ready(lambda: _listens(port))
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def s3(s3_server: str, request: pytest.FixtureRequest) -> S3:
+    """A real S3 server and a new bucket in it."""
+    access = S3Access(s3_server, "us-east-1", "AKIATESTTEST", "wJalr-the-secret")
+    environ = {
+        "AWS_ENDPOINT_URL_S3": s3_server,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "AKIATESTTEST",
+        "AWS_SECRET_ACCESS_KEY": "wJalr-the-secret",
+    }
+    server = S3(s3_server, f"pictures-{abs(hash(request.node.nodeid)):x}", access, environ)
+    server.client().create_bucket(Bucket=server.bucket)
+    return server
