@@ -21,6 +21,7 @@ No message holds a path, a query or a header: they carry signatures and keys.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json as jsonlib
 import re
 import ssl
@@ -508,7 +509,9 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
         waiter.set_result(None)
 
 
+@functools.cache
 def _ssl_context() -> ssl.SSLContext:
+    # Loading the authorities takes longer than a hundred calls: once for the process.
     context = httpx.create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
