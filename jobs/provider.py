@@ -237,9 +237,8 @@ def sentence(vendor: str, response: Response) -> str:
 
 
 def told(who: str, words: str) -> str:
-    """`who: words`, the words redacted; only `who` when there are none."""
-    words = reading.redacted(words)
-    return f"{who}: {words}" if words else who
+    """`who: words`, redacted and on one line; only `who` when there are no words."""
+    return reading.redacted(f"{who}: {words}" if words.strip() else who)
 
 
 def unreadable(vendor: str, response: Response) -> Failed:
@@ -249,8 +248,13 @@ def unreadable(vendor: str, response: Response) -> Failed:
 
 
 def failed_by_status(response: Response, message: str) -> Failed:
-    """What an HTTP status means where the body says nothing better: the shared last resort of all providers."""
+    """What an HTTP status means where the body says nothing better: the shared last resort of all providers.
+
+    A refused request is `moderated` where its message speaks of the vendor's content policy.
+    """
     code, retryable, charged = _BY_STATUS.get(response.status) or _by_class(response.status)
+    if code is Code.INVALID_REQUEST and reading.is_moderation(message):
+        code = Code.MODERATED
     return Failed(code, message, retryable=retryable, charged=charged, retry_after_seconds=retry_after(response))
 
 

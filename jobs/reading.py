@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -69,10 +68,10 @@ def first(body: Mapping[str, Any], *names: str) -> Any:
 
 
 def number(value: Any) -> float | None:
-    """The finite number, at least 0 and below 10^15, or None."""
+    """The number, at least 0 and below 10^15, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) and 0 <= value < 10**15 else None
+    return float(value) if 0 <= value < 10**15 else None
 
 
 def identifier(value: Any) -> str | None:
@@ -97,8 +96,9 @@ def content(value: Any) -> bytes | None:
     """The bytes of a base64 string, with or without a `data:` prefix, or None."""
     if not isinstance(value, str) or not value:
         return None
+    prefix = _DATA_URI.match(value)
     try:
-        return base64.b64decode(_DATA_URI.sub("", value, count=1), validate=True) or None
+        return base64.b64decode(value[prefix.end() :] if prefix else value, validate=True) or None
     except (binascii.Error, ValueError):
         return None
 

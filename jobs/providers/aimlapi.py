@@ -159,8 +159,6 @@ def _refused(response: Response, body: Mapping[str, Any]) -> Failed:
     for status, word, code, retryable in _MEANINGS:
         if stated.status == status and word in words.lower():
             return replace(failure, code=code, retryable=retryable, charged=charged)
-    if stated.status < 500 and reading.is_moderation(words):
-        return replace(failure, code=Code.MODERATED, retryable=False, charged=charged)
     return replace(failure, charged=charged)
 
 

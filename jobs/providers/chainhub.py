@@ -12,6 +12,7 @@ import hmac
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote
@@ -215,14 +216,14 @@ class _IdeogramRemix(OperationDefaults):
         """A refused poll says nothing of the task, except that its content was refused."""
         body = reading.mapping(response.document())
         if not response.ok or _is_error(body):
-            failure = _refused(response, body)
+            failure = _reported(body)
             return failure if failure.code is Code.MODERATED else None
         return _result(body)
 
     def called_back(self, body: Any) -> Report:
         update = reading.mapping(body)
         if _is_error(update):
-            return _refused(Response(200), update)
+            return _reported(update)
         if report := _result(update):
             return report
         raise InvalidCallback("neither a task nor images")
@@ -342,16 +343,27 @@ def _is_error(body: Mapping[str, Any]) -> bool:
 def _refused(response: Response, body: Mapping[str, Any]) -> Failed:
     """By the innermost code that is known, else by the status, which a gateway may write into `code`."""
     nested = list(_nested(body))
-    message = told(f"{_VENDOR} answered {response.status}", _innermost_words(nested))
-    codes = [_code(layer) for layer in reversed(nested)]
+    codes = [code for code in map(_code, reversed(nested)) if code.lower() not in _FINE]
+    answered = ", code ".join([f"{_VENDOR} answered {response.status}", *codes[:1]])
+    message = told(answered, next(filter(None, map(reading.reason, reversed(nested))), ""))
+    by_status = failed_by_status(_stated(response, codes), message)
     if known := next((_CODES[code] for code in codes if code in _CODES), None):
         code, retryable, charged = known
-        by_status = failed_by_status(response, message)
-        return Failed(code, message, retryable, charged, by_status.retry_after_seconds if retryable else None)
+        return replace(by_status, code=code, retryable=retryable, charged=charged)
     if reading.is_moderation(message):
-        return Failed(Code.MODERATED, message, charged=Charged.NO if 400 <= response.status < 500 else Charged.UNKNOWN)
-    status = next((int(code) for code in codes if re.fullmatch(r"[45][0-9]{2}", code)), response.status)
-    return failed_by_status(Response(status, response.headers) if response.ok else response, message)
+        return replace(by_status, code=Code.MODERATED, retryable=False)
+    return by_status
+
+
+def _stated(response: Response, codes: Sequence[str]) -> Response:
+    """The answer with the error status that its body states, where HTTP said that all is well."""
+    stated = next((int(code) for code in codes if re.fullmatch(r"[45][0-9]{2}", code)), response.status)
+    return replace(response, status=stated) if response.ok else response
+
+
+def _reported(body: Mapping[str, Any]) -> Failed:
+    """An error that came after the submit was accepted: the codes say what it is, but not what it cost."""
+    return replace(_refused(Response(200), body), charged=Charged.UNKNOWN)
 
 
 def _nested(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -372,11 +384,6 @@ def _inside(words: str) -> Mapping[str, Any]:
 
 def _code(layer: Mapping[str, Any]) -> str:
     return reading.text(layer.get("code"))
-
-
-def _innermost_words(nested: list[Mapping[str, Any]]) -> str:
-    words = (reading.reason(layer) for layer in reversed(nested))
-    return next((found for found in words if found), _code(nested[-1]))
 
 
 # Signed updates ---------------------------------------------------------------------------------------------------

@@ -223,10 +223,10 @@ def _failed(body: Mapping[str, Any], job_id: str | None) -> Failed:
 
 
 def _refused(response: Response) -> Failed:
-    """By the status; a 400 is moderation where its words or its code say so, and a 504 is refunded."""
+    """By the status; a 400 can be moderation by its code, and a 504 is refunded."""
     message = sentence(_VENDOR, response)
     body = reading.mapping(response.document())
-    if response.status == 400 and (reading.is_moderation(message) or _is_moderation_code(body)):
+    if response.status == 400 and _is_moderation_code(body):
         return Failed(Code.MODERATED, message)
     if response.status == 504:
         return Failed(Code.TIMEOUT, message, retryable=True, charged=Charged.NO)
