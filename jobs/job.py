@@ -25,6 +25,8 @@ from .report import Charged, Code, Cost, Failed, Image, Report, Running, Succeed
 ATTEMPTS = 4
 #: the longest back-off between two attempts, whatever the provider asks
 MAX_BACKOFF_SECONDS = 60.0
+#: how long until a job whose input images could not be had is tried again
+INPUT_PAUSE_SECONDS = 5.0
 #: the timeline keeps this many of the latest events
 TIMELINE_LENGTH = 50
 
@@ -111,6 +113,11 @@ class Attempt:
     def open(self) -> bool:
         """Whether its end is still to come."""
         return self.outcome in (Outcome.SENDING, Outcome.ACCEPTED, Outcome.UNKNOWN)
+
+    @property
+    def askable(self) -> bool:
+        """Whether the vendor can be asked after it, by its own id or by our key."""
+        return self.recovery is Recovery.LOOKUP or (self.polled and self.external_id is not None)
 
 
 @dataclass(frozen=True)
@@ -299,7 +306,7 @@ class Job:
 
     def polls(self, now: datetime) -> bool:
         """Whether it is time to ask the vendor after the current attempt."""
-        asks = self.attempt is not None and self.attempt.polled and self.attempt.open
+        asks = self.attempt is not None and self.attempt.askable and self.attempt.open
         return asks and self.status is Status.RUNNING and self.wake_at is not None and self.wake_at <= now
 
     def overdue(self, now: datetime) -> bool:
@@ -321,6 +328,15 @@ class Job:
         if self.holder != holder or self.status is Status.SUBMITTING:
             return self
         return replace(self, holder=None, wake_at=now, updated_at=now)
+
+    def unprepared(self, holder: str, message: str, now: datetime, *, lasting: bool) -> Job:
+        """The holder could not have the input images: nothing was sent. Tried again until the deadline, unless it lasts."""
+        if self.status is not Status.QUEUED or self.holder != holder:
+            return self
+        if lasting:
+            return self._gave_up(Failure(Code.INVALID_REQUEST, message), now)
+        again = now + timedelta(seconds=INPUT_PAUSE_SECONDS)
+        return replace(self, holder=None, wake_at=again, updated_at=now)._noted(f"inputs: {message}", now)
 
     def sending(
         self,
@@ -352,9 +368,12 @@ class Job:
         attempts = (*self.attempts[: attempt.number - 1], attempt)
         return self._moved(Status.SUBMITTING, now, f"submitting {attempt.number}", attempts=attempts, holder=holder)
 
-    def unseen(self, holder: str, now: datetime) -> Job:
-        """The end of the current attempt was not seen: its holder died, or the connection broke after bytes went out."""
-        if self.holder != holder:
+    def unseen(self, holder: str, now: datetime, *, number: int | None = None) -> Job:
+        """The end of the current attempt was not seen: its holder died, or the connection broke after bytes went out.
+
+        `number` is the attempt whose connection broke; the same holder may be sending another one by then.
+        """
+        if self.holder != holder or number not in (None, len(self.attempts)):
             return self
         if self.status is not Status.SUBMITTING:
             return self.released(holder, now)
@@ -374,9 +393,8 @@ class Job:
     def _unknown_for_good(self, attempt: Attempt, now: datetime) -> Job:
         if self.on_unknown is OnUnknown.RESUBMIT and self._attempts_left:
             wait = timedelta(seconds=backoff_seconds(attempt.number))
-            return self._moved(
-                Status.QUEUED, now, f"end of {attempt.number} not seen: resubmitting", wake_at=now + wait
-            )
+            what = f"end of {attempt.number} not seen: resubmitting"
+            return self._with(_settled_for_retry(attempt))._moved(Status.QUEUED, now, what, wake_at=now + wait)
         return self._gave_up(
             Failure(
                 Code.OUTCOME_UNKNOWN,
@@ -404,14 +422,23 @@ class Job:
             case Failed():
                 return self._failed(number, report, now)
 
+    def _awaits(self, number: int) -> bool:
+        """Whether news of this attempt decides what the job does next.
+
+        So it does too while the attempt waits to be sent again under its key: sent under another, it would be paid twice.
+        """
+        if number != len(self.attempts):
+            return False
+        return self.status in (Status.SUBMITTING, Status.RUNNING) or (self.status is Status.QUEUED and self.resends)
+
     def _accepted(self, number: int, report: Running, now: datetime) -> Job:
         attempt = self.attempts[number - 1]
         if not attempt.open:
             return self
         known = replace(attempt, outcome=Outcome.ACCEPTED, external_id=report.external_id or attempt.external_id)
-        if number != len(self.attempts) or self.status not in (Status.SUBMITTING, Status.RUNNING):
+        if not self._awaits(number):
             return self if known == attempt else self._with(known)._noted(f"{number} accepted too late", now)
-        if self.status is Status.SUBMITTING:
+        if self.status is not Status.RUNNING:
             job = self._with(known)._moved(Status.RUNNING, now, f"running {number}")
             return replace(job, wake_at=_next_poll(known, now))
         if known == attempt and (self.wake_at is None or self.wake_at > now):
@@ -453,8 +480,10 @@ class Job:
         return in_doubt or attempt.charged is not Charged.NO
 
     def _canceled_too_late(self, paid: Attempt, report: Succeeded, now: datetime, inline: Mapping[int, Inline]) -> Job:
+        kept = bool(self.artifacts or self.pending)
+        paid = replace(paid, outcome=Outcome.SURPLUS) if kept else paid
         job = self._with(paid)._noted(f"{paid.number} succeeded after the cancel", now)
-        if not self.keep_late or self.artifacts or self.pending:
+        if not self.keep_late or kept:
             return job
         stored = job._stores(paid.number, report, now, inline)
         return replace(stored, status=Status.CANCELED, finished_at=self.finished_at, error=None)
@@ -514,25 +543,23 @@ class Job:
         attempt = self.attempts[number - 1]
         if not attempt.open:
             return self._noted(f"{number} {report.code} too late", now)
-        ended = replace(
-            attempt,
-            outcome=Outcome.NOT_SENT if report.not_sent else Outcome.REJECTED,
-            external_id=report.external_id or attempt.external_id,
-            charged=report.charged,
-            ended_at=now,
-            code=report.code,
-            message=report.message,
-        )
+        # A resend that was refused says nothing of the first send, whose end nobody saw.
+        doubt = attempt.outcome is Outcome.SENDING and attempt.sends > 1
+        ended = _rejected(attempt, report, now, doubt=doubt)
         job = self._with(ended)
-        if number != len(self.attempts) or self.status not in (Status.SUBMITTING, Status.RUNNING):
+        if not self._awaits(number):
             return job._noted(f"{number} {report.code} too late", now)
-        if not self._may_retry(report):
+        if doubt and report.retryable and attempt.sends < self.attempts_allowed:
+            wait = timedelta(seconds=backoff_seconds(attempt.sends, report.retry_after_seconds))
+            job = self._with(replace(attempt, outcome=Outcome.UNKNOWN))
+            return job._moved(Status.QUEUED, now, f"{number} {report.code}: same key", wake_at=now + wait)
+        if not self._may_retry(report, ended.charged):
             return job._gave_up(Failure(report.code, report.message), now)
         wait = timedelta(seconds=backoff_seconds(number, report.retry_after_seconds))
         return job._moved(Status.QUEUED, now, f"{number} {report.code}: retry", wake_at=now + wait)
 
-    def _may_retry(self, report: Failed) -> bool:
-        free = report.charged is Charged.NO or self.on_unknown is OnUnknown.RESUBMIT
+    def _may_retry(self, report: Failed, charged: Charged) -> bool:
+        free = charged is Charged.NO or self.on_unknown is OnUnknown.RESUBMIT
         return report.retryable and free and self._attempts_left
 
     @property
@@ -592,7 +619,8 @@ class Job:
         """A person asks to try again. Raises NotPossible, or ChargePossible where it could be charged a second time."""
         if self.status not in (Status.FAILED, Status.CANCELED):
             raise NotPossible(f"job {self.id} is {self.status}: only a failed or canceled job can be retried")
-        if self.status is Status.FAILED and (again := self._fetchable()):
+        again = (*self.pending, *self._fetchable())
+        if again or self.artifacts:
             return self._fetched_again(again, now)
         if not may_charge_again and any(attempt.charged is not Charged.NO for attempt in self.attempts):
             raise ChargePossible(self.id)
@@ -619,23 +647,27 @@ class Job:
         fresh = tuple(replace(image, bad_tries=0, tries=0, retry_at=None, failing_since=None) for image in images)
         indexes = {image.index for image in images}
         missing = tuple(missing for missing in self.missing if missing.index not in indexes)
-        return self._moved(
+        job = self._moved(
             Status.STORING,
             now,
             "retried by a person: fetching again",
-            wake_at=now,
             pending=fresh,
             missing=missing,
             error=None,
             finished_at=None,
         )
+        return job._settled(now)
 
     # --- how a transition is written ------------------------------------------------------------------------------
 
     def _moved(self, status: Status, now: datetime, what: str, **changes: Any) -> Job:
-        """The job in another status: free of its holder, its wake-up unset unless `changes` say otherwise."""
+        """The job in another status: free of its holder, its wake-up unset unless `changes` say otherwise.
+
+        Whoever leaves `submitting` without news of the attempt on its way leaves a doubt on the ledger.
+        """
         changes.setdefault("holder", None)
         changes.setdefault("wake_at", None)
+        changes.setdefault("attempts", tuple(_doubted(attempt) for attempt in self.attempts))
         return replace(self, status=status, updated_at=now, **changes)._noted(what, now)
 
     def _gave_up(self, why: Failure, now: datetime) -> Job:
@@ -669,7 +701,7 @@ def poll_seconds(running_seconds: float) -> float:
 
 
 def _next_poll(attempt: Attempt, now: datetime) -> datetime | None:
-    if not attempt.polled or not (attempt.external_id or attempt.recovery is Recovery.LOOKUP):
+    if not attempt.askable:
         return None
     return now + timedelta(seconds=poll_seconds((now - attempt.started_at).total_seconds()))
 
@@ -692,10 +724,26 @@ def _postponed(image: PendingImage, end: Postponed, now: datetime) -> PendingIma
     )
 
 
+def _rejected(attempt: Attempt, report: Failed, now: datetime, *, doubt: bool) -> Attempt:
+    return replace(
+        attempt,
+        outcome=Outcome.NOT_SENT if report.not_sent and not doubt else Outcome.REJECTED,
+        external_id=report.external_id or attempt.external_id,
+        charged=Charged.UNKNOWN if doubt and report.charged is Charged.NO else report.charged,
+        ended_at=now,
+        code=report.code,
+        message=report.message,
+    )
+
+
 def _first(missing: tuple[Missing, ...]) -> Failure:
     if missing:
         return Failure(missing[0].code, missing[0].message)
     return Failure(Code.PROVIDER_ERROR, "the provider reported success without images")
+
+
+def _doubted(attempt: Attempt) -> Attempt:
+    return replace(attempt, outcome=Outcome.UNKNOWN) if attempt.outcome is Outcome.SENDING else attempt
 
 
 def _settled_for_retry(attempt: Attempt) -> Attempt:

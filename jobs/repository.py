@@ -179,7 +179,7 @@ class Repository:
         self._redis = redis
         self._retention = retention_seconds
         self._patience = patience_seconds
-        self._clock = _Clock()
+        self.clock = Clock()
         self._create = redis.register_script(_CREATE)
         self._write = redis.register_script(_WRITE)
         self._tick = redis.register_script(_TICK)
@@ -197,10 +197,10 @@ class Repository:
 
     def now(self) -> datetime:
         """Redis' time; a round trip only when it has not been heard for half a minute."""
-        if not self._clock.fresh:
+        if not self.clock.fresh:
             seconds, micros = cast(tuple[int, int], self._ask(self._redis.time))
-            self._clock.set(seconds * 1000 + micros // 1000)
-        return self._clock.now()
+            self.clock.set(seconds * 1000 + micros // 1000)
+        return self.clock.now()
 
     def get(self, job_id: str) -> Job:
         """The job. Raises JobNotFound."""
@@ -279,7 +279,7 @@ class Repository:
             self._retention,
         ]
         _, now, first = cast(tuple[int, int, bytes], self._ask(lambda: self._create(keys=keys, args=argv)))
-        self._clock.set(now)
+        self.clock.set(now)
         if not first:
             return None
         job_id, digest = first.decode().split(" ", 1)
@@ -343,7 +343,7 @@ class Repository:
             after.status.value,
         ]
         written, now, newer = cast(tuple[int, int, bytes], self._ask(lambda: self._write(keys=keys, args=argv)))
-        self._clock.set(now)
+        self.clock.set(now)
         if written:
             return True, after
         if not newer:
@@ -369,14 +369,14 @@ class Repository:
         now, due, living = cast(
             tuple[int, list[bytes], list[bytes]], self._ask(lambda: self._tick(keys=keys, args=argv))
         )
-        self._clock.set(now)
+        self.clock.set(now)
         return Tick(_time(now), tuple(id.decode() for id in due), frozenset(name.decode() for name in living))
 
     def take(self, provider: str, limit: int) -> tuple[str, ...]:
         """Up to `limit` queued jobs of a provider whose message did not come, or whose back-off is over. One round trip."""
         argv: list[Any] = [limit, int(SWEEP_LEASE_SECONDS * 1000)]
         now, ids = cast(tuple[int, list[bytes]], self._ask(lambda: self._take(keys=[_line(provider)], args=argv)))
-        self._clock.set(now)
+        self.clock.set(now)
         return tuple(id.decode() for id in ids)
 
     def leave(self, holder: str) -> None:
@@ -453,7 +453,7 @@ class Repository:
                 wait = min(wait * 2, 1.0)
 
 
-class _Clock:
+class Clock:
     """Redis' clock, kept by its measured distance to ours."""
 
     def __init__(self) -> None:

@@ -46,7 +46,7 @@ from jobs.provider import FilePart, Response
 Reserve = Callable[[int], Awaitable[None]]
 
 #: bytes of an answer that may wait unread before the other side is slowed down
-_READ_AHEAD_BYTES = 1 << 20
+_READ_AHEAD_BYTES = 1 << 18
 #: an answer in more pieces than this would cost more time than it is worth: an attack, or broken
 _MAX_PIECES = 1 << 16
 _USER_AGENT = f"darkroom/{version('darkroom')}"

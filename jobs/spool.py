@@ -1,0 +1,65 @@
+"""A bounded folder for what must not be lost while its store is away: each file is on the disk before `write` returns."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import DarkroomError
+
+
+class SpoolFull(DarkroomError):
+    """The spool holds as much as it may; free space or raise DARKROOM_SPOOL_MAX_BYTES."""
+
+
+@dataclass(frozen=True)
+class Spool:
+    """Files by name in one folder, in the order of their names. Safe for several processes."""
+
+    folder: Path
+    max_bytes: int
+
+    def write(self, name: str, content: bytes) -> str:
+        """Keeps the content under a name of its own that begins with `name`. Raises SpoolFull or OSError."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.size() + len(content) > self.max_bytes:
+            raise SpoolFull(f"the spool may hold {self.max_bytes} bytes")
+        unique = f"{name}-{uuid.uuid4().hex[:8]}"
+        waiting = self.folder / f".{unique}"
+        with waiting.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        waiting.rename(self.folder / unique)
+        _sync_folder(self.folder)
+        return unique
+
+    def read(self, name: str) -> bytes:
+        """What was kept. Raises FileNotFoundError."""
+        return (self.folder / name).read_bytes()
+
+    def delete(self, name: str) -> None:
+        """Forgets it; nothing happens when it is gone."""
+        (self.folder / name).unlink(missing_ok=True)
+
+    def names(self) -> tuple[str, ...]:
+        """What waits, by name."""
+        if not self.folder.is_dir():
+            return ()
+        return tuple(sorted(entry.name for entry in self.folder.iterdir() if not entry.name.startswith(".")))
+
+    def size(self) -> int:
+        """Bytes that wait."""
+        if not self.folder.is_dir():
+            return 0
+        return sum(entry.stat().st_size for entry in os.scandir(self.folder))
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,78 @@
+"""What bounds a process: how many jobs it has in hand, and how many bytes of images."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+
+class Slots:
+    """The jobs that a process has in hand: at most so many, each once. Thread-safe."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken: set[str] = set()
+        self._open = True
+        self._changed = threading.Condition()
+
+    def take(self, job_id: str, *, wait: bool) -> bool:
+        """Takes a slot for the job. False: it has one, there is none free (and `wait` is not set), or we are closed."""
+        with self._changed:
+            while wait and self._open and len(self._taken) >= self._limit:
+                self._changed.wait()
+            if not self._open or job_id in self._taken or len(self._taken) >= self._limit:
+                return False
+            self._taken.add(job_id)
+            return True
+
+    def free(self, job_id: str) -> None:
+        """Gives the job's slot back."""
+        with self._changed:
+            self._taken.discard(job_id)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing is taken from now on; whoever waits is let go."""
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+
+    @property
+    def room(self) -> int:
+        return self._limit - len(self._taken) if self._open else 0
+
+    @property
+    def taken(self) -> frozenset[str]:
+        with self._changed:
+            return frozenset(self._taken)
+
+
+class Bytes:
+    """The bytes of images that a process holds at once. For one event loop."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._freed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+        """The value reserves so many bytes, waiting until there is room; all are given back at the end."""
+        mine = 0
+
+        async def reserve(size: int) -> None:
+            nonlocal mine
+            size = min(size, self._limit)
+            async with self._freed:
+                await self._freed.wait_for(lambda: self._held == 0 or self._held + size <= self._limit)
+                self._held += size
+            mine += size
+
+        try:
+            yield reserve
+        finally:
+            async with self._freed:
+                self._held -= mine
+                self._freed.notify_all()

@@ -1,0 +1,76 @@
+"""The Celery application as a worker runs it: `celery -A worker worker` needs no further options.
+
+The pool is one thread: a task only hands its job to the process's event loop. Everything else that a worker does hangs on one
+bootstep, which starts the loop and the sweep and, on SIGTERM, finishes what is in flight.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from celery import bootsteps
+from celery.signals import celeryd_init
+
+from jobs import queue
+from jobs.errors import SettingsError
+from jobs.settings import Settings, enabled_providers
+
+from . import process
+
+#: pools in which a task runs in the process that holds the loop
+_POOLS = ("celery.concurrency.thread:TaskPool", "celery.concurrency.solo:TaskPool")
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.read()
+    except SettingsError as error:
+        sys.exit(f"darkroom: {error}")
+
+
+app = queue.application(_settings())
+app.conf.update(
+    worker_pool="threads",
+    worker_concurrency=1,
+    worker_prefetch_multiplier=64,
+    # Flower shows the tasks without an option of ours.
+    worker_send_task_events=True,
+    worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
+    worker_enable_remote_control=True,
+    imports=("worker.tasks",),
+)
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]
+def _listen(conf: Any, **_: Any) -> None:
+    """Listens to the queues of the providers whose keys are set; without any there is nothing to work for."""
+    try:
+        enabled = enabled_providers()
+        process.check(Settings.read(), enabled)
+    except SettingsError as error:
+        sys.exit(f"darkroom: {error}")
+    conf.task_queues = [queue.queue(name) for name in enabled]
+
+
+class Hands(bootsteps.StartStopStep):  # type: ignore[misc]
+    """The loop and the sweep: started before the first message, stopped after the last."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **_: Any) -> None:
+        pool = f"{parent.pool_cls.__module__}:{parent.pool_cls.__name__}"
+        if pool not in _POOLS:
+            sys.exit("darkroom: start the worker without -P: its pool is `threads`, its calls run on one event loop")
+
+    def start(self, parent: Any) -> None:
+        process.start(hostname=parent.hostname)
+
+    def stop(self, _parent: Any) -> None:
+        process.stop()
+
+    terminate = stop
+
+
+app.steps["worker"].add(Hands)

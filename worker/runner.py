@@ -1,0 +1,366 @@
+"""Runs one job and decides what happens next: a pipeline of named steps.
+
+    run ─ claim ─ prepare ─ send ─ call ─ learn ─ store
+    attend ─ rescue | poll | expire | run          (what the sweep brings)
+
+Until `send` has written the attempt on the ledger nothing was paid, and everything may be repeated. From then on an end that
+nobody saw is `unseen`, and the attempt's own abilities say what follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
+
+from jobs import callback_url, providers
+from jobs.errors import DarkroomError, JobNotFound, StorageError
+from jobs.job import Artifact, Job, Kept, Recovery, Status
+from jobs.lifecycle import Darkroom, reference_key, reporting
+from jobs.picture import RejectedPicture, inspect
+from jobs.provider import Abilities, Call, Context, Operation, Picture, Response
+from jobs.report import Charged, Code, Failed, Image, Report, Succeeded
+from jobs.repository import Change, Transition
+from jobs.request import ImageRule, Request
+from jobs.settings import ProviderSettings
+
+from .images import FETCH_TIMEOUT_SECONDS, Keeper
+from .transport import ForbiddenAddress, NotSent, TooLarge, Transport, TransportError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: the largest answer of a vendor: eight images as base64
+MAX_ANSWER_BYTES = 256 << 20
+_MAX_POLL_BYTES = 8 << 20
+
+_CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
+
+
+class InputError(DarkroomError):
+    """An input image cannot be had. `lasting` tells whether trying again is of no use."""
+
+    def __init__(self, message: str, *, lasting: bool) -> None:
+        super().__init__(message)
+        self.lasting = lasting
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that is needed to send one attempt."""
+
+    call: Call
+    url: str
+    request: Request
+    operation: Operation
+    abilities: Abilities
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs jobs for one process, on its event loop."""
+
+    darkroom: Darkroom
+    holder: str
+    keeper: Keeper
+    transport: Transport
+    #: runs a blocking call on the thread pool
+    blocking: Callable[[Callable[[], Any]], Awaitable[Any]]
+    #: called with the name of each step, so that a test can end the process there
+    checkpoint: Callable[[str], None] = lambda _: None
+
+    # --- a job that is ready --------------------------------------------------------------------------------------
+
+    async def run(self, job_id: str) -> None:
+        """Whatever the job needs next; nothing, when somebody else has it or it needs nothing."""
+        job = await self._claimed(job_id)
+        if job is None:
+            return
+        self.checkpoint("claimed")
+        if job.pending:
+            await self._store(job)
+        else:
+            await self._submit(job)
+
+    async def _claimed(self, job_id: str) -> Job | None:
+        try:
+            change = await self._update(job_id, lambda job, now: job.claimed(self.holder, now))
+        except JobNotFound:
+            return None
+        return change.after if change.made and change.after.holder == self.holder else None
+
+    async def _submit(self, job: Job) -> None:
+        prepared = await self._prepared(job)
+        if prepared is None:
+            return
+        self.checkpoint("prepared")
+        number = job.next_number
+        change = await self._update(job.id, self._sending(job, prepared), known=job)
+        if not change.made or change.after.status is not Status.SUBMITTING:
+            return
+        self.checkpoint("on the ledger")
+        await self._call(change.after, number, prepared)
+
+    def _sending(self, job: Job, prepared: Prepared) -> Transition:
+        recovery = _recovery(prepared.abilities)
+        cost = prepared.operation.price(prepared.request)
+
+        def change(current: Job, now: datetime) -> Job:
+            if current.next_number != job.next_number:
+                return current
+            return current.sending(
+                self.holder,
+                now,
+                recovery=recovery,
+                polled=prepared.abilities.poll or prepared.abilities.lookup,
+                inline=prepared.abilities.inline_images,
+                expected_cost=cost,
+            )
+
+        return change
+
+    async def _call(self, job: Job, number: int, prepared: Prepared) -> None:
+        """Sends the attempt, and learns from its answer."""
+        async with self.keeper.room.hold() as reserve:
+            try:
+                response = await self._sent(prepared, reserve)
+            except NotSent as error:
+                await self._learn(job, number, _not_sent(error))
+            except TransportError as error:
+                log.warning("job %s attempt %s: %s", job.id, number, error)
+                await self._update(job.id, lambda current, now: current.unseen(self.holder, now), known=job)
+            else:
+                self.checkpoint("answered")
+                await self._learn(job, number, prepared.operation.answered(prepared.request, response))
+
+    async def _sent(self, prepared: Prepared, reserve: Callable[[int], Awaitable[None]]) -> Response:
+        call = prepared.call
+        return await self.transport.send(
+            call.method,
+            prepared.url,
+            headers=call.headers,
+            json=call.json,
+            form=call.form,
+            files=call.files,
+            timeout_seconds=call.timeout_seconds,
+            max_bytes=MAX_ANSWER_BYTES,
+            reserve=reserve,
+        )
+
+    async def _learn(self, job: Job, number: int, report: Report) -> None:
+        """Keeps what came inside the answer, writes what the provider said, and goes on to store."""
+        inline = await self.keeper.keep_inline(job, number, report)
+        self.checkpoint("inline images kept")
+        told = reporting(number, _without_content(report), inline=inline)
+        change = await self._update(
+            job.id, lambda current, now: told(current, now).claimed(self.holder, now), known=job
+        )
+        self.checkpoint("reported")
+        await self._store_if_ours(change)
+
+    async def _store_if_ours(self, change: Change) -> None:
+        if change.made and change.after.holder == self.holder and change.after.pending:
+            await self._store(change.after)
+
+    async def _store(self, job: Job) -> None:
+        """Keeps the images whose time has come, and writes how each ended."""
+        now = self.keeper.now()
+        ready = [image for image in job.pending if image.retry_at is None or image.retry_at <= now]
+        ends = await asyncio.gather(*(self.keeper.keep(job, image) for image in ready))
+        ended: dict[int, Kept] = {image.index: end for image, end in zip(ready, ends, strict=True)}
+        number = job.pending[0].attempt
+        self.checkpoint("images kept")
+        await self._update(job.id, lambda current, now: current.kept(number, ended, now), known=job)
+        self.checkpoint("stored")
+        await self._forget_spooled(job, ended)
+
+    async def _forget_spooled(self, job: Job, ended: dict[int, Kept]) -> None:
+        for image in job.pending:
+            name = image.spooled
+            if name is not None and isinstance(ended.get(image.index), Artifact):
+                await self.blocking(lambda name=name: self.keeper.spool.delete(name))  # type: ignore[misc]
+
+    # --- preparing ------------------------------------------------------------------------------------------------
+
+    async def _prepared(self, job: Job) -> Prepared | None:
+        """The call with its inputs; None when they cannot be had and the job was put back or failed."""
+        try:
+            operation = providers.operation(job.operation)
+            request = operation.request.model_validate(job.params)
+            pictures = {ref: await self._picture(field, rule, ref) for field, rule, ref in _wanted(request)}
+        except InputError as error:
+            await self._update(job.id, _unprepared(self.holder, error), known=job)
+            return None
+        except ValueError as error:
+            broken = InputError(f"the record's parameters are refused: {type(error).__name__}", lasting=True)
+            await self._update(job.id, _unprepared(self.holder, broken), known=job)
+            return None
+        settings = self.keeper.providers[job.provider]
+        context = self._context(job, job.next_number, settings, pictures)
+        has_callback = context.callback_url is not None
+        abilities = operation.abilities(request, has_callback=has_callback, options=settings.options)
+        call = operation.submit(request, context)
+        return Prepared(call, settings.base_url + call.path, request, operation, abilities)
+
+    def _context(
+        self, job: Job, number: int, settings: ProviderSettings, pictures: dict[str, Picture] | None = None
+    ) -> Context:
+        base = self.darkroom.settings.callback_base
+        keys = self.darkroom.settings.signing_keys() if base else ()
+        return Context(
+            attempt_key=job.attempt_key(number),
+            callback_url=callback_url.callback_url(base, job.provider, job.id, number, keys) if base else None,
+            api_key=settings.api_key.get_secret_value(),
+            pictures=pictures or {},
+            options=settings.options,
+        )
+
+    async def _picture(self, field: str, rule: ImageRule, reference: str) -> Picture:
+        """An input image with its bytes. Raises InputError."""
+        if reference.startswith("staged:"):
+            return await self._staged(field, reference)
+        try:
+            response = await self.transport.download(
+                reference, timeout_seconds=FETCH_TIMEOUT_SECONDS, max_bytes=rule.max_bytes
+            )
+        except TransportError as error:
+            lasting = isinstance(error, ForbiddenAddress | TooLarge)
+            raise InputError(f"{field}: {error}", lasting=lasting) from error
+        if not response.ok:
+            raise InputError(f"{field}: its host answered {response.status}", lasting=400 <= response.status < 500)
+        return await self._checked(field, rule, response.body)
+
+    async def _staged(self, field: str, reference: str) -> Picture:
+        try:
+            content = await self.blocking(lambda: self.darkroom.storage.get(reference_key(reference)))
+        except StorageError as error:
+            raise InputError(f"{field}: {error}", lasting=not error.retryable) from error
+        extension = PurePosixPath(reference).suffix.removeprefix(".")
+        return Picture(content, _CONTENT_TYPES[extension], f"{field.replace('.', '-')}.{extension}")
+
+    async def _checked(self, field: str, rule: ImageRule, content: bytes) -> Picture:
+        try:
+            facts = await self.blocking(lambda: inspect(content, max_bytes=rule.max_bytes))
+        except RejectedPicture as error:
+            raise InputError(f"{field}: {error}", lasting=True) from error
+        if facts.content_type not in rule.content_types:
+            raise InputError(f"{field}: {facts.content_type} is not taken here", lasting=True)
+        return Picture(content, facts.content_type, f"{field.replace('.', '-')}.{facts.extension}")
+
+    # --- what the sweep brings ------------------------------------------------------------------------------------
+
+    async def attend(self, job: Job, living: frozenset[str]) -> None:
+        """Looks at a job that is due: its holder died, it is time to poll, its deadline is over, or it is to be stored."""
+        now = self.keeper.now()
+        if job.holder is not None and job.holder not in living:
+            await self._rescue(job, job.holder)
+        elif job.overdue(now):
+            await self._update(job.id, Job.expired, known=job)
+        elif job.polls(now):
+            await self._poll(job)
+        elif job.pending and job.holder is None:
+            await self.run(job.id)
+
+    async def _rescue(self, job: Job, dead: str) -> None:
+        """A worker died over the job: what it had stored is found first; then its end counts as not seen."""
+        log.warning("job %s: its worker %s is gone", job.id, dead)
+        attempt = job.attempt
+        found: dict[int, Artifact] = {}
+        if job.status is Status.SUBMITTING and attempt is not None and attempt.inline:
+            found = dict(await self.keeper.rescued(job, attempt.number))
+
+        def change(current: Job, now: datetime) -> Job:
+            if found and attempt and current.holder == dead and current.status is Status.SUBMITTING:
+                images = tuple(Image(index, content=b"") for index in sorted(found))
+                return current.reported(attempt.number, Succeeded(images), now, inline=found)
+            return current.unseen(dead, now)
+
+        await self._advance(job.id, change, known=job)
+
+    async def _poll(self, job: Job) -> None:
+        attempt, settings = job.attempt, self.keeper.providers.get(job.provider)
+        if attempt is None or settings is None:
+            return
+        operation = providers.operation(job.operation)
+        context = self._context(job, attempt.number, settings)
+        call = operation.poll(attempt.external_id or context.attempt_key, context)
+        report: Report | None = None
+        try:
+            response = await self.transport.send(
+                call.method,
+                settings.base_url + call.path,
+                headers=call.headers,
+                json=call.json,
+                timeout_seconds=call.timeout_seconds,
+                max_bytes=_MAX_POLL_BYTES,
+            )
+            report = operation.polled(operation.request.model_validate(job.params), response)
+        except TransportError as error:
+            log.info("job %s: poll: %s", job.id, error)
+        if report is None:
+            await self._update(job.id, Job.asked, known=job)
+            return
+        inline = await self.keeper.keep_inline(job, attempt.number, report)
+        told = reporting(attempt.number, _without_content(report), inline=inline)
+        change = await self._update(
+            job.id, lambda current, now: told(current, now).asked(now).claimed(self.holder, now), known=job
+        )
+        await self._store_if_ours(change)
+
+    # --- Redis ----------------------------------------------------------------------------------------------------
+
+    async def _update(self, job_id: str, change: Transition, *, known: Job | None = None) -> Change:
+        """A change after which this process goes on itself, or the sweep does."""
+        update = self.darkroom.repository.update
+        done: Change = await self.blocking(lambda: update(job_id, change, known=known))
+        return done
+
+    async def _advance(self, job_id: str, change: Transition, *, known: Job) -> Change:
+        """A change after which any worker may go on."""
+        advance = self.darkroom.advance
+        done: Change = await self.blocking(lambda: advance(job_id, change, known=known))
+        return done
+
+
+def _recovery(abilities: Abilities) -> Recovery:
+    if abilities.idempotent:
+        return Recovery.KEY
+    if abilities.callback:
+        return Recovery.CALLBACK
+    return Recovery.LOOKUP if abilities.lookup else Recovery.NONE
+
+
+def _not_sent(error: NotSent) -> Failed:
+    return Failed(
+        Code.PROVIDER_ERROR,
+        f"the provider could not be reached: {error}",
+        retryable=True,
+        charged=Charged.NO,
+        not_sent=True,
+    )
+
+
+def _without_content(report: Report) -> Report:
+    """The report without the bytes of images, which were kept and belong in no record."""
+    if not isinstance(report, Succeeded):
+        return report
+    bare = tuple(Image(image.index) if image.content is not None else image for image in report.images)
+    return Succeeded(bare, report.external_id, report.cost)
+
+
+def _wanted(request: Request) -> list[tuple[str, ImageRule, str]]:
+    """The images whose bytes the provider wants: field, rule and reference or URL."""
+    return [
+        (field, rule, image)
+        for field, rule, image in request.images()
+        if isinstance(image, str) and (rule.wants_bytes or image.startswith("staged:"))
+    ]
+
+
+def _unprepared(holder: str, error: InputError) -> Transition:
+    return lambda job, now: job.unprepared(holder, str(error), now, lasting=error.lasting)
