@@ -1,0 +1,57 @@
+"""Darkroom's receiver: everything that speaks HTTP in, as one Flask application.
+
+`granian --interface wsgi --factory webhooks:create_app` serves it; so does any other WSGI server. The path of a callback
+holds its token: leave access logs off, or let them show no paths.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from flask import Flask
+
+from jobs import providers
+from jobs.lifecycle import Darkroom
+from jobs.settings import Settings, provider_settings
+
+from . import api, callbacks, files, health
+from .auth import Keys
+from .problems import QuietFlask, handle_with
+from .waiting import Hub, Waiters, threads_of
+
+__all__ = ["create_app"]
+
+#: a blip of Redis is sat out for so long before a request is answered 503
+PATIENCE_SECONDS = 1.0
+
+
+def create_app(
+    settings: Settings | None = None, *, environ: Mapping[str, str] | None = None, threads: int | None = None
+) -> Flask:
+    """The WSGI application.
+
+    `environ` holds the providers' own settings (the process's environment by default); `threads` is how many threads of
+    this process answer requests, where GRANIAN_BLOCKING_THREADS does not say so. Raises SettingsError.
+    """
+    environ = os.environ if environ is None else environ
+    settings = settings or Settings.read()
+    keys = settings.signing_keys()
+    darkroom = Darkroom.open(settings, patience_seconds=PATIENCE_SECONDS)
+    options = {name: provider_settings(name, environ).options for name in providers.names()}
+
+    app = QuietFlask("webhooks", static_folder=None)
+    app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False, MAX_CONTENT_LENGTH=api.MAX_BYTES)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    handle_with(app)
+    app.register_blueprint(callbacks.blueprint(callbacks.Receiver(darkroom, options, keys)))
+    app.register_blueprint(api.blueprint(_api(darkroom, threads or threads_of(environ))))
+    app.register_blueprint(files.blueprint(darkroom.storage, keys))
+    app.register_blueprint(health.blueprint(darkroom))
+    return app
+
+
+def _api(darkroom: Darkroom, threads: int) -> api.Api:
+    settings = darkroom.settings
+    keys = Keys.of([key.get_secret_value() for key in settings.api_keys])
+    return api.Api(darkroom, keys, Waiters(threads), Hub(settings.redis_url))

@@ -1,0 +1,130 @@
+"""A receiver over a real Redis and a folder, and jobs in the status that a test needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+import webhooks
+from jobs import Job, callback_url
+from jobs.lifecycle import Darkroom
+from jobs.providers import chainhub, deepmode
+from jobs.report import Report
+from jobs.request import Request
+from jobs.settings import Settings
+
+SECRET = "the-signing-secret"
+KEY = "the-api-key-of-a-test"
+
+REQUESTS: Mapping[str, Request] = {
+    "deepmode": deepmode.Generate(model_id="m", prompt="a lake at dawn"),
+    "chainhub": chainhub.IdeogramRemix(prompt="a lake at dawn", image_file="https://example.com/lake.png"),
+}
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path) -> Settings:
+    """Settings under which files are served by the receiver."""
+    return Settings(
+        redis_url=redis_url,
+        storage_url=f"file://{tmp_path}/pictures",
+        public_url="http://receiver.test",
+        secret_keys=f"{SECRET},the-one-before",
+        api_keys=f"another-api-key,{KEY}",
+    )
+
+
+@pytest.fixture
+def darkroom(settings: Settings) -> Darkroom:
+    """What a producer and a worker would hold."""
+    return Darkroom.open(settings)
+
+
+@pytest.fixture
+def new_app(settings: Settings) -> Callable[..., Flask]:
+    """Makes a receiver with further options."""
+
+    def new(**options: Any) -> Flask:
+        return webhooks.create_app(settings, **{"environ": {}, "threads": 8, **options})
+
+    return new
+
+
+@pytest.fixture
+def app(new_app: Callable[..., Flask]) -> Flask:
+    """The receiver."""
+    return new_app()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A client without a key."""
+    return app.test_client()
+
+
+@dataclass(frozen=True)
+class ApiClient:
+    """A client with an API key."""
+
+    client: FlaskClient
+    key: str = KEY
+
+    def open(self, method: str, path: str, headers: Mapping[str, str] | None = None, **options: Any) -> Any:
+        """One request, its answer."""
+        known = {"Authorization": f"Bearer {self.key}", **(headers or {})}
+        return self.client.open(path, method=method, headers=known, **options)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Any:
+        """A GET."""
+        return self.open("GET", path, headers)
+
+    def post(self, path: str, headers: Mapping[str, str] | None = None, **options: Any) -> Any:
+        """A POST."""
+        return self.open("POST", path, headers, **options)
+
+
+@pytest.fixture
+def api(client: FlaskClient) -> ApiClient:
+    """A client with an API key."""
+    return ApiClient(client)
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Brings jobs into being and moves them on, as producers, workers and providers would."""
+
+    darkroom: Darkroom
+
+    def queued(self, provider: str = "deepmode", **options: Any) -> Job:
+        """A job that nobody holds."""
+        return self.darkroom.enqueue(REQUESTS[provider], **options)
+
+    def submitting(self, provider: str = "deepmode", **options: Any) -> Job:
+        """A job whose first attempt is on its way."""
+        job = self.queued(provider, **options)
+        self.darkroom.advance(job.id, lambda job, now: job.claimed("worker-1", now))
+        return self.darkroom.advance(job.id, lambda job, now: job.sending("worker-1", now)).after
+
+    def reported(self, job: Job, report: Report) -> Job:
+        """The job after a report on its first attempt."""
+        return self.darkroom.report(job.id, 1, report).after
+
+    def get(self, job: Job) -> Job:
+        """The job as it stands."""
+        return self.darkroom.get(job.id)
+
+    def callback_path(self, job: Job, attempt: int = 1, key: str = SECRET) -> str:
+        """Where the provider of the job calls back."""
+        return callback_url.callback_url("/webhooks", job.provider, job.id, attempt, [key])
+
+
+@pytest.fixture
+def jobs(darkroom: Darkroom) -> Iterator[Jobs]:
+    """Brings jobs into being."""
+    return Jobs(darkroom)

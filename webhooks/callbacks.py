@@ -1,0 +1,119 @@
+"""`POST /webhooks/<provider>/<token>`: a provider's callback becomes a report, and is in Redis before it is answered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from jobs import Job, JobNotFound, Unavailable, callback_url, providers, reading
+from jobs.errors import InvalidCallback, InvalidToken
+from jobs.lifecycle import Darkroom
+
+from .problems import problem, unavailable
+
+_log = logging.getLogger("darkroom.webhooks")
+
+#: the largest callback that is read
+MAX_BYTES = 1 << 20
+#: how much of a body that nobody understands is kept on the job's timeline
+KEPT_BYTES = 4 << 10
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """Reads callbacks for one set of settings. Thread-safe."""
+
+    darkroom: Darkroom
+    #: each provider's own `Options`, by name
+    options: Mapping[str, Any]
+    keys: tuple[str, ...]
+
+    def token(self, provider: str, token: str) -> tuple[str, int]:
+        """The job and the attempt that a token names. Raises InvalidToken."""
+        return callback_url.verify(provider, token, self.keys)
+
+    def signed(self, provider: str, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+        """Checks the vendor's own signature, where a secret is configured. Raises InvalidCallback."""
+        if verify := providers.provider(provider).verify:
+            verify(self.options[provider], dict(headers), body, datetime.now(UTC))
+
+    def receive(self, job_id: str, number: int, body: bytes) -> None:
+        """Keeps what a callback says: one read, one write.
+
+        Raises JobNotFound, InvalidToken for an attempt the job never made, InvalidCallback (its beginning is kept on
+        the timeline) and Unavailable when it could not be kept.
+        """
+        job = self.darkroom.repository.get(job_id)
+        if number > len(job.attempts):
+            raise InvalidToken("the job made no such attempt")
+        try:
+            report = providers.operation(job.attempts[number - 1].operation).called_back(_parsed(body))
+        except InvalidCallback as error:
+            self.darkroom.advance(job_id, _noting(f"callback of {number} not understood: {_excerpt(body)}"), known=job)
+            raise InvalidCallback(str(error)) from None
+        self.darkroom.report(job_id, number, report, known=job)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return reading.parsed(body)
+    except ValueError:
+        raise InvalidCallback("not JSON") from None
+
+
+def _noting(what: str) -> Callable[[Job, datetime], Job]:
+    return lambda job, now: job.noted(what, now)
+
+
+def _excerpt(body: bytes) -> str:
+    return reading.redacted(body[:KEPT_BYTES].decode(errors="replace"))
+
+
+def blueprint(receiver: Receiver) -> Blueprint:
+    """The route."""
+    routes = Blueprint("callbacks", __name__)
+
+    @routes.post("/webhooks/<provider>/<token>")
+    def callback(provider: str, token: str) -> Response:
+        if provider not in providers.names():
+            return problem(HTTPStatus.NOT_FOUND, "No provider has this name.")
+        try:
+            job_id, number = receiver.token(provider, token)
+            body = _body()
+            receiver.signed(provider, request.headers, body)
+        except (InvalidToken, InvalidCallback):
+            return _forbidden()
+        return _answer(receiver, job_id, number, body)
+
+    return routes
+
+
+def _body() -> bytes:
+    request.max_content_length = MAX_BYTES
+    return request.get_data(cache=False)
+
+
+def _answer(receiver: Receiver, job_id: str, number: int, body: bytes) -> Response:
+    try:
+        receiver.receive(job_id, number, body)
+    except InvalidToken:
+        return _forbidden()
+    except JobNotFound:
+        return problem(HTTPStatus.GONE, "The job of this callback is forgotten.")
+    except InvalidCallback as error:
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"The body is not of the provider's shape: {error}.")
+    except Unavailable as error:
+        _log.warning("callback of job %s could not be kept: %s", job_id, error)
+        return unavailable("The callback could not be kept; send it again.")
+    return Response(b'{"kept":true}', HTTPStatus.OK, content_type="application/json")
+
+
+def _forbidden() -> Response:
+    """One answer for whatever is wrong, so that nobody learns which part was right."""
+    return problem(HTTPStatus.FORBIDDEN, "The token or the signature is not ours.")

@@ -1,0 +1,93 @@
+"""Every error of the HTTP edge as a problem (RFC 9457, `application/problem+json`), the 404 and 500 pages included."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from jobs import DarkroomError, IdempotencyConflict, InvalidRequest, JobNotFound, NotPossible, Unavailable
+
+_log = logging.getLogger("darkroom.webhooks")
+
+CONTENT_TYPE = "application/problem+json"
+#: how long a client should wait while Redis or the storage is away
+RETRY_SECONDS = 5
+
+#: what a person reads where the framework, and not our own code, refused
+_SENTENCES = {
+    HTTPStatus.BAD_REQUEST: "The request could not be read.",
+    HTTPStatus.NOT_FOUND: "Nothing is served at this path.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This path does not take this method; the Allow header names those it takes.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than this path takes.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "Something failed on our side; it is in our log.",
+}
+
+
+def problem(status: HTTPStatus, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
+    """A problem: `detail` is a sentence for a person without secrets, `members` are for programs."""
+    body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail, **members}
+    return Response(json.dumps(body), status, dict(headers or {}), content_type=CONTENT_TYPE)
+
+
+def handle_with(app: Flask) -> None:
+    """Has the application answer every error as a problem."""
+    app.register_error_handler(HTTPException, _refused)
+    app.register_error_handler(DarkroomError, _explained)
+
+
+def _refused(error: HTTPException) -> Response | HTTPException:
+    if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
+        return error  # a redirect
+    status = HTTPStatus(error.code)
+    headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
+    return problem(status, _SENTENCES.get(status, f"{status.phrase}."), headers=headers)
+
+
+def _explained(error: DarkroomError) -> Response:
+    match error:
+        case JobNotFound():
+            return problem(HTTPStatus.NOT_FOUND, str(error))
+        case InvalidRequest():
+            wrong = {"field": error.field, "value": error.value, "allowed": error.allowed}
+            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), errors=[wrong])
+        case IdempotencyConflict():
+            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), job_id=error.job_id)
+        case NotPossible():
+            return problem(HTTPStatus.CONFLICT, str(error))
+        case Unavailable():
+            return unavailable("Redis or the storage is away; try again.")
+    raise error
+
+
+def unavailable(detail: str, **members: Any) -> Response:
+    """The 503 that asks to come again."""
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_SECONDS)}, **members)
+
+
+class QuietFlask(Flask):
+    """Flask that logs where an exception came from and nothing it was about: paths, tokens and bodies are secrets."""
+
+    def log_exception(
+        self, exc_info: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+    ) -> None:
+        """One record: method, route (not path), types of the exception and its causes, and the stack."""
+        error = exc_info[1]
+        rule = request.url_rule.rule if request.url_rule else "no route"
+        stack = "".join(traceback.format_tb(exc_info[2]))
+        _log.error("%s %s failed: %s\n%s", request.method, rule, _kinds(error), stack)
+
+
+def _kinds(error: BaseException | None) -> str:
+    names: list[str] = []
+    while error is not None and len(names) < 5:
+        names.append(type(error).__name__)
+        error = error.__cause__ or error.__context__
+    return ", caused by ".join(names)
