@@ -50,6 +50,8 @@ _READ_AHEAD_BYTES = 1 << 18
 #: an answer in more pieces than this would cost more time than it is worth: an attack, or broken
 _MAX_PIECES = 1 << 16
 _USER_AGENT = f"darkroom/{version('darkroom')}"
+#: headers that no caller sets
+_OURS = frozenset({"host", "content-length", "transfer-encoding"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: what may stand in a request line as it is; anything else (spaces, unicode) is escaped rather than refused
@@ -278,8 +280,9 @@ class _Request:
     follow: bool = False
 
     def for_httpcore(self) -> httpcore.Request:
-        # HTTP/1.1 wants Host first and once; the length is known, so nothing is ever sent chunked.
-        headers = {"Host": self.target.authority, **self.headers}
+        # Where it goes and how long it is follow from the request itself; nothing is ever sent chunked.
+        given = {name: value for name, value in self.headers.items() if name.lower() not in _OURS}
+        headers = {"Host": self.target.authority, **given}
         if self.body or self.method not in {"GET", "HEAD"}:
             headers["Content-Length"] = str(sum(map(len, self.body)))
         return httpcore.Request(
@@ -501,7 +504,7 @@ def _protocol_reason(error: Exception) -> str:
     # Their own messages quote the offending header, which may be a key or a signed URL.
     if isinstance(error, httpcore.LocalProtocolError | UnicodeError):
         return "the request holds a header that HTTP does not allow"
-    return "its answer was cut short or is no HTTP"
+    return "it closed the connection early, or its answer is no HTTP"
 
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:

@@ -231,6 +231,15 @@ async def test_a_header_of_the_caller_replaces_ours_in_whatever_case() -> None:
 
 
 @on_the_loop
+async def test_host_and_length_are_said_once_whatever_the_caller_signed() -> None:
+    async with serving() as server:
+        await post(server.url(), content=b"abc", headers={"host": "other.test", "content-length": "3"})
+    (request,) = server.requests
+    assert request.header("Host") == f"127.0.0.1:{server.port}"
+    assert request.header("Content-Length") == "3"
+
+
+@on_the_loop
 async def test_a_form_without_files_is_urlencoded() -> None:
     async with serving() as server:
         await post(server.url(), form={"prompt": "a b&c=ü", "n": "1"})
