@@ -41,16 +41,17 @@ class _Member(BaseModel):
     color_weight: float | None = Field(default=None, ge=0.05, le=1.0)
 
 
-class _Preset(BaseModel):
+class _Palette(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    name: Literal["EMBER", "FRESH", "JUNGLE", "MAGIC", "MELON", "MOSAIC", "PASTEL", "ULTRAMARINE"]
+    name: Literal["EMBER", "FRESH", "JUNGLE", "MAGIC", "MELON", "MOSAIC", "PASTEL", "ULTRAMARINE"] | None = None
+    members: Annotated[list[_Member], Field(min_length=1)] | None = None
 
-
-class _Custom(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    members: list[_Member] = Field(min_length=1)
+    @model_validator(mode="after")
+    def _preset_or_custom(self) -> "_Palette":
+        if (self.name is None) == (self.members is None):
+            raise ValueError("either name or members is wanted")
+        return self
 
 
 class _ImageRequest(BaseModel):
@@ -61,7 +62,7 @@ class _ImageRequest(BaseModel):
         Annotated[str, Field(pattern="^ASPECT_(10_16|16_10|9_16|16_9|3_2|2_3|4_3|3_4|1_1|1_3|3_1)$")] | None
     ) = None
     resolution: Annotated[str, Field(pattern=r"^RESOLUTION_\d{3,4}_\d{3,4}$")] | None = None
-    color_palette: _Preset | _Custom | None = None
+    color_palette: _Palette | None = None
     image_weight: int = Field(default=50, ge=1, le=100)
     magic_prompt_option: Literal["AUTO", "ON", "OFF"] = "AUTO"
     model: Literal["V_1", "V_1_TURBO", "V_2", "V_2_TURBO"] = "V_2"
