@@ -327,7 +327,8 @@ class Job:
         """The holder puts it back untouched, or died: it is free again, now."""
         if self.holder != holder or self.status is Status.SUBMITTING:
             return self
-        return replace(self, holder=None, wake_at=now, updated_at=now)
+        free = replace(self, holder=None, wake_at=now, updated_at=now)
+        return free._settled(now) if self.pending else free
 
     def unprepared(self, holder: str, message: str, now: datetime, *, lasting: bool) -> Job:
         """The holder could not have the input images: nothing was sent. Tried again until the deadline, unless it lasts."""
