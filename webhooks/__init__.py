@@ -41,7 +41,7 @@ def create_app(
     options = {name: provider_settings(name, environ).options for name in providers.names()}
 
     app = QuietFlask("webhooks", static_folder=None)
-    app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False, MAX_CONTENT_LENGTH=api.MAX_BYTES)
+    app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     handle_with(app)
     app.register_blueprint(callbacks.blueprint(callbacks.Receiver(darkroom, options, keys)))

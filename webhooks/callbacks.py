@@ -15,6 +15,7 @@ from jobs import Job, JobNotFound, Unavailable, callback_url, providers, reading
 from jobs.errors import InvalidCallback, InvalidToken
 from jobs.lifecycle import Darkroom
 
+from .bodies import read_body
 from .problems import problem, unavailable
 
 _log = logging.getLogger("darkroom.webhooks")
@@ -85,18 +86,13 @@ def blueprint(receiver: Receiver) -> Blueprint:
             return problem(HTTPStatus.NOT_FOUND, "No provider has this name.")
         try:
             job_id, number = receiver.token(provider, token)
-            body = _body()
+            body = read_body(MAX_BYTES)
             receiver.signed(provider, request.headers, body)
         except (InvalidToken, InvalidCallback):
             return _forbidden()
         return _answer(receiver, job_id, number, body)
 
     return routes
-
-
-def _body() -> bytes:
-    request.max_content_length = MAX_BYTES
-    return request.get_data(cache=False)
 
 
 def _answer(receiver: Receiver, job_id: str, number: int, body: bytes) -> Response:

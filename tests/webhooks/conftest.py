@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from standardwebhooks import Webhook
 
 import webhooks
 from jobs import Job, callback_url
@@ -20,6 +23,7 @@ from jobs.request import Request
 from jobs.settings import Settings
 
 SECRET = "the-signing-secret"
+WEBHOOK_SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 KEY = "the-api-key-of-a-test"
 
 REQUESTS: Mapping[str, Request] = {
@@ -51,7 +55,7 @@ def new_app(settings: Settings) -> Callable[..., Flask]:
     """Makes a receiver with further options."""
 
     def new(**options: Any) -> Flask:
-        return webhooks.create_app(settings, **{"environ": {}, "threads": 8, **options})
+        return webhooks.create_app(**{"settings": settings, "environ": {}, "threads": 8, **options})
 
     return new
 
@@ -122,6 +126,25 @@ class Jobs:
     def callback_path(self, job: Job, attempt: int = 1, key: str = SECRET) -> str:
         """Where the provider of the job calls back."""
         return callback_url.callback_url("/webhooks", job.provider, job.id, attempt, [key])
+
+
+@pytest.fixture
+def webhook_secret() -> str:
+    """The secret of `signed_update`."""
+    return WEBHOOK_SECRET
+
+
+@pytest.fixture
+def signed_update() -> Callable[[Any], tuple[Mapping[str, str], str]]:
+    """Signs an update as Standard Webhooks has it: its headers, its body."""
+
+    def signed(update: Any) -> tuple[Mapping[str, str], str]:
+        body, now = json.dumps(update), datetime.now(UTC)
+        signature = Webhook(WEBHOOK_SECRET).sign("update-1", now, body)
+        headers = {"webhook-id": "update-1", "webhook-timestamp": str(int(now.timestamp()))}
+        return {**headers, "webhook-signature": signature}, body
+
+    return signed
 
 
 @pytest.fixture
