@@ -1,0 +1,124 @@
+"""`darkroom get`, `watch` and `list`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+
+import click
+from rich.live import Live
+
+from .. import lifecycle
+from ..job import Job, Status
+from ..lifecycle import Darkroom
+from ..view import view
+from .console import err, out, say_json
+from .show import detail, listing
+
+#: how often a watched job is looked at
+LOOK_SECONDS = 0.2
+_PAGE = 200
+_WAITING = tuple(status for status in Status if not status.final)
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
+def get(job_id: str, as_json: bool) -> None:
+    """Show one job: its status, its ledger, its timeline and its pictures."""
+    house = lifecycle.current()
+    job = house.get(job_id)
+    if as_json:
+        say_json(view(job))
+        return
+    out().print(detail(job, served=job.status.final or job.operation in house.repository.served()))
+
+
+@click.command()
+@click.argument("job_ids", nargs=-1, metavar="[ID]...")
+def watch(job_ids: tuple[str, ...]) -> int:
+    """Follow jobs live until all are final; without an ID those that are not. Exit 0 only if all succeeded."""
+    house = lifecycle.current()
+    ids = [house.get(job_id).id for job_id in job_ids]
+    ids = ids or [job.id for job in reversed(house.list(_WAITING, limit=50))]
+    jobs = follow(house, ids)
+    return 0 if all(job.status is Status.SUCCEEDED for job in jobs.values()) else 1
+
+
+def follow(
+    house: Darkroom, ids: Sequence[str], timeout: float | None = None, each: Callable[[], None] = lambda: None
+) -> Mapping[str, Job]:
+    """Shows the jobs on stderr until all are final, live on a terminal, a line a change elsewhere.
+
+    `each` is called at every look. Raises TimeoutError.
+    """
+    give_up_at = None if timeout is None else time.monotonic() + timeout
+    with _Display(house) as show:
+        while True:
+            jobs = {job_id: job for job_id, job in house.repository.get_many(ids).items() if job}
+            show(jobs)
+            if all(job.status.final for job in jobs.values()):
+                return jobs
+            if give_up_at is not None and time.monotonic() > give_up_at:
+                waiting = [job.id for job in jobs.values() if not job.status.final]
+                raise TimeoutError(f"{len(waiting)} job(s) are not final after {timeout:g} s, {waiting[0]} among them")
+            each()
+            time.sleep(LOOK_SECONDS)
+
+
+class _Display:
+    """Shows jobs on stderr, again and again."""
+
+    def __init__(self, house: Darkroom) -> None:
+        self._now = house.repository.now
+        self._console = err()
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        self._last: dict[str, Status] = {}
+
+    def __enter__(self) -> Callable[[Mapping[str, Job]], None]:
+        if self._live:
+            self._live.start()
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def _show(self, jobs: Mapping[str, Job]) -> None:
+        if self._live:
+            self._live.update(listing(jobs.values(), self._now()), refresh=True)
+            return
+        for job in jobs.values():
+            if self._last.get(job.id) is not job.status:
+                self._last[job.id] = job.status
+                self._console.print(f"{job.id} {job.operation} {job.status}", markup=False, soft_wrap=True)
+
+
+@click.command("list")
+@click.option("--status", "statuses", multiple=True, type=click.Choice(list(Status)), help="May be repeated.")
+@click.option("--operation", help="Only jobs of this operation.")
+@click.option("--unknown", is_flag=True, help="Only jobs with an attempt whose end nobody saw.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the jobs as JSON, one a line.")
+def list_jobs(statuses: tuple[str, ...], operation: str | None, unknown: bool, limit: int, as_json: bool) -> None:
+    """List the latest jobs."""
+    house = lifecycle.current()
+    wanted = [Status(status) for status in statuses]
+    found = _matching(house, wanted, operation, unknown)
+    jobs = list(islice(found, limit))
+    if as_json:
+        for job in jobs:
+            say_json(view(job))
+        return
+    out().print(listing(jobs, house.repository.now()))
+
+
+def _matching(house: Darkroom, statuses: Sequence[Status], operation: str | None, unknown: bool) -> Iterator[Job]:
+    before: tuple[float, str] | None = None
+    while page := house.list(statuses, unknown=unknown, before=before, limit=_PAGE):
+        for job in page:
+            if (not operation or job.operation == operation) and (not statuses or job.status in statuses):
+                yield job
+        last = page[-1]
+        before = (int(last.created_at.timestamp() * 1000), last.id)

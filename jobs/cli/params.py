@@ -1,0 +1,114 @@
+"""From `-p name=value` to a request: the model's own field types decide what a text means."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from .. import providers
+from ..errors import InvalidRequest
+from ..request import Request
+
+
+def read_request(operation: str, pairs: Iterable[str], file: Path | None = None) -> Request:
+    """The request of `name=value` pairs over the object in a JSON file. Raises InvalidRequest, naming the field."""
+    model = providers.operation(operation).request
+    params = {**_from_file(file), **_from_pairs(model, pairs)}
+    try:
+        return model.model_validate(params, context={"base64_images": file is not None})
+    except ValidationError as error:
+        raise _named(error, model, params) from None
+
+
+def read_pairs(pairs: Iterable[str], option: str) -> dict[str, list[str]]:
+    """`name=value` texts by name, in their order. Raises InvalidRequest."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InvalidRequest(option, repr(pair[:80]), "name=value")
+        found[name].append(value)
+    return dict(found)
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        params = json.loads(file.read_text())
+    except OSError as error:
+        raise InvalidRequest("--params", str(file), f"a file that can be read ({error.strerror})") from None
+    except ValueError as error:
+        raise InvalidRequest("--params", str(file), f"a file of JSON ({error})") from None
+    if not isinstance(params, dict):
+        raise InvalidRequest("--params", str(file), "a JSON object")
+    return params
+
+
+def _from_pairs(model: type[Request], pairs: Iterable[str]) -> dict[str, Any]:
+    given = read_pairs(pairs, "-p")
+    return {name: _meant(model, name, texts) for name, texts in given.items()}
+
+
+def _meant(model: type[Request], name: str, texts: Sequence[str]) -> Any:
+    """The first reading of the texts that the field takes; the text itself when it takes none."""
+    if name in model.image_rules:
+        return next(_fitting(model.model_fields[name], _images(texts)), _images(texts)[0])
+    if name not in model.model_fields:
+        return texts[0]
+    return next(_fitting(model.model_fields[name], list(_readings(texts))), texts[0] if len(texts) == 1 else texts)
+
+
+def _images(texts: Sequence[str]) -> list[Any]:
+    files = [Path(text[1:]).expanduser() if text.startswith("@") else text for text in texts]
+    return [files[0], files] if len(files) == 1 else [files]
+
+
+def _readings(texts: Sequence[str]) -> Iterator[Any]:
+    """As text, as JSON, and each as the only item of a list."""
+    if len(texts) == 1:
+        yield texts[0]
+        yield from _as_json(texts[0])
+    yield list(texts)
+    yield [item for text in texts for item in (*_as_json(text), text)[:1]]
+
+
+def _as_json(text: str) -> tuple[Any, ...]:
+    try:
+        return (json.loads(text),)
+    except ValueError:
+        return ()
+
+
+def _fitting(field: FieldInfo, readings: Sequence[Any]) -> Iterator[Any]:
+    declared: Any = Annotated[field.annotation, *field.metadata]
+    adapter: TypeAdapter[Any] = TypeAdapter(declared)
+    for reading in readings:
+        try:
+            adapter.validate_python(reading)
+        except ValidationError:
+            continue
+        yield reading
+
+
+def _named(error: ValidationError, model: type[Request], params: Mapping[str, Any]) -> InvalidRequest:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or model.operation
+    match first["type"]:
+        case "missing":
+            return InvalidRequest(field, "is missing", f"-p {field}=...")
+        case "extra_forbidden":
+            return InvalidRequest(field, "is unknown", ", ".join(model.model_fields))
+    allowed = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return InvalidRequest(field, _shown(params.get(str(first["loc"][0])) if first["loc"] else ""), allowed)
+
+
+def _shown(value: Any) -> str:
+    text = repr(str(value) if isinstance(value, Path) else value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
