@@ -1,17 +1,17 @@
 """Every error that Darkroom raises on purpose, cut by what the caller can do about it.
 
-    DarkroomError
-     +- InvalidRequest          the request is wrong: correct the named field        (also a ValueError)
-     +- SettingsError           the environment is wrong: correct the named setting  (also a ValueError)
-     +- JobNotFound             no such job, or its retention is over                (also a LookupError)
-     +- IdempotencyConflict     the key was used for another request
-     +- NotPossible             the job's status does not allow it
-     |   +- ChargePossible      it does, once you say that it may be charged again
-     +- Unavailable             something outside is away: try again later
-     |   +- RedisUnavailable
-     |   +- StorageError
-     +- InvalidCallback         a callback that is not of the provider's shape
-     +- InvalidToken            a callback token that is not ours
+DarkroomError
+ +- InvalidRequest          the request is wrong: correct the named field        (also a ValueError)
+ +- SettingsError           the environment is wrong: correct the named setting  (also a ValueError)
+ +- JobNotFound             no such job, or its retention is over                (also a LookupError)
+ +- IdempotencyConflict     the key was used for another request
+ +- NotPossible             the job's status does not allow it
+ |   +- ChargePossible      it does, once you say that it may be charged again
+ +- Unavailable             something outside is away: try again later
+ |   +- RedisUnavailable
+ |   +- StorageError
+ +- InvalidCallback         a callback that is not of the provider's shape
+ +- InvalidToken            a callback token that is not ours
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class ChargePossible(NotPossible):
         super().__init__(
             f"job {job_id} was charged or may have been: a retry can be charged again; retry with may_charge_again=True"
         )
+        self.job_id = job_id
 
 
 class Unavailable(DarkroomError):

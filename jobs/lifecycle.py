@@ -45,7 +45,10 @@ class Darkroom:
     def open(cls, settings: Settings, *, patience_seconds: float = 0.0) -> Self:
         """Opens Redis, broker and storage; each connects when it is first used."""
         repository = Repository.open(
-            settings.redis_url, retention_seconds=settings.retention_seconds, patience_seconds=patience_seconds
+            settings.redis_url,
+            retention_seconds=settings.retention_seconds,
+            patience_seconds=patience_seconds,
+            replicas=settings.redis_wait_replicas,
         )
         storage = open_storage(
             settings.storage_url,

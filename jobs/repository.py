@@ -21,15 +21,18 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from pydantic import TypeAdapter
 from redis import Redis
+from redis.commands.core import Script
 from redis.exceptions import RedisError
 
 from .errors import JobNotFound, RedisUnavailable, Unavailable
@@ -45,6 +48,8 @@ GRACE_SECONDS = 5.0
 SWEEP_LEASE_SECONDS = 15.0
 #: a queued job whose message has not arrived after so long is taken from the line
 MESSAGE_GRACE_SECONDS = 10.0
+#: how long replicas may take to confirm a write
+REPLICA_TIMEOUT_MS = 1000
 #: how long the measured distance to Redis' clock is trusted
 CLOCK_SECONDS = 30.0
 
@@ -61,6 +66,8 @@ _CREATE = (
     _NOW
     + """
 -- KEYS job due line index queue idempotency; ARGV id record due line created message digest retention
+-- Repeated because its answer was lost, it must not undo what a worker has written since.
+if redis.call('EXISTS', KEYS[1]) == 1 then return {1, now, ''} end
 if ARGV[7] ~= '' then
   local first = redis.call('GET', KEYS[6])
   if first then return {0, now, first} end
@@ -107,6 +114,8 @@ _TICK = (
 -- KEYS holders due grace workers; ARGV holder lease_ms grace_ms sweep_ms limit held_prefix description
 local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if lease and tonumber(lease) < now then redis.call('SET', KEYS[3], '1', 'PX', ARGV[3]) end
+-- A process that is new may be the first to come back after an outage: others may live.
+if not lease and redis.call('ZCOUNT', KEYS[1], '-inf', now) > 0 then redis.call('SET', KEYS[3], '1', 'PX', ARGV[3], 'NX') end
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('HSET', KEYS[4], ARGV[1], ARGV[7])
 local graced = redis.call('EXISTS', KEYS[3]) == 1
@@ -173,12 +182,19 @@ class Tick:
 
 
 class Repository:
-    """Jobs in one Redis database. Thread-safe. Raises RedisUnavailable when Redis stays away for `patience_seconds`."""
+    """Jobs in one Redis database. Thread-safe. Raises RedisUnavailable when Redis stays away for `patience_seconds`.
 
-    def __init__(self, redis: Redis, *, retention_seconds: int, patience_seconds: float = 0.0) -> None:
+    With `replicas`, a write to a record has succeeded only when so many replicas have it too.
+    """
+
+    def __init__(
+        self, redis: Redis, *, retention_seconds: int, patience_seconds: float = 0.0, replicas: int = 0
+    ) -> None:
         self._redis = redis
         self._retention = retention_seconds
         self._patience = patience_seconds
+        self._replicas = replicas
+        self._closed = threading.Event()
         self.clock = Clock()
         self._create = redis.register_script(_CREATE)
         self._write = redis.register_script(_WRITE)
@@ -186,12 +202,22 @@ class Repository:
         self._take = redis.register_script(_TAKE)
 
     @classmethod
-    def open(cls, url: str, *, retention_seconds: int, patience_seconds: float = 0.0) -> Repository:
+    def open(cls, url: str, *, retention_seconds: int, patience_seconds: float = 0.0, replicas: int = 0) -> Repository:
         """The repository at this Redis URL; connects when first used."""
         redis = Redis.from_url(
             url, socket_timeout=10, socket_connect_timeout=3, socket_keepalive=True, health_check_interval=25
         )
-        return cls(redis, retention_seconds=retention_seconds, patience_seconds=patience_seconds)
+        return cls(redis, retention_seconds=retention_seconds, patience_seconds=patience_seconds, replicas=replicas)
+
+    def patient(self, patience_seconds: float) -> Repository:
+        """The same repository, on the same connections and clock, with another patience."""
+        other = copy(self)
+        other._patience = patience_seconds
+        return other
+
+    def close(self) -> None:
+        """Ends all patience: whoever waits for Redis gets RedisUnavailable now."""
+        self._closed.set()
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -278,7 +304,7 @@ class Repository:
             request_digest if idempotency_key else "",
             self._retention,
         ]
-        _, now, first = cast(tuple[int, int, bytes], self._ask(lambda: self._create(keys=keys, args=argv)))
+        _, now, first = cast(tuple[int, int, bytes], self._ask(lambda: self._durably(self._create, keys, argv)))
         self.clock.set(now)
         if not first:
             return None
@@ -342,7 +368,7 @@ class Repository:
             after.holder or "",
             after.status.value,
         ]
-        written, now, newer = cast(tuple[int, int, bytes], self._ask(lambda: self._write(keys=keys, args=argv)))
+        written, now, newer = cast(tuple[int, int, bytes], self._ask(lambda: self._durably(self._write, keys, argv)))
         self.clock.set(now)
         if written:
             return True, after
@@ -390,6 +416,13 @@ class Repository:
         """The ids of the jobs in a worker's hands."""
         ids = cast(set[bytes], self._ask(lambda: self._redis.smembers(_held(holder))))
         return tuple(sorted(id.decode() for id in ids))
+
+    def waiting(self, queues: Sequence[str]) -> int:
+        """How many messages wait in these lists of the broker, where it is this Redis. One round trip."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in queues:
+                pipe.llen(name)
+            return sum(cast(list[int], self._ask(pipe.execute)))
 
     def forget(self, job_id: str, provider: str = "") -> None:
         """Takes an id whose record is gone out of the due set and its line."""
@@ -439,6 +472,18 @@ class Repository:
         self._ask(self._redis.ping)
         return time.perf_counter() - started
 
+    def _durably(self, script: Script, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+        """Runs a script that writes a record, and has the replicas confirm it where that is wanted; one round trip."""
+        if not self._replicas:
+            return script(keys=keys, args=argv)
+        with self._redis.pipeline(transaction=False) as pipe:
+            script(keys=keys, args=argv, client=pipe)
+            pipe.wait(self._replicas, REPLICA_TIMEOUT_MS)
+            result, confirmed = pipe.execute()
+        if confirmed < self._replicas:
+            raise RedisError(f"{confirmed} of {self._replicas} replicas confirmed the write")
+        return result
+
     def _ask(self, command: Callable[[], Any]) -> Any:
         """Runs a command, again for as long as our patience lasts; every script of ours can be repeated."""
         give_up_at = time.monotonic() + self._patience
@@ -447,9 +492,8 @@ class Repository:
             try:
                 return command()
             except RedisError as error:
-                if time.monotonic() + wait > give_up_at:
+                if time.monotonic() + wait > give_up_at or self._closed.wait(wait):
                     raise RedisUnavailable(f"Redis: {type(error).__name__}") from error
-                time.sleep(wait)
                 wait = min(wait * 2, 1.0)
 
 

@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     max_bytes_in_flight: int = Field(512 << 20, ge=64 << 20, examples=["536870912"])
     #: the largest image that is taken from a provider
     max_image_bytes: int = Field(64 << 20, ge=1 << 10, examples=["67108864"])
+    #: replicas of Redis that must have a write before it counts; 0: the primary alone
+    redis_wait_replicas: int = Field(0, ge=0, le=16, examples=["1"])
+    #: how long a worker may be silent before it ends itself for its supervisor to restart
+    watchdog_seconds: float = Field(60.0, ge=5, le=3600, examples=["60"])
     #: how long a stopping worker waits for what is in flight
     drain_seconds: float = Field(30.0, ge=0, le=3600, examples=["30"])
 

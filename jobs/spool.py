@@ -21,12 +21,12 @@ class Spool:
     folder: Path
     max_bytes: int
 
-    def write(self, name: str, content: bytes) -> str:
-        """Keeps the content under a name of its own that begins with `name`. Raises SpoolFull or OSError."""
+    def write(self, prefix: str, content: bytes) -> str:
+        """Keeps the content under a name of its own that begins with `prefix`. Raises SpoolFull or OSError."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.size() + len(content) > self.max_bytes:
             raise SpoolFull(f"the spool may hold {self.max_bytes} bytes")
-        unique = f"{name}-{uuid.uuid4().hex[:8]}"
+        unique = f"{prefix}{uuid.uuid4().hex[:8]}"
         waiting = self.folder / f".{unique}"
         with waiting.open("xb") as file:
             file.write(content)

@@ -15,11 +15,14 @@ class Slots:
         self._limit = limit
         self._taken: set[str] = set()
         self._open = True
+        #: how often somebody came who would wait
+        self.asked = 0
         self._changed = threading.Condition()
 
     def take(self, job_id: str, *, wait: bool) -> bool:
         """Takes a slot for the job. False: it has one, there is none free (and `wait` is not set), or we are closed."""
         with self._changed:
+            self.asked += wait
             while wait and self._open and len(self._taken) >= self._limit:
                 self._changed.wait()
             if not self._open or job_id in self._taken or len(self._taken) >= self._limit:

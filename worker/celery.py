@@ -18,6 +18,8 @@ from jobs.settings import Settings, enabled_providers
 
 from . import process
 
+#: a configuration key of this application: a callable that is told the name of each step of a job (tests end the process there)
+CHECKPOINT = "darkroom_checkpoint"
 #: pools in which a task runs in the process that holds the loop
 _POOLS = ("celery.concurrency.thread:TaskPool", "celery.concurrency.solo:TaskPool")
 
@@ -65,7 +67,7 @@ class Hands(bootsteps.StartStopStep):  # type: ignore[misc]
             sys.exit("darkroom: start the worker without -P: its pool is `threads`, its calls run on one event loop")
 
     def start(self, parent: Any) -> None:
-        process.start(hostname=parent.hostname)
+        process.start(parent.hostname, parent.app.conf.get(CHECKPOINT) or (lambda _: None))
 
     def stop(self, _parent: Any) -> None:
         process.stop()

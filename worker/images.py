@@ -30,6 +30,8 @@ T = TypeVar("T")
 BAD_TRY_SECONDS = (2.0, 8.0, 16.0)
 #: the longest pause between two tries of an image whose host or whose storage is away
 MAX_PAUSE_SECONDS = 60.0
+#: the pause before a worker looks again at an image that waits in another host's spool
+ELSEWHERE_SECONDS = 5.0
 #: how long we try to keep an image whose URL does not say when it dies
 PATIENCE = timedelta(days=1)
 FETCH_TIMEOUT_SECONDS = 120.0
@@ -70,6 +72,8 @@ class Keeper:
             return self._without_storage(image, error)
         except TransportError as error:
             return self._unreachable(image, error)
+        except FileNotFoundError:
+            return self._elsewhere(image)
         return await self._refused(job, image, content.status)
 
     async def _content(self, image: PendingImage, reserve: Callable[[int], Awaitable[None]]) -> bytes | Response:
@@ -103,6 +107,13 @@ class Keeper:
         if self._past(image):
             return Missing(image.index, Code.RESULT_EXPIRED, str(error))
         return Postponed(image.index, _pause_seconds(image), str(error))
+
+    def _elsewhere(self, image: PendingImage) -> Kept:
+        """The file lies in the spool of another host, whose worker will come upon the job too."""
+        said = "its bytes wait in the spool of another worker"
+        if self._past(image):
+            return Missing(image.index, Code.STORAGE_ERROR, said)
+        return Postponed(image.index, ELSEWHERE_SECONDS, said)
 
     async def _refused(self, job: Job, image: PendingImage, status: int) -> Kept:
         """The host answered, but with no image: the URL may be dead, or not alive yet."""
@@ -171,16 +182,30 @@ class Keeper:
 
     async def _spooled(self, job: Job, number: int, index: int, content: bytes, why: str) -> Inline:
         try:
-            name = await self._run(lambda: self.spool.write(f"{job.id}-{number}-{index}", content))
+            name = await self._run(lambda: self.spool.write(_spool_prefix(job.id, number, index), content))
         except (SpoolFull, OSError) as error:
             return Missing(index, Code.STORAGE_ERROR, f"{why}; and the spool: {error}")
         return Spooled(index, name)
 
-    async def rescued(self, job: Job, number: int) -> Mapping[int, Artifact]:
-        """What a worker that died had already stored of an answer with images inside, by index."""
-        pending = [PendingImage(index, number) for index in range(job.images_expected)]
-        found = [await self._found(job, image) for image in pending]
-        return {artifact.index: artifact for artifact in found if artifact is not None}
+    async def rescued(self, job: Job, number: int) -> Mapping[int, Inline]:
+        """What a worker that died had kept of an answer with images inside, by index: in the storage, or in our spool."""
+        ends: dict[int, Inline] = {}
+        for index in range(job.images_expected):
+            kept = await self._found(job, PendingImage(index, number)) or await self._spooled_before(job, number, index)
+            if kept is not None:
+                ends[index] = kept
+        return ends
+
+    async def spooled_attempts(self) -> frozenset[tuple[str, int]]:
+        """The jobs and attempts of which images wait in this host's spool."""
+        names = await self._run(self.spool.names)
+        parts = [name.split("-") for name in names]
+        return frozenset((job_id, int(number)) for job_id, number, *_ in (part for part in parts if len(part) == 4))
+
+    async def _spooled_before(self, job: Job, number: int, index: int) -> Spooled | None:
+        prefix = _spool_prefix(job.id, number, index)
+        names = await self._run(self.spool.names)
+        return next((Spooled(index, name) for name in names if name.startswith(prefix)), None)
 
     # --- storing --------------------------------------------------------------------------------------------------
 
@@ -238,6 +263,10 @@ class Keeper:
     async def _run(self, call: Callable[[], T]) -> T:
         result: T = await self.blocking(call)
         return result
+
+
+def _spool_prefix(job_id: str, number: int, index: int) -> str:
+    return f"{job_id}-{number}-{index}-"
 
 
 def _artifact(index: int, number: int, key: str, facts: Facts) -> Artifact:

@@ -8,8 +8,9 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,9 +18,10 @@ from typing import Any
 import uvloop
 
 from jobs import providers
-from jobs.errors import SettingsError
+from jobs.errors import SettingsError, Unavailable
 from jobs.job import Job
 from jobs.lifecycle import Darkroom
+from jobs.queue import queue_name
 from jobs.settings import ProviderSettings, Settings, enabled_providers
 from jobs.spool import Spool
 
@@ -28,6 +30,7 @@ from .images import Keeper
 from .runner import Runner
 from .sweep import Sweep
 from .transport import Transport
+from .watchdog import EXIT_CODE, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,12 @@ THREADS = 16
 PATIENCE_SECONDS = 86_400.0
 #: how long the sweep waits for Redis before it tries again
 _SWEEP_PATIENCE_SECONDS = 1.0
+#: between two observations of the watchdog
+_WATCH_SECONDS = 2.0
+#: between two looks into the spool
+_SPOOL_SECONDS = 60.0
+#: a worker that its watchdog ends has so long for what is in flight
+_END_SECONDS = 60.0
 #: due jobs that are looked at at once
 _CHORES = 512
 
@@ -115,18 +124,65 @@ class Process:
         give_up_at = time.monotonic() + self.darkroom.settings.drain_seconds
         while self.work.in_hand and time.monotonic() < give_up_at:
             time.sleep(0.05)
-        asyncio.run_coroutine_threadsafe(_cancel_all(), self.work.loop).result(timeout=10)
-        self._hand_back()
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(_cancel_all(), self.work.loop).result(timeout=5)
+        with suppress(Unavailable):
+            self._hand_back()
         self.sweep.stop()
+        self.darkroom.repository.close()
         self.work.loop.call_soon_threadsafe(self.work.loop.stop)
         self.thread.join(timeout=5)
         self.threads.shutdown(wait=False, cancel_futures=True)
 
     def _hand_back(self) -> None:
-        repository = self.darkroom.repository
+        repository = self.sweep.repository
         for job_id in repository.held(self.holder):
             repository.update(job_id, lambda job, now: job.unseen(self.holder, now))
         repository.leave(self.holder)
+
+
+@dataclass
+class Watch:
+    """Feeds the watchdog from the sweep's thread, and the spool's rescue along with it."""
+
+    work: Work
+    darkroom: Darkroom
+    watchdog: Watchdog
+    providers: Sequence[str]
+    _at: float = 0.0
+    _spool_at: float = 0.0
+
+    def looked(self, redis_answers: bool) -> None:
+        """After each look of the sweep."""
+        if not redis_answers:
+            self.watchdog.rested()
+        elif time.monotonic() - self._at >= _WATCH_SECONDS:
+            self._at = time.monotonic()
+            self._observe()
+            self._resume_spooled()
+        if (verdict := self.watchdog.verdict) is not None:
+            log.critical("this worker ends itself, exit code %d: %s", EXIT_CODE, verdict)
+            threading.Thread(target=_end, name="watchdog").start()
+            self.watchdog.rested()
+
+    def _observe(self) -> None:
+        self.work.loop.call_soon_threadsafe(self.watchdog.looped)
+        if self.darkroom.settings.broker_is_redis:
+            waiting = self.darkroom.repository.waiting([queue_name(name) for name in self.providers])
+            slots = self.work.slots
+            self.watchdog.observed(waiting=waiting, room=slots.room, consumed=slots.asked)
+
+    def _resume_spooled(self) -> None:
+        if time.monotonic() - self._spool_at >= _SPOOL_SECONDS:
+            self._spool_at = time.monotonic()
+            asyncio.run_coroutine_threadsafe(self.work.runner.resume_spooled(), self.work.loop)
+
+
+def _end() -> None:
+    """Finishes what can be finished, and ends the process whatever is stuck."""
+    threading.Timer(_END_SECONDS, os._exit, [EXIT_CODE]).start()
+    stop()
+    os._exit(EXIT_CODE)
 
 
 async def _cancel_all() -> None:
@@ -195,7 +251,7 @@ def assemble(
     runner = Runner(darkroom, holder, keeper, transport, blocking, checkpoint)
     work = Work(runner, loop, Slots(settings.max_calls_in_flight), Slots(_CHORES))
     sweep = Sweep(
-        repository=Darkroom.open(settings, patience_seconds=_SWEEP_PATIENCE_SECONDS).repository,
+        repository=darkroom.repository.patient(_SWEEP_PATIENCE_SECONDS),
         holder=holder,
         description=_description(hostname, enabled),
         providers=tuple(enabled),
@@ -203,6 +259,7 @@ def assemble(
         in_hand=lambda: work.in_hand,
         attend=work.attend,
         run=work.run,
+        looked=Watch(work, darkroom, Watchdog(settings.watchdog_seconds), tuple(enabled)).looked,
     )
     thread = threading.Thread(target=loop.run_forever, name="loop", daemon=True)
     thread.start()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from jobs import callback_url, providers
 from jobs.errors import DarkroomError, JobNotFound, StorageError
-from jobs.job import Artifact, Job, Kept, Recovery, Status
+from jobs.job import Artifact, Inline, Job, Kept, Outcome, Recovery, Status
 from jobs.lifecycle import Darkroom, reference_key, reporting
 from jobs.picture import RejectedPicture, inspect
 from jobs.provider import Abilities, Call, Context, Operation, Picture, Response
@@ -270,17 +270,46 @@ class Runner:
         """A worker died over the job: what it had stored is found first; then its end counts as not seen."""
         log.warning("job %s: its worker %s is gone", job.id, dead)
         attempt = job.attempt
-        found: dict[int, Artifact] = {}
+        found: Mapping[int, Inline] = {}
         if job.status is Status.SUBMITTING and attempt is not None and attempt.inline:
-            found = dict(await self.keeper.rescued(job, attempt.number))
+            found = await self.keeper.rescued(job, attempt.number)
 
         def change(current: Job, now: datetime) -> Job:
             if found and attempt and current.holder == dead and current.status is Status.SUBMITTING:
-                images = tuple(Image(index, content=b"") for index in sorted(found))
-                return current.reported(attempt.number, Succeeded(images), now, inline=found)
+                return current.reported(attempt.number, _was_kept(found), now, inline=found)
             return current.unseen(dead, now)
 
         await self._advance(job.id, change, known=job)
+
+    async def resume_spooled(self) -> None:
+        """What an earlier process on this host spooled and could not write into the record any more is reported now."""
+        for job_id, number in await self.keeper.spooled_attempts():
+            try:
+                await self._resume(job_id, number)
+            except JobNotFound:
+                log.warning("job %s is forgotten; its spooled images stay in %s", job_id, self.keeper.spool.folder)
+
+    async def _resume(self, job_id: str, number: int) -> None:
+        job: Job = await self.blocking(lambda: self.darkroom.repository.get(job_id))
+        attempt = job.attempts[number - 1] if number <= len(job.attempts) else None
+        if attempt is None or attempt.holder == self.holder:
+            return
+        if attempt.outcome in (Outcome.SUCCEEDED, Outcome.SURPLUS):
+            await self._clear_spool(job, number)
+            return
+        found = await self.keeper.rescued(job, number)
+        await self._advance(
+            job_id, lambda current, now: current.reported(number, _was_kept(found), now, inline=found), known=job
+        )
+
+    async def _clear_spool(self, job: Job, number: int) -> None:
+        """Deletes what the record does not wait for: stored by a process that died before it could delete."""
+        given_up = tuple(missing.image for missing in job.missing if missing.image)
+        awaited = {image.spooled for image in (*job.pending, *given_up)}
+        spool = self.keeper.spool
+        for name in await self.blocking(spool.names):
+            if name.startswith(f"{job.id}-{number}-") and name not in awaited:
+                await self.blocking(lambda name=name: spool.delete(name))  # type: ignore[misc]
 
     async def _poll(self, job: Job) -> None:
         attempt, settings = job.attempt, self.keeper.providers.get(job.provider)
@@ -360,6 +389,11 @@ def _wanted(request: Request) -> list[tuple[str, ImageRule, str]]:
         for field, rule, image in request.images()
         if isinstance(image, str) and (rule.wants_bytes or image.startswith("staged:"))
     ]
+
+
+def _was_kept(found: Mapping[int, Inline]) -> Succeeded:
+    """The report of an answer of which only the kept images are left."""
+    return Succeeded(tuple(Image(index) for index in sorted(found)))
 
 
 def _unprepared(holder: str, error: InputError) -> Transition:

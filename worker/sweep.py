@@ -50,6 +50,8 @@ class Sweep:
     attend: Callable[[Job, frozenset[str]], None]
     #: runs a queued job that has a slot
     run: Callable[[str], None]
+    #: after each look: whether Redis answered
+    looked: Callable[[bool], None] = lambda _: None
     _stopping: threading.Event = field(default_factory=threading.Event)
     _resting: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -75,14 +77,21 @@ class Sweep:
 
     def _go_on(self) -> None:
         while not self._stopping.is_set():
-            busy = False
-            try:
-                busy = self.look()
-            except Unavailable as error:
-                log.warning("sweep: %s", error)
-            except Exception:
-                log.exception("sweep")
+            busy = self._looked()
             self._stopping.wait(0.0 if busy else INTERVAL_SECONDS)
+
+    def _looked(self) -> bool:
+        """One look that survives everything."""
+        busy = False
+        try:
+            busy = self.look()
+            self.looked(True)
+        except Unavailable as error:
+            log.warning("sweep: %s", error)
+            self.looked(False)
+        except Exception:
+            log.exception("sweep")
+        return busy
 
     def look(self) -> bool:
         """One look; says whether there may be more to do at once."""
