@@ -330,7 +330,8 @@ class Repository:
         """
         before = known or self.get(job_id)
         now = self.now()
-        while (after := change(before, now)) is not before:
+        # Two processes' ideas of Redis' time differ by a round trip; a job's own time must not run backwards by it.
+        while (after := change(before, max(now, before.updated_at))) is not before:
             version = _next_version(before.version)
             written, newer = self._compare_and_set(before, after, version, message(after))
             if written:
@@ -341,7 +342,7 @@ class Repository:
     def _compare_and_set(self, before: Job, after: Job, version: str, message: Message | None) -> tuple[bool, Job]:
         line = after.line_at
         grace = MESSAGE_GRACE_SECONDS if message else 0.0
-        retention = self._retention if after.status.final and not after.pending else ""
+        retention = self._retention if after.settled else ""
         unknown = "" if before.unknown == after.unknown else str(int(after.unknown))
         keys = [
             _job(after.id),
