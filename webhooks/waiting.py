@@ -116,7 +116,8 @@ class Hub:
                 del self._events[name]
 
     def _listen(self) -> None:
-        while True:
+        """The thread's life; it ends when nobody has waited for a while, and the next waiter starts another."""
+        while not self._idle():
             try:
                 with closing(self._redis.pubsub()) as pubsub:  # type: ignore[no-untyped-call]
                     self._pass_on(pubsub)
@@ -124,12 +125,17 @@ class Hub:
                 _log.warning("listening to Redis again in %g s: %s", REST_SECONDS, type(error).__name__)
                 time.sleep(REST_SECONDS)
 
+    def _idle(self) -> bool:
+        with self._lock:
+            self._listening = bool(self._events)
+            return not self._listening
+
     def _pass_on(self, pubsub: PubSub) -> None:
-        """Each subscription's confirmation is passed on as a change: what came before it may have been missed."""
+        """Passes on what comes until nothing is waited for; a subscription's confirmation counts as a change, for what
+        came before it may have been missed."""
         heard: set[str] = set()
         pubsub.subscribe(self._call)
-        while True:
-            message = pubsub.get_message(timeout=LOOK_SECONDS)
+        while (message := pubsub.get_message(timeout=LOOK_SECONDS)) or heard:
             if message is None or message["channel"].decode() == self._call:
                 heard = self._followed(pubsub, heard)
             elif message["type"] != "unsubscribe":

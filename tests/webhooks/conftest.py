@@ -82,7 +82,7 @@ class ApiClient:
     def open(self, method: str, path: str, headers: Mapping[str, str] | None = None, **options: Any) -> Any:
         """One request, its answer."""
         known = {"Authorization": f"Bearer {self.key}", **(headers or {})}
-        return self.client.open(path, method=method, headers=known, **options)
+        return self.client.open(path, method=method, headers=known, buffered=True, **options)
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Any:
         """A GET."""
