@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import ssl
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -22,6 +24,12 @@ TIMEOUT_SECONDS = 30.0
 RETRY_SECONDS = 0.5
 
 _log = logging.getLogger("jobs.sandbox")
+
+
+@lru_cache(maxsize=1)
+def _certificates() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
 
 #: Writes a callback: from the submission and the step to its body and headers.
 Author = Callable[[Submission, "Callback"], tuple[bytes, Mapping[str, str]]]
@@ -71,8 +79,9 @@ class Callbacks:
         self._owed: dict[int, Callback] = {}
         self._posted: defaultdict[int, list[Posted]] = defaultdict(list)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._gate = asyncio.Semaphore(POSTING)
-        self._client: httpx.AsyncClient | None = None
+        # A client for each slot: the pool of a shared one costs the square of its connections.
+        self._clients: list[httpx.AsyncClient] = []
+        self._idle: asyncio.Queue[httpx.AsyncClient] = asyncio.Queue()
 
     def promise(self, submission: Submission, step: str, due_at: float, faults: Mapping[str, str]) -> Callback:
         """Owe one callback; it is posted at `due_at`, in this life or in a later one."""
@@ -106,8 +115,8 @@ class Callbacks:
     async def stop(self) -> None:
         self._cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._client:
-            await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()
 
     def clear(self) -> None:
         self._cancel()
@@ -160,13 +169,27 @@ class Callbacks:
         return good
 
     async def _send(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, str]:
-        async with self._gate:
-            self._client = self._client or httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False)
-            try:
-                answer = await self._client.post(url, content=body, headers=dict(headers))
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                return 0, type(error).__name__
-            return answer.status_code, ""
+        client = await self._client()
+        try:
+            answer = await client.post(url, content=body, headers=dict(headers))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return 0, type(error).__name__
+        finally:
+            self._idle.put_nowait(client)
+        return answer.status_code, ""
+
+    async def _client(self) -> httpx.AsyncClient:
+        if self._idle.empty() and len(self._clients) < POSTING:
+            client = httpx.AsyncClient(
+                timeout=TIMEOUT_SECONDS,
+                # A connection that a restarting receiver closed must not cost a callback that is posted only once.
+                limits=httpx.Limits(max_keepalive_connections=0),
+                verify=_certificates(),
+                trust_env=False,
+            )
+            self._clients.append(client)
+            return client
+        return await self._idle.get()
 
     def _note(self, posted: Posted) -> None:
         self._posted[posted.submission].append(posted)
