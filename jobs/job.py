@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from .delivery import Delivery, Try
 from .errors import ChargePossible, NotPossible
 from .report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded
 
@@ -44,10 +45,10 @@ class Status(StrEnum):
 
     @property
     def final(self) -> bool:
-        return self in _FINAL
+        return self in FINAL
 
 
-_FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
+FINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELED)
 _WAITING = frozenset({Status.QUEUED, Status.SUBMITTING, Status.RUNNING})
 
 
@@ -256,6 +257,11 @@ class Job:
     on_unknown: OnUnknown = OnUnknown.FAIL
     keep_late: bool = False
     timeline: tuple[Event, ...] = ()
+    #: where the job tells of itself; a secret
+    notify_url: str | None = field(default=None, repr=False)
+    #: the statuses of which it tells
+    notify_events: tuple[Status, ...] = FINAL
+    deliveries: tuple[Delivery, ...] = ()
     #: the record's version, changed by every write; the repository's business
     version: str = field(default="", compare=False, repr=False)
 
@@ -289,11 +295,16 @@ class Job:
     @property
     def due_at(self) -> datetime | None:
         """When the sweep must look at it; None: never. A queued job's wake-up stands in its provider's line instead."""
-        if self.status is Status.QUEUED:
-            return self.deadline_at
-        if self.status in _WAITING:
-            return min(self.wake_at or self.deadline_at, self.deadline_at)
-        return self.wake_at
+        times = [self.deadline_at] if self.status in _WAITING else []
+        if self.wake_at is not None and self.status is not Status.QUEUED:
+            times.append(self.wake_at)
+        times += [delivery.next_at for delivery in self.deliveries if delivery.next_at is not None]
+        return min(times, default=None)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to be done: final, its images kept, its deliveries ended. Its retention begins."""
+        return self.status.final and not self.pending and not any(item.open for item in self.deliveries)
 
     @property
     def line_at(self) -> datetime | None:
@@ -487,7 +498,9 @@ class Job:
         if not self.keep_late or kept:
             return job
         stored = job._stores(paid.number, report, now, inline)
-        return replace(stored, status=Status.CANCELED, finished_at=self.finished_at, error=None)
+        return replace(
+            stored, status=Status.CANCELED, finished_at=self.finished_at, error=None, deliveries=self.deliveries
+        )
 
     def _repeated(self, number: int, report: Succeeded, now: datetime) -> Job:
         """The same result again: fresh URLs are taken for what is not stored yet."""
@@ -658,6 +671,34 @@ class Job:
             finished_at=None,
         )
         return job._settled(now)
+
+    # --- it tells of itself ---------------------------------------------------------------------------------------
+
+    def deliverable(self, now: datetime) -> tuple[Delivery, ...]:
+        """The deliveries that are to be tried now."""
+        return tuple(item for item in self.deliveries if item.next_at is not None and item.next_at <= now)
+
+    def delivered(self, delivery_id: str, attempt: Try, now: datetime) -> Job:
+        """A delivery was tried: it is done, tried again later, or given up."""
+        return self._redone(lambda item: item.tried(attempt) if item.id == delivery_id and item.open else item, now)
+
+    def redelivered(self, delivery_id: str | None, now: datetime) -> Job:
+        """A person wants a delivery (all of them, without an id) tried anew. Raises NotPossible when there is none."""
+        if not any(delivery_id in (None, item.id) for item in self.deliveries):
+            raise NotPossible(f"job {self.id} has no such delivery")
+        return self._redone(lambda item: item.again(now) if delivery_id in (None, item.id) else item, now)
+
+    def _redone(self, change: Callable[[Delivery], Delivery], now: datetime) -> Job:
+        deliveries = tuple(change(item) for item in self.deliveries)
+        return self if deliveries == self.deliveries else replace(self, deliveries=deliveries, updated_at=now)
+
+    def _announced(self, now: datetime) -> Job:
+        """The job with a delivery for the status that it came to, where somebody wants to know."""
+        if self.notify_url is None or self.status not in self.notify_events:
+            return self
+        number = len(self.deliveries) + 1
+        told = Delivery(f"msg_{self.id}_{number}", self.status, created_at=now, next_at=now)
+        return replace(self, deliveries=(*self.deliveries, told))
 
     # --- how a transition is written ------------------------------------------------------------------------------
 

@@ -28,6 +28,8 @@ from .storage import Storage, open_storage, staged_key
 MAX_METADATA_BYTES = 16 << 10
 #: the longest deadline that can be asked for
 MAX_DEADLINE_SECONDS = 7 * 86_400
+#: the longest URL that is taken from outside
+MAX_URL_LENGTH = 4096
 #: a waiting caller looks at the record at least so often, in case the word of a change was lost
 _LOOK_SECONDS = 5.0
 
@@ -73,6 +75,8 @@ class Darkroom:
         deadline_seconds: float | None = None,
         on_unknown: str = OnUnknown.FAIL,
         keep_late: bool = False,
+        notify_url: str | None = None,
+        notify_events: Iterable[str] | None = None,
         owner: str = "",
     ) -> Job:
         """Accepts one request. One round trip to Redis, and one to the storage for each image that is not a URL.
@@ -80,6 +84,7 @@ class Darkroom:
         Raises InvalidRequest (nothing was written), IdempotencyConflict, RedisUnavailable or StorageError.
         """
         _check_options(idempotency_key, metadata, deadline_seconds, on_unknown)
+        told_at, told_of = self._notification(notify_url, notify_events)
         staged = self._staged(request)
         operation = providers.operation(request.operation)
         now = self.repository.now()
@@ -101,6 +106,8 @@ class Darkroom:
             on_unknown=OnUnknown(on_unknown),
             keep_late=keep_late,
             timeline=(Event(now, "queued"),),
+            notify_url=told_at,
+            notify_events=told_of,
         )
         digest = _digest(operation.name, params)
         first = self.repository.create(
@@ -111,7 +118,7 @@ class Darkroom:
         )
         if first is None:
             self.dispatch.publish(job)
-            return self._bound(job)
+            return self.bound(job)
         if first[1] != digest:
             raise IdempotencyConflict(idempotency_key, first[0])
         return self.get(first[0])
@@ -122,7 +129,7 @@ class Darkroom:
         if job.overdue(self.repository.now()):
             # No worker lives to see the deadline; whoever asks ends the waiting.
             job = self.repository.update(job.id, Job.expired, known=job).after
-        return self._bound(job)
+        return self.bound(job)
 
     def list(
         self,
@@ -134,7 +141,7 @@ class Darkroom:
     ) -> tuple[Job, ...]:
         """The latest jobs first; `before` continues after the last one seen: its created_at in ms, and its id."""
         found = self.repository.list(statuses, unknown=unknown, before=before, limit=limit)
-        return tuple(self._bound(job) for job in found)
+        return tuple(self.bound(job) for job in found)
 
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """The job once it is final. Raises TimeoutError after `timeout` seconds; without one it waits for ever."""
@@ -149,12 +156,12 @@ class Darkroom:
 
     def cancel(self, job_id: str) -> Job:
         """Cancels a job that still waits for a provider; a job past that is returned as it is. Raises JobNotFound."""
-        return self._bound(self.advance(_checked_id(job_id), Job.canceled).after)
+        return self.bound(self.advance(_checked_id(job_id), Job.canceled).after)
 
     def retry(self, job_id: str, *, may_charge_again: bool = False) -> Job:
         """Tries a failed or canceled job again. Raises JobNotFound, NotPossible, or ChargePossible."""
         change = self.advance(_checked_id(job_id), lambda job, now: job.retried(now, may_charge_again=may_charge_again))
-        return self._bound(change.after)
+        return self.bound(change.after)
 
     # --- news -----------------------------------------------------------------------------------------------------
 
@@ -169,9 +176,31 @@ class Darkroom:
         """What a provider said of one attempt, by a callback or a poll."""
         return self.advance(job_id, reporting(number, report), known=known)
 
-    def _bound(self, job: Job) -> Job:
+    def bound(self, job: Job) -> Job:
         """The job with artifacts whose `url()` can sign."""
         return replace(job, artifacts=tuple(replace(item, sign=self.storage.url) for item in job.artifacts))
+
+    def redeliver(self, job_id: str, delivery_id: str | None = None) -> Job:
+        """Tries a delivery of the job (all of them, without an id) anew. Raises JobNotFound or NotPossible."""
+        return self.bound(self.advance(_checked_id(job_id), lambda job, now: job.redelivered(delivery_id, now)).after)
+
+    def _notification(self, url: str | None, events: Iterable[str] | None) -> tuple[str | None, tuple[Status, ...]]:
+        """Where the job will tell of itself, and of which statuses. Raises InvalidRequest."""
+        told_of = tuple(self.settings.notify_events if events is None else events)
+        if strange := set(told_of) - set(Status):
+            raise InvalidRequest("notify_events", ", ".join(sorted(strange)), ", ".join(Status))
+        told_at = url or self.settings.notify_url or None
+        if told_at is not None:
+            self._check_url("notify_url", told_at)
+        return told_at, tuple(Status(event) for event in told_of)
+
+    def _check_url(self, field: str, url: str) -> None:
+        """What can be said of a URL without looking up its host; the rest is checked where the connection is opened."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > MAX_URL_LENGTH:
+            raise InvalidRequest(field, "no URL", f"an https URL of at most {MAX_URL_LENGTH} characters")
+        if parts.scheme == "http" and not self.settings.allowed_private_networks:
+            raise InvalidRequest(field, f"a plain http URL at {parts.hostname}", "an https URL")
 
     # --- images of a request --------------------------------------------------------------------------------------
 
@@ -193,10 +222,10 @@ class Darkroom:
         return f"staged:{facts.sha256}.{facts.extension}"
 
     def _check_reference(self, field: str, reference: str) -> None:
-        if reference.startswith("http://") and not self.settings.allowed_private_networks:
-            host = urlsplit(reference).hostname
-            raise InvalidRequest(field, f"a plain http URL at {host}", "an https URL")
-        if reference.startswith("staged:") and not self.storage.renew(reference_key(reference)):
+        if not reference.startswith("staged:"):
+            self._check_url(field, reference)
+            return
+        if not self.storage.renew(reference_key(reference)):
             raise InvalidRequest(field, reference, "the reference of an image that is still staged; upload it again")
 
 

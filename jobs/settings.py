@@ -6,6 +6,7 @@ Every setting has a name in the environment and a default that is right for one 
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Mapping
 from functools import lru_cache
@@ -19,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from . import providers
 from .errors import SettingsError
+from .job import Status
 
 _PREFIX = "DARKROOM_"
 
@@ -51,6 +53,14 @@ class Settings(BaseSettings):
     secret_keys: Secrets = Field((), examples=["a-long-random-string,the-one-before"])
     #: bearer keys of the HTTP API; without any it refuses everything
     api_keys: Secrets = Field((), examples=["key-one,key-two"])
+    #: where jobs tell of themselves, unless a job says otherwise
+    notify_url: str = Field("", examples=["https://app.example.com/darkroom"])
+    #: the statuses of which they tell
+    notify_events: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_commas)] = Field(
+        ("succeeded", "failed", "canceled"), examples=["succeeded,failed"]
+    )
+    #: Standard Webhooks secrets that sign what we send; all of them sign, so that receivers can change over
+    notify_secrets: Secrets = Field((), examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
     #: networks that downloads and deliveries may reach although they are private, by plain http too
     allowed_private_networks: Annotated[tuple[Network, ...], NoDecode] = Field((), examples=["127.0.0.0/8,10.1.0.0/16"])
     #: how long records, idempotency keys and staged inputs are kept after the end
@@ -94,7 +104,21 @@ class Settings(BaseSettings):
             raise ValueError("is neither s3://bucket/prefix nor file:///folder")
         return value
 
-    @field_validator("public_url")
+    @field_validator("notify_events")
+    @classmethod
+    def _are_statuses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if strange := set(value) - set(Status):
+            raise ValueError(f"holds {', '.join(sorted(strange))}; allowed: {', '.join(Status)}")
+        return value
+
+    @field_validator("notify_secrets")
+    @classmethod
+    def _are_webhook_secrets(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for secret in value:
+            _check_webhook_secret(secret.get_secret_value())
+        return value
+
+    @field_validator("public_url", "notify_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         if value and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname):
@@ -194,6 +218,15 @@ def current() -> Settings:
 @lru_cache(maxsize=8)
 def _read(_values: tuple[str | None, ...]) -> Settings:
     return Settings.read()
+
+
+def _check_webhook_secret(secret: str) -> None:
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if not secret.startswith("whsec_") or not 24 <= len(key) <= 64:
+        raise ValueError("holds a secret that is not whsec_ and the base64 of 24 to 64 bytes")
 
 
 _NAMES = tuple(_PREFIX + name.upper() for name in Settings.model_fields)

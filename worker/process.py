@@ -27,6 +27,7 @@ from jobs.spool import Spool
 
 from .bounds import Bytes, Slots
 from .images import Keeper
+from .notify import Notifier
 from .runner import Runner
 from .sweep import Sweep
 from .transport import Transport
@@ -66,10 +67,14 @@ class Work:
     """What a process has in hand: jobs that have a slot, and chores that the sweep brings."""
 
     runner: Runner
+    notifier: Notifier
     loop: asyncio.AbstractEventLoop
     slots: Slots
     #: due jobs that are looked at; they must not wait for a slot, since a deadline ends what holds one
     chores: Slots
+    #: jobs that tell of themselves; a slow receiver must keep neither of the others waiting
+    deliveries: Slots
+    now: Callable[[], datetime]
 
     def admit(self, job_id: str) -> None:
         """Runs a job as soon as there is room for it; blocks until then."""
@@ -82,17 +87,20 @@ class Work:
 
     def attend(self, job: Job, living: frozenset[str]) -> None:
         """Looks at a due job, unless that is being done; without room the sweep brings it again."""
+        if job.deliverable(self.now()) and self.deliveries.take(job.id, wait=False):
+            self._spawn(job.id, self.deliveries, self.notifier.deliver(job))
         if self.chores.take(job.id, wait=False):
             self._spawn(job.id, self.chores, self.runner.attend(job, living))
 
     @property
     def in_hand(self) -> frozenset[str]:
-        return self.slots.taken | self.chores.taken
+        return self.slots.taken | self.chores.taken | self.deliveries.taken
 
     def close(self) -> None:
         """Takes nothing new."""
         self.slots.close()
         self.chores.close()
+        self.deliveries.close()
 
     def _spawn(self, job_id: str, slots: Slots, work: Coroutine[Any, Any, None]) -> None:
         async def worked() -> None:
@@ -249,7 +257,9 @@ def assemble(
         checkpoint=checkpoint,
     )
     runner = Runner(darkroom, holder, keeper, transport, blocking, checkpoint)
-    work = Work(runner, loop, Slots(settings.max_calls_in_flight), Slots(_CHORES))
+    notifier = Notifier(darkroom, transport, blocking, keeper.now)
+    slots = Slots(settings.max_calls_in_flight), Slots(_CHORES), Slots(_CHORES)
+    work = Work(runner, notifier, loop, *slots, now=keeper.now)
     sweep = Sweep(
         repository=darkroom.repository.patient(_SWEEP_PATIENCE_SECONDS),
         holder=holder,

@@ -1,0 +1,68 @@
+"""Deliveries: the messages that a job sends to its own webhook. Frozen values; when to try again is a pure function."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+#: the pause after each failed try; then the last one again, until a day is over
+PAUSES_SECONDS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0)
+#: after so long a delivery is given up
+GIVE_UP_AFTER = timedelta(hours=24)
+#: the log keeps this many of the latest tries
+LOG_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Try:
+    """One try of a delivery: the receiver's HTTP status, or why there was none."""
+
+    at: datetime
+    status: int | None = None
+    problem: str | None = None
+
+    @property
+    def accepted(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One message about one event, delivered at least once."""
+
+    #: the same for every try: the receiver can tell a repeated message by it
+    id: str
+    #: the status that the job came to
+    event: str
+    created_at: datetime
+    #: when it is tried next; None: delivered, or given up
+    next_at: datetime | None
+    delivered_at: datetime | None = None
+    tries: int = 0
+    #: since when it is tried: the enqueue of the message, or a person's word
+    since: datetime | None = None
+    log: tuple[Try, ...] = ()
+
+    @property
+    def open(self) -> bool:
+        return self.next_at is not None
+
+    def tried(self, attempt: Try) -> Delivery:
+        """The delivery after one more try."""
+        log = (*self.log, attempt)[-LOG_LENGTH:]
+        done = replace(self, tries=self.tries + 1, log=log)
+        if attempt.accepted:
+            return replace(done, next_at=None, delivered_at=attempt.at)
+        # 410 Gone is the receiver's word that it wants no more.
+        over = attempt.status == 410 or attempt.at >= (self.since or self.created_at) + GIVE_UP_AFTER
+        return replace(done, next_at=None if over else attempt.at + timedelta(seconds=_pause_seconds(self.tries)))
+
+    def again(self, now: datetime) -> Delivery:
+        """The delivery, to be tried anew by a person's word."""
+        return replace(self, next_at=now, since=now, delivered_at=None, tries=0)
+
+
+def _pause_seconds(tries: int) -> float:
+    planned = PAUSES_SECONDS[min(tries, len(PAUSES_SECONDS) - 1)]
+    return planned * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, guards nothing
