@@ -1,0 +1,68 @@
+"""`python -m tests.benchmarks`: measures Darkroom beside its opponents and prints one table."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import click
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from . import callbacks, enqueue, in_flight, parked, whole_job
+from .harness import Row, bench, verdicts
+
+FIGURES: Mapping[str, ModuleType] = {
+    "enqueue": enqueue,
+    "in-flight": in_flight,
+    "whole-job": whole_job,
+    "callbacks": callbacks,
+    "parked": parked,
+}
+
+
+@click.command()
+@click.option("--only", multiple=True, type=click.Choice(list(FIGURES)), help="Measure only this figure; repeatable.")
+@click.option("--quick", is_flag=True, help="Fewer rounds and smaller sizes: rough figures in a minute or two.")
+def main(only: Sequence[str], quick: bool) -> None:
+    """Measures Darkroom beside its opponents; exits with 1 when a target is missed."""
+    console = Console(width=None if Console().is_terminal else 160)
+    rows = measured([name for name in FIGURES if not only or name in only], console, quick=quick)
+    console.print(table(rows))
+    raise SystemExit(1 if verdicts(rows) else 0)
+
+
+def measured(names: Sequence[str], console: Console, *, quick: bool) -> list[Row]:
+    """The rows of these figures, a progress bar while they are measured."""
+    columns = (TextColumn("{task.description:<60}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    rows: list[Row] = []
+    with Progress(*columns, console=console) as progress, tempfile.TemporaryDirectory(prefix="darkroom-") as folder:
+        for name in names:
+            task = progress.add_task(name, total=FIGURES[name].STEPS + 1)
+
+            def say(what: str, task: object = task, name: str = name) -> None:
+                progress.update(task, advance=1, description=f"{name}: {what}")
+
+            with bench(Path(folder) / name, say, quick=quick) as tools:
+                rows += FIGURES[name].measure(tools)
+            progress.update(task, description=name, completed=FIGURES[name].STEPS + 1)
+    return rows
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """The table, in Markdown, as the README keeps it."""
+    drawn = Table(box=MARKDOWN)
+    for heading in ("figure", "Darkroom", "opponent", "ratio", "target", ""):
+        drawn.add_column(heading, overflow="fold")
+    for row in rows:
+        verdict = {True: "met", False: "missed", None: ""}[row.met]
+        drawn.add_row(row.figure, row.ours, row.other, row.ratio, row.target, verdict)
+    return drawn
+
+
+if __name__ == "__main__":
+    main()

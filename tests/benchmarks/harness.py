@@ -1,0 +1,189 @@
+"""What all benchmarks share: real processes on loopback, side-by-side runs, and how a figure is told.
+
+The machine is shared and its clock speed wanders, so nothing is compared across time: two sides run in turn (A B A B), each
+figure is the median of its side, and what counts is their ratio. CPU is the processes' own, not the wall clock's.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from redis import Redis
+
+from jobs.embedded import Command, Process, Processes, free_port
+from jobs.embedded import redis as embedded_redis
+
+HERE = Path(__file__).resolve().parents[2]
+#: how long any one part may take
+PATIENCE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `met` is None where the figure has no target."""
+
+    figure: str
+    ours: str
+    other: str = ""
+    ratio: str = ""
+    target: str = ""
+    met: bool | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a figure measures with: how much to do, where to say what is being done, and processes that end with it."""
+
+    quick: bool
+    say: Callable[[str], None]
+    processes: Processes
+    folder: Path
+
+    def size(self, usual: int, quick: int) -> int:
+        """How many of something, by how thorough the run is."""
+        return quick if self.quick else usual
+
+    def python(self, name: str, *arguments: str, environ: Mapping[str, str] | None = None) -> Process:
+        """Starts a Python module in a process of its own."""
+        return self.processes.start(Command(name, [sys.executable, "-m", *arguments], environ or {}, HERE))
+
+    def redis(self) -> str:
+        """The URL of a real Redis with an append-only file, as an installation has it."""
+        source = embedded_redis.resolve()
+        assert not isinstance(source, embedded_redis.Given)
+        _, url = embedded_redis.start(self.processes, source, self.folder / f"redis-{free_port()}")
+        return url
+
+    def loopback(self, latency_seconds: float, *options: str) -> Loopback:
+        """Vendor, picture host and S3 store, in a process of their own."""
+        port = free_port()
+        process = self.python("loopback", "tests.benchmarks.loopback", str(port), str(latency_seconds), *options)
+        side = Loopback(port)
+        process.await_ready(side.answers)
+        return side
+
+    @contextmanager
+    def worker(self, environ: Mapping[str, str]) -> Iterator[psutil.Process]:
+        """One worker process, as an installation starts it; ready when it says that it is."""
+        process = self.python("worker", "celery", "-A", "worker", "worker", "-l", "warning", environ=environ)
+        with Redis.from_url(environ["DARKROOM_REDIS_URL"]) as redis:
+            process.await_ready(lambda: bool(redis.zcard("darkroom:holders")))
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            self.processes.kill(process)
+
+
+@dataclass(frozen=True)
+class Loopback:
+    """The server of `loopback.py`."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def figures(self, *, keep: bool = True) -> Mapping[str, float]:
+        """What it has seen; forgotten afterwards unless it is to be kept."""
+        headers = {"X-Figures": "keep"} if keep else {}
+        request = urllib.request.Request(f"{self.url}/figures", headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            seen: Mapping[str, float] = json.load(answer)
+        return seen
+
+    def answers(self) -> bool:
+        try:
+            return bool(self.figures())
+        except OSError:
+            return False
+
+    def environ(self, redis_url: str, folder: Path) -> Mapping[str, str]:
+        """The settings of an installation whose vendor and store this is."""
+        return {
+            "DARKROOM_REDIS_URL": redis_url,
+            "DARKROOM_STORAGE_URL": "s3://pictures",
+            "DARKROOM_SPOOL_DIR": str(folder / "spool"),
+            "DARKROOM_ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8",
+            "DEEPMODE_API_KEY": "a-key",
+            "DEEPMODE_BASE_URL": self.url,
+            **self.s3_environ,
+        }
+
+    @property
+    def s3_environ(self) -> Mapping[str, str]:
+        return {
+            "AWS_ENDPOINT_URL_S3": self.url,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "AKIABENCHMARK",
+            "AWS_SECRET_ACCESS_KEY": "a-secret",
+        }
+
+
+@dataclass
+class Sides:
+    """Measurements of two sides that took turns."""
+
+    ours: list[float] = field(default_factory=list)
+    other: list[float] = field(default_factory=list)
+
+    @property
+    def medians(self) -> tuple[float, float]:
+        return statistics.median(self.ours), statistics.median(self.other)
+
+    @property
+    def ratio(self) -> float:
+        """Ours over the other: the median over the rounds, for both sides of a round had the same machine."""
+        return statistics.median(ours / other for ours, other in zip(self.ours, self.other, strict=True))
+
+
+def side_by_side(rounds: int, ours: Callable[[], float], other: Callable[[], float]) -> Sides:
+    """Runs both sides in turn."""
+    sides = Sides()
+    for _ in range(rounds):
+        sides.ours.append(ours())
+        sides.other.append(other())
+    return sides
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU time of a process and its children so far, user and system."""
+    times = process.cpu_times()
+    return float(times.user + times.system) + sum(cpu_seconds(child) for child in process.children())
+
+
+def pss_bytes(process: psutil.Process) -> int:
+    """Memory of a process, shared pages by their share."""
+    return int(process.memory_full_info().pss)
+
+
+def until(done: Callable[[], bool], what: str, every_seconds: float = 0.1) -> None:
+    """Returns when `done()` is true. Raises TimeoutError."""
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while not done():
+        if time.monotonic() > give_up_at:
+            raise TimeoutError(f"{what} took longer than {PATIENCE_SECONDS:g} s")
+        time.sleep(every_seconds)
+
+
+@contextmanager
+def bench(folder: Path, say: Callable[[str], None], *, quick: bool) -> Iterator[Bench]:
+    """What one figure measures with."""
+    folder.mkdir(parents=True)
+    with ExitStack() as stack:
+        processes = stack.enter_context(Processes(folder / "logs"))
+        yield Bench(quick, say, processes, folder)
+
+
+def verdicts(rows: Sequence[Row]) -> int:
+    """How many rows miss their target."""
+    return sum(row.met is False for row in rows)

@@ -1,0 +1,69 @@
+"""1,000 synchronous provider calls of 5 s in one worker process: calls a second against the ideal, memory and CPU a call.
+
+The vendor acknowledges after the 5 s, so that what is measured is the call itself and the record's three writes around it
+(claimed, on the ledger, reported); fetching and keeping pictures is `whole-job`'s figure.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import psutil
+
+import jobs
+from jobs.providers import deepmode
+
+from .enqueue import environment
+from .harness import Bench, Loopback, Row, cpu_seconds, pss_bytes, until
+
+IN_FLIGHT = 1000
+CALL_SECONDS = 5.0
+STEPS = 3
+
+
+def measure(bench: Bench) -> Sequence[Row]:
+    """Waves of 1,000 calls; the first finds the worker warm."""
+    count = IN_FLIGHT * bench.size(4, 2)
+    bench.say("starting Redis, vendor and worker")
+    vendor = bench.loopback(CALL_SECONDS, "-acknowledge")
+    environ = vendor.environ(bench.redis(), bench.folder)
+    with environment(**environ), bench.worker(environ) as worker:
+        bench.say("warming up")
+        _enqueue(20)
+        until(lambda: vendor.figures()["answered"] == 20, "the warm-up")
+        time.sleep(1)
+        vendor.figures(keep=False)
+        bench.say(f"{count:,} calls of {CALL_SECONDS:g} s")
+        return _measured(vendor, worker, count)
+
+
+def _measured(vendor: Loopback, worker: psutil.Process, count: int) -> Sequence[Row]:
+    before, memory, peaks = cpu_seconds(worker), pss_bytes(worker), list[int]()
+    feeding = threading.Thread(target=_enqueue, args=(count,))
+    feeding.start()
+
+    def done() -> bool:
+        peaks.append(pss_bytes(worker))
+        return vendor.figures()["answered"] == count
+
+    until(done, "the calls", every_seconds=0.5)
+    feeding.join()
+    time.sleep(1)
+    seen, cpu_ms = vendor.figures(), (cpu_seconds(worker) - before) * 1000 / count
+    rate = count / (seen["last_answer_at"] - seen["first_call_at"])
+    ideal, kilobytes = IN_FLIGHT / CALL_SECONDS, (max(peaks) - memory) / seen["most_in_flight"] / 1000
+    held = f"in flight, {seen['most_in_flight']:,.0f} calls of {CALL_SECONDS:g} s"
+    return [
+        Row(
+            f"{held}: calls a second", f"{rate:.0f} calls/s", f"{ideal:.0f} calls/s, the ideal", f"{rate / ideal:.2f} x"
+        ),
+        Row(f"{held}: memory a call", f"{kilobytes:.0f} kB", target="60 kB", met=kilobytes <= 60),
+        Row(f"{held}: worker CPU a call", f"{cpu_ms:.2f} ms", target="2 ms", met=cpu_ms <= 2),
+    ]
+
+
+def _enqueue(count: int) -> None:
+    for _ in range(count):
+        jobs.enqueue(deepmode.Generate(model_id="b8a9f7e5d1c3a2f91e3d5", prompt="a lake at dawn"))

@@ -1,0 +1,52 @@
+"""Jobs that wait at a vendor, written into Redis without a worker or a vendor."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+from redis import Redis
+
+from jobs.job import Event, Job, Recovery, Status
+from jobs.providers import deepmode, operation
+from jobs.report import Running
+from jobs.repository import Repository
+
+HOLDER = "0123456789abcdef"
+
+
+def park(url: str, count: int, *, due_in_seconds: float = 900.0) -> Sequence[str]:
+    """The ids of so many new jobs in `running`, each as its enqueue, its claim, its submit and its answer leave it."""
+    repository = Repository.open(url, retention_seconds=604_800)
+    now = repository.now()
+    ids = [uuid.uuid4().hex for _ in range(count)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda job_id: repository.create(running(job_id, now, due_in_seconds)), ids))
+    with Redis.from_url(url) as redis:
+        redis.delete("darkroom:line:deepmode")  # a running job stands in no line
+    return ids
+
+
+def running(job_id: str, now: datetime, due_in_seconds: float) -> Job:
+    """A job whose vendor has acknowledged it and will call back."""
+    request = deepmode.Generate(
+        model_id="b8a9f7e5d1c3a2f91e3d5", prompt="A beautiful landscape with mountains and a river.", ratio="square"
+    )
+    queued = Job(
+        id=job_id,
+        operation=request.operation,
+        params=request.params(),
+        status=Status.QUEUED,
+        created_at=now,
+        updated_at=now,
+        deadline_at=now + timedelta(seconds=due_in_seconds),
+        deadline_seconds=due_in_seconds,
+        images_expected=1,
+        wake_at=now,
+        timeline=(Event(now, "queued"),),
+    )
+    price = operation(request.operation).price(request)
+    sent = queued.claimed(HOLDER, now).sending(HOLDER, now, recovery=Recovery.CALLBACK, expected_cost=price)
+    return sent.reported(1, Running(), now)
