@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from redis import Redis
 from jobs.embedded import Command, Processes
 from jobs.embedded import free_port as any_free_port
 from jobs.embedded import redis as embedded_redis
+from jobs.embedded.stack import Stack
+from jobs.sandbox import Sandbox
 from jobs.storage import S3Access
 
 
@@ -107,6 +110,22 @@ def s3(s3_server: str, request: pytest.FixtureRequest) -> S3:
         "AWS_ACCESS_KEY_ID": "AKIATESTTEST",
         "AWS_SECRET_ACCESS_KEY": "wJalr-the-secret",
     }
-    server = S3(s3_server, f"pictures-{abs(hash(request.node.nodeid)):x}", access, environ)
+    name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
+    server = S3(s3_server, f"pictures-{name}", access, environ)
     server.client().create_bucket(Bucket=server.bucket)
     return server
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """The four vendors in this process, without latency and with small pictures."""
+    with Sandbox(picture_size=64) as played:
+        yield played
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """What `darkroom up` runs, without any key: Redis, sandbox, receiver and worker as processes, pictures in a folder."""
+    options = ("--latency", "0.2", "--picture-size", "64")
+    with Stack(tmp_path_factory.mktemp("stack"), sandbox_options=options) as running:
+        yield running

@@ -31,14 +31,25 @@ STYLES: Mapping[Status, str] = {
 Cell = str | Text
 
 
+#: columns where nobody looks: wide enough that no cell of ours folds in a pipe or a log
+_PIPE_WIDTH = 250
+
+
 def out() -> Console:
     """The console of results."""
-    return Console(highlight=False)
+    return _console(stderr=False)
 
 
 def err() -> Console:
     """The console of everything else."""
-    return Console(stderr=True, highlight=False)
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    return console
 
 
 def note(words: str) -> None:
@@ -64,11 +75,11 @@ def say_json(value: Any) -> None:
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Cell]], title: str | None = None) -> Table:
-    """A plain table; cells are taken as they are, without markup. The last column folds, the others do not."""
+    """A plain table; cells are taken as they are, without markup. The first column never folds, so that ids stay whole."""
     names = list(columns)
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in names:
-        made.add_column(name, no_wrap=name != names[-1], overflow="fold")
+        made.add_column(name, no_wrap=name == names[0], overflow="fold")
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     return made

@@ -168,7 +168,7 @@ def _introduce(stack: Stack) -> None:
 def _run(stack: Stack) -> Sequence[Job]:
     house = stack.darkroom
     enqueued = [house.enqueue(request, deadline_seconds=DEADLINE_SECONDS) for request in requests()]
-    followed = follow(house, [job.id for job in enqueued], timeout=DEADLINE_SECONDS + 15)
+    followed = follow(house, [job.id for job in enqueued], timeout=DEADLINE_SECONDS + 15, transient=True)
     return list(followed.values())
 
 

@@ -27,6 +27,11 @@ from .console import err, out, say_json, table
 #: Redis commands that we use came with it
 REDIS_FLOOR = (6, 2)
 _PATIENCE_SECONDS = 3.0
+#: what Redis' configuration should say, and what happens otherwise
+_DURABLE: Mapping[str, tuple[str, str]] = {
+    "appendonly": ("yes", "jobs are lost when Redis ends"),
+    "maxmemory-policy": ("noeviction", "jobs are evicted when memory is short"),
+}
 
 
 class State(StrEnum):
@@ -122,25 +127,16 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def _redis_durability(redis: Redis) -> Findings:
-    try:
-        config = redis.config_get("appendonly", "maxmemory-policy")
-    except ResponseError:
-        yield Finding(
-            "durability", State.WARNING, "this Redis hides its configuration; see that it writes an append-only file"
-        )
-        return
-    wanted = {
-        "appendonly": ("yes", "jobs are lost when Redis ends"),
-        "maxmemory-policy": ("noeviction", "jobs are evicted when memory is short"),
-    }
-    for name, (value, harm) in wanted.items():
-        if config.get(name) != value:
-            yield Finding(
-                "durability",
-                State.WARNING,
-                f"{name} is {config.get(name)}: {harm}",
-                f"redis-cli config set {name} {value}",
-            )
+    for name, (wanted, harm) in _DURABLE.items():
+        try:
+            value = redis.config_get(name).get(name)
+        except ResponseError:
+            says = f"this Redis hides its configuration; see to it that {name} is {wanted}, else {harm}"
+            yield Finding("durability", State.WARNING, says)
+            continue
+        if value != wanted:
+            mend = f"redis-cli config set {name} {wanted}  # and the same in redis.conf"
+            yield Finding("durability", State.WARNING, f"{name} is {value}: {harm}", mend)
 
 
 def _broker(house: Darkroom) -> Findings:

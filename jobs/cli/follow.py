@@ -47,14 +47,14 @@ def watch(job_ids: tuple[str, ...]) -> int:
 
 
 def follow(
-    house: Darkroom, ids: Sequence[str], timeout: float | None = None, each: Callable[[], None] = lambda: None
+    house: Darkroom, ids: Sequence[str], *, timeout: float | None = None, transient: bool = False
 ) -> Mapping[str, Job]:
     """Shows the jobs on stderr until all are final, live on a terminal, a line a change elsewhere.
 
-    `each` is called at every look. Raises TimeoutError.
+    `transient` wipes the live table at the end. Raises TimeoutError.
     """
     give_up_at = None if timeout is None else time.monotonic() + timeout
-    with _Display(house) as show:
+    with _Display(house, transient) as show:
         while True:
             jobs = {job_id: job for job_id, job in house.repository.get_many(ids).items() if job}
             show(jobs)
@@ -63,17 +63,17 @@ def follow(
             if give_up_at is not None and time.monotonic() > give_up_at:
                 waiting = [job.id for job in jobs.values() if not job.status.final]
                 raise TimeoutError(f"{len(waiting)} job(s) are not final after {timeout:g} s, {waiting[0]} among them")
-            each()
             time.sleep(LOOK_SECONDS)
 
 
 class _Display:
     """Shows jobs on stderr, again and again."""
 
-    def __init__(self, house: Darkroom) -> None:
+    def __init__(self, house: Darkroom, transient: bool) -> None:
         self._now = house.repository.now
         self._console = err()
-        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        live = Live(console=self._console, auto_refresh=False, transient=transient)
+        self._live = live if self._console.is_terminal else None
         self._last: dict[str, Status] = {}
 
     def __enter__(self) -> Callable[[Mapping[str, Job]], None]:
@@ -90,7 +90,7 @@ class _Display:
             self._live.update(listing(jobs.values(), self._now()), refresh=True)
             return
         for job in jobs.values():
-            if self._last.get(job.id) is not job.status:
+            if self._last.get(job.id, Status.QUEUED) is not job.status:
                 self._last[job.id] = job.status
                 self._console.print(f"{job.id} {job.operation} {job.status}", markup=False, soft_wrap=True)
 

@@ -3,14 +3,13 @@
 import sys
 
 from fakeredis import TcpFakeServer
-from fakeredis._tcp_server import TCPFakeRequestHandler
 
 
 def main() -> None:
     """Serves until it is ended."""
-    # Without this every reply of several writes waits for the client's delayed acknowledgement.
-    TCPFakeRequestHandler.disable_nagle_algorithm = True
     server = TcpFakeServer(("127.0.0.1", int(sys.argv[1])))
+    # Without this every reply of several writes waits for the client's delayed acknowledgement.
+    server.RequestHandlerClass.disable_nagle_algorithm = True
     server.daemon_threads = True
     server.serve_forever()
 

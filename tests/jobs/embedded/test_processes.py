@@ -1,0 +1,125 @@
+"""Children start, answer, end, and never outlive whoever started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from jobs.embedded import Command, DidNotStart, Processes
+
+SLEEPS = "import time; time.sleep(60)"
+#: ignores SIGTERM and has a child that does so too
+STUBBORN = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    time.sleep(60)
+open(sys.argv[1], "w").close()
+time.sleep(60)
+"""
+#: a parent that starts two children through the embedded stack's own means, and tells their ids
+PARENT = """
+import pathlib, sys, time
+from jobs.embedded import Command, Processes
+folder = pathlib.Path(sys.argv[1])
+with Processes(folder / "logs") as processes:
+    for name, program in (("one", sys.argv[2]), ("two", sys.argv[3])):
+        print(processes.start(Command(name, [sys.executable, "-c", program, str(folder / name)], {}, folder)).pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def python(name: str, program: str, folder: Path, *arguments: str) -> Command:
+    return Command(name, [sys.executable, "-c", program, *arguments], {}, folder)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def until(true: Callable[[], bool], seconds: float = 15) -> bool:
+    give_up_at = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > give_up_at:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def group_members(pgid: int) -> list[int]:
+    found = []
+    for pid in psutil.pids():
+        try:
+            if os.getpgid(pid) == pgid and not gone(pid):
+                found.append(pid)
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def test_a_child_has_a_process_group_of_its_own_and_ends_with_the_context(tmp_path: Path) -> None:
+    with Processes(tmp_path / "logs") as processes:
+        child = processes.start(python("sleeper", SLEEPS, tmp_path))
+        assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
+        assert child.alive
+    assert gone(child.pid)
+
+
+def test_what_a_child_says_goes_to_its_log(tmp_path: Path) -> None:
+    with Processes(tmp_path / "logs") as processes:
+        child = processes.start(python("speaker", "print('hello from the child')", tmp_path))
+        assert until(lambda: not child.alive)
+    assert (tmp_path / "logs" / "speaker.log").read_text() == "hello from the child\n"
+
+
+def test_a_child_that_ends_before_it_is_ready_is_reported_with_its_last_words(tmp_path: Path) -> None:
+    with Processes(tmp_path / "logs") as processes:
+        child = processes.start(python("victim", "raise SystemExit('no port for me')", tmp_path))
+        with pytest.raises(DidNotStart, match=r"the victim ended at once.*no port for me"):
+            child.await_ready(lambda: False)
+
+
+def test_a_child_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    with Processes(tmp_path / "logs") as processes:
+        child = processes.start(python("mute", SLEEPS, tmp_path))
+        with pytest.raises(DidNotStart, match=r"did not answer within 0.2 s"):
+            child.await_ready(lambda: False, seconds=0.2)
+
+
+def test_a_child_that_ignores_sigterm_is_killed_with_its_own_children(tmp_path: Path) -> None:
+    with Processes(tmp_path / "logs") as processes:
+        child = processes.start(python("stubborn", STUBBORN, tmp_path, str(tmp_path / "ready")))
+        assert until((tmp_path / "ready").exists)
+        assert len(group_members(child.pid)) == 2
+        processes.stop(child, seconds=0.2)
+        assert until(lambda: not group_members(child.pid), 2)
+
+
+def test_a_killed_child_can_be_started_again_by_its_command(tmp_path: Path) -> None:
+    with Processes(tmp_path / "logs") as processes:
+        child = processes.start(python("sleeper", SLEEPS, tmp_path))
+        processes.kill(child)
+        again = processes.start(child.command)
+        assert [process.pid for process in processes.running] == [again.pid]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_children_end_when_their_parent_is_ended_in_whatever_way(tmp_path: Path, number: signal.Signals) -> None:
+    arguments = [sys.executable, "-c", PARENT, str(tmp_path), SLEEPS, SLEEPS]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
+        assert parent.stdout
+        children = [int(parent.stdout.readline()) for _ in range(2)]
+        parent.send_signal(number)
+        parent.wait(15)
+    assert until(lambda: all(gone(pid) for pid in children))
