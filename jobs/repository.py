@@ -32,8 +32,10 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.commands.core import Script
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from .errors import JobNotFound, RedisUnavailable, Unavailable
 from .job import Job, Status
@@ -205,7 +207,13 @@ class Repository:
     def open(cls, url: str, *, retention_seconds: int, patience_seconds: float = 0.0, replicas: int = 0) -> Repository:
         """The repository at this Redis URL; connects when first used."""
         redis = Redis.from_url(
-            url, socket_timeout=10, socket_connect_timeout=3, socket_keepalive=True, health_check_interval=25
+            url,
+            socket_timeout=10,
+            socket_connect_timeout=3,
+            socket_keepalive=True,
+            health_check_interval=25,
+            # Once, at once, for a pooled connection that died with the server; all further patience is ours.
+            retry=Retry(NoBackoff(), 1),
         )
         return cls(redis, retention_seconds=retention_seconds, patience_seconds=patience_seconds, replicas=replicas)
 
