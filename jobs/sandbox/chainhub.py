@@ -154,6 +154,10 @@ class ChainHub(Vendor):
             return await self.poll(request, lambda: _failure(404, "task_not_exist", "task_not_exist"))
         return await self.poll(request, lambda: self._state(submission))
 
+    def manners(self, order: Order) -> tuple[str, ...]:
+        settled = super().manners(order)
+        return settled if order.callback_url else tuple(name for name in settled if not name.startswith("updates-"))
+
     def updates(self, submission: Submission) -> list[tuple[str, float]]:
         if "sync-body" in submission.faults:
             return []

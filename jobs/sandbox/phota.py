@@ -111,6 +111,10 @@ class Phota(Vendor):
             return await self.poll(request, lambda: self.error(404, "Job not found"))
         return await self.poll(request, lambda: json_answer(200, self._job(submission)))
 
+    def manners(self, order: Order) -> tuple[str, ...]:
+        settled = super().manners(order)
+        return settled if order.details["async"] else tuple(name for name in settled if name != "job-failed")
+
     def earlier(self, order: Order) -> Submission | None:
         if not (order.client_request_id and order.details["async"]):
             return None

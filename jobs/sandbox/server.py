@@ -89,7 +89,8 @@ class Sandbox:
         self._ready.clear()
         self._thread = threading.Thread(target=self._run_in_thread, name="sandbox", daemon=True)
         self._thread.start()
-        self._ready.wait(PATIENCE_SECONDS)
+        if not self._ready.wait(PATIENCE_SECONDS):
+            raise TimeoutError(f"the sandbox did not open its port within {PATIENCE_SECONDS:g} seconds")
         self._raise_failure()
         return self
 

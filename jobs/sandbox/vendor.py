@@ -109,6 +109,10 @@ class Vendor(ABC):
         """The answer to one of `own_refusals`."""
         raise NotImplementedError(fault.kind.name)
 
+    def manners(self, order: Order) -> tuple[str, ...]:
+        """The faults that can settle on this order; one that could not show must not be used up by it."""
+        return ("fewer", *self.own_manners, *(CALLBACK_FAULTS if order.callback_url else ()))
+
     def earlier(self, order: Order) -> Submission | None:  # noqa: ARG002  for those that know repetitions
         """The submission that this order repeats under the vendor's idempotency key."""
         return None
@@ -204,7 +208,7 @@ class Vendor(ABC):
         return self.operation
 
     def _accept(self, request: Request, order: Order) -> Submission:
-        taken = self.world.faults.taken(self.name, "fewer", *self.own_manners, *CALLBACK_FAULTS)
+        taken = self.world.faults.taken(self.name, *self.manners(order))
         made = max(1, order.asked - int(float(taken.get("fewer", 0))))
         width, height = size_for(order.ratio, self.world.settings.picture_size)
         now = time.time()

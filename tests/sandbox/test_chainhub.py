@@ -22,7 +22,7 @@ def test_a_submission_is_answered_by_a_task_envelope(vendors):
 
 
 def test_polls_show_the_task_move_on(open_sandbox):
-    vendors = open_sandbox(latency_seconds=0.3)
+    vendors = open_sandbox(latency_seconds=0.6)
     submitted = vendors.chainhub(num_images=2)
     seen = []
     while not seen or seen[-1] != "succeed":
@@ -186,9 +186,9 @@ def test_one_image_of_several_can_have_no_url(vendors):
 
 
 def test_statuses_can_be_unknown_or_in_other_words(open_sandbox):
-    vendors = open_sandbox(latency_seconds=0.2, faults=["unknown-status@chainhub*1", "other-words"])
+    vendors = open_sandbox(latency_seconds=0.4, faults=["unknown-status@chainhub*1", "other-words"])
     first, second = vendors.chainhub(), vendors.chainhub()
     assert first.json()["data"]["task_status"] == "reviewing"
     assert second.json()["data"]["task_status"] == "queued"
-    time.sleep(0.25)
+    time.sleep(0.45)
     assert task_of(vendors, second).json()["data"]["task_status"] == "completed"

@@ -90,14 +90,14 @@ def test_a_data_uri_or_broken_base64_is_refused(vendors, make_picture):
 
 
 def test_async_answers_202_and_a_job_to_poll(open_sandbox):
-    vendors = open_sandbox(latency_seconds=0.15)
+    vendors = open_sandbox(latency_seconds=0.4)
     answer = vendors.phota(**{"async": True})
     job = answer.json()
     assert answer.status_code == 202
     assert job["poll_url"].endswith(f"/phota/v1/phota/jobs/{job['job_id']}")
     poll = f"/v1/phota/jobs/{job['job_id']}"
     assert vendors.get("phota", poll).json()["status"] == "processing"
-    time.sleep(0.2)
+    time.sleep(0.45)
     done = vendors.get("phota", poll).json()
     assert done["status"] == "completed"
     assert vendors.fetch(done["result"]["download_urls"][0]).status_code == 200

@@ -66,10 +66,10 @@ def first_url(answer):
 
 
 def test_a_clock_ahead_makes_fresh_urls_wait(vendors):
-    vendors.sandbox.arm("clock-skew=1")
+    vendors.sandbox.arm("clock-skew=1.5")
     url = vendors.deepmode().json()["images"][0]["image_url"]
     assert vendors.fetch(url).status_code == 403
-    time.sleep(1)
+    time.sleep(1.5)
     assert vendors.fetch(url).status_code == 200
 
 

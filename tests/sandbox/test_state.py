@@ -45,7 +45,7 @@ def test_books_results_tasks_and_owed_callbacks_outlive_a_kill(process, receiver
     first, url = process("--picture-size", "96")
     image = generate(url).json()["images"][0]
     bytes_before = httpx.get(image["image_url"]).content
-    httpx.post(f"{url}/_sandbox/faults", json={"faults": ["callback-late=1.5@deepmode", "latency=0.5@chainhub"]})
+    httpx.post(f"{url}/_sandbox/faults", json={"faults": ["callback-late=2.5@deepmode", "latency=0.5@chainhub"]})
     generate(url, callback=receiver.url)
     files, data = {"image_file": ("a.png", make_picture())}, {"image_request": '{"prompt": "beach"}'}
     task = httpx.post(f"{url}/chainhub/ideogram/remix", files=files, data=data, headers=BEARER).json()["data"]
