@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from . import providers, queue
 from .errors import IdempotencyConflict, InvalidRequest, JobNotFound
 from .job import Event, Inline, Job, OnUnknown, Status
-from .picture import Facts, RejectedPicture, inspect
+from .picture import Facts, RejectedPicture, measure
 from .report import Image, Report, Succeeded
 from .repository import Change, Repository, Transition
 from .request import ImageRule, LocalImage, Request
@@ -260,7 +260,7 @@ def reference_key(reference: str) -> str:
 def _checked_image(field: str, rule: ImageRule, content: bytes) -> Facts:
     allowed = f"{', '.join(rule.content_types)} of at most {rule.max_bytes} bytes"
     try:
-        facts = inspect(content, max_bytes=rule.max_bytes)
+        facts = measure(content, max_bytes=rule.max_bytes)
     except RejectedPicture as error:
         raise InvalidRequest(field, str(error), allowed) from None
     if facts.content_type not in rule.content_types:

@@ -24,6 +24,10 @@ from .errors import DarkroomError
 
 #: Pixels that a result may have at most (width times height): 100 megapixels, 400 MB when decoded.
 MAX_PIXELS = 100_000_000
+#: Segments, chunks or sub-blocks that are walked at most: half a second of work.
+MAX_PARTS = 500_000
+#: Blocks of a GIF, each of which may be a chain of sub-blocks.
+MAX_GIF_BLOCKS = 20_000
 
 
 class RejectedPicture(DarkroomError):
@@ -88,11 +92,25 @@ GIF = Kind("image/gif", "gif")
 
 
 def inspect(content: bytes, *, max_bytes: int, max_pixels: int = MAX_PIXELS) -> Facts:
-    """Return the facts of a whole picture.
+    """Return the facts of a whole picture with nothing else behind it: what a provider sent.
 
     `max_bytes` bounds the file, `max_pixels` width times height (of a GIF or a WebP: of its largest frame).
     Raises a `RejectedPicture`: `NotAPicture`, `PictureCutShort`, `PictureTooLarge` or `DataAppended`.
     """
+    kind, outline = _outlined(content, max_bytes, max_pixels)
+    _check_rest(content, kind, outline.end, max_pixels)
+    return _facts(content, kind, outline)
+
+
+def measure(content: bytes, *, max_bytes: int, max_pixels: int = MAX_PIXELS) -> Facts:
+    """Return the facts of a whole picture, whatever follows it: what a person's phone wrote, with its maker's appendix.
+
+    Takes and raises what `inspect` does, but for `DataAppended`.
+    """
+    return _facts(content, *_outlined(content, max_bytes, max_pixels))
+
+
+def _outlined(content: bytes, max_bytes: int, max_pixels: int) -> tuple[Kind, _Outline]:
     if len(content) > max_bytes:
         raise PictureTooLarge(f"the picture has {len(content)} bytes; {max_bytes} are allowed")
     kind = recognize(content)
@@ -100,7 +118,10 @@ def inspect(content: bytes, *, max_bytes: int, max_pixels: int = MAX_PIXELS) -> 
         raise NotAPicture(f"neither JPEG, PNG, WebP nor GIF but {_stranger(content)}, {len(content)} bytes")
     outline = _walk(content, kind)
     _check_pixels(outline, max_pixels)
-    _check_rest(content, kind, outline.end, max_pixels)
+    return kind, outline
+
+
+def _facts(content: bytes, kind: Kind, outline: _Outline) -> Facts:
     sha256 = hashlib.sha256(content).hexdigest()
     return Facts(kind.content_type, kind.extension, outline.width, outline.height, len(content), sha256)
 
@@ -156,6 +177,10 @@ def _end_of_padding(content: bytes, end: int) -> int:
     return found.start() if found else len(content)
 
 
+def _in_pieces(kind: Kind) -> NotAPicture:
+    return NotAPicture(f"the {kind.extension} is in more pieces than any writer makes: an attack on whoever reads it")
+
+
 def _stranger(content: bytes) -> str:
     head = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
     return next((name for magic, name in _STRANGERS if head.startswith(magic)), "something else")
@@ -184,7 +209,10 @@ def _walk_jpeg(content: bytes, start: int) -> _Outline:
     size: tuple[int, int] | None = None
     scanned = False
     position = start + 2
-    while found := _JPEG_MARKER.search(content, position):
+    for _ in range(MAX_PARTS):
+        found = _JPEG_MARKER.search(content, position)
+        if found is None:
+            break
         marker, position = content[found.end() - 1], found.end()
         if marker == _JPEG_END:
             return _jpeg_outline(size, scanned, position)
@@ -195,6 +223,8 @@ def _walk_jpeg(content: bytes, start: int) -> _Outline:
             size = _jpeg_frame(content, position, size)
         scanned = scanned or marker == _JPEG_SCAN
         position += _jpeg_length(length, marker)
+    else:
+        raise _in_pieces(JPEG)
     raise IndexError(position)
 
 
@@ -233,9 +263,13 @@ def _walk_png(content: bytes, _start: int) -> _Outline:
         raise NotAPicture("the png does not begin with its header")
     width, height = _big(content, 16, 4), _big(content, 20, 4)
     position, name, painted = 8, b"", False
-    while name != b"IEND":
+    for _ in range(MAX_PARTS):
         name, position = _png_chunk(content, position)
         painted = painted or name == b"IDAT"
+        if name == b"IEND":
+            break
+    else:
+        raise _in_pieces(PNG)
     if not painted:
         raise NotAPicture("the png holds no picture")
     return _Outline(width, height, position)
@@ -265,13 +299,17 @@ def _walk_webp(content: bytes, _start: int) -> _Outline:
         raise IndexError(end)
     sizes: dict[bytes, tuple[int, int]] = {}
     position = 12
-    while position + 8 <= end:
+    for _ in range(MAX_PARTS):
+        if position + 8 > end:
+            break
         name, size = content[position : position + 4], _little(content, position + 4, 4)
         if position + 8 + size > end:
             raise NotAPicture(f"the webp has a chunk at byte {position} that is longer than the file")
         if measure := _WEBP_MEASURES.get(name):
             sizes[name] = _largest(measure(content, position + 8), sizes.get(name, (0, 0)))
         position += 8 + (_WEBP_FRAME_HEADER if name == b"ANMF" else size + size % 2)
+    else:
+        raise _in_pieces(WEBP)
     if not sizes.keys() & {b"VP8 ", b"VP8L"}:
         raise NotAPicture("the webp holds no picture")
     return _Outline(*_largest(*sizes.values()), end)
@@ -323,7 +361,10 @@ def _walk_gif(content: bytes, _start: int) -> _Outline:
     width, height = _little(content, 6, 2), _little(content, 8, 2)
     position = 13 + _gif_palette(content[10])
     painted = False
-    while (block := content[position]) != _GIF_TRAILER:
+    for _ in range(MAX_GIF_BLOCKS):
+        block = content[position]
+        if block == _GIF_TRAILER:
+            break
         if block == _GIF_IMAGE:
             left, top, across, down = (_little(content, position + at, 2) for at in (1, 3, 5, 7))
             width, height, painted = max(width, left + across), max(height, top + down), True
@@ -332,6 +373,8 @@ def _walk_gif(content: bytes, _start: int) -> _Outline:
             position = _gif_end(content, position + 2)
         else:
             raise NotAPicture(f"the gif has a broken block at byte {position}")
+    else:
+        raise _in_pieces(GIF)
     if not painted:
         raise NotAPicture("the gif holds no picture")
     return _Outline(width, height, position + 1)
@@ -344,9 +387,12 @@ def _gif_palette(flags: int) -> int:
 
 def _gif_end(content: bytes, position: int) -> int:
     """Return where a chain of sub-blocks ends; each begins with its length, the last one is empty."""
-    while length := content[position]:
+    for _ in range(MAX_PARTS):
+        length = content[position]
         position += 1 + length
-    return position + 1
+        if not length:
+            return position
+    raise _in_pieces(GIF)
 
 
 _GIF_TRAILER, _GIF_IMAGE, _GIF_EXTENSION = 0x3B, 0x2C, 0x21

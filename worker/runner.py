@@ -21,7 +21,7 @@ from jobs import callback_url, providers
 from jobs.errors import DarkroomError, JobNotFound, StorageError
 from jobs.job import Artifact, Inline, Job, Kept, Outcome, Recovery, Status
 from jobs.lifecycle import Darkroom, reference_key, reporting
-from jobs.picture import RejectedPicture, inspect
+from jobs.picture import RejectedPicture, measure
 from jobs.provider import Abilities, Call, Context, Operation, Picture, Response
 from jobs.report import Charged, Code, Failed, Image, Report, Succeeded
 from jobs.repository import Change, Transition
@@ -245,7 +245,7 @@ class Runner:
 
     async def _checked(self, field: str, rule: ImageRule, content: bytes) -> Picture:
         try:
-            facts = await self.blocking(lambda: inspect(content, max_bytes=rule.max_bytes))
+            facts = await self.blocking(lambda: measure(content, max_bytes=rule.max_bytes))
         except RejectedPicture as error:
             raise InputError(f"{field}: {error}", lasting=True) from error
         if facts.content_type not in rule.content_types:
