@@ -125,13 +125,6 @@ class Settings(BaseSettings):
             raise ValueError("is no http(s) URL")
         return value.rstrip("/")
 
-    @field_validator("secret_keys", "api_keys")
-    @classmethod
-    def _are_long(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if any(len(key.get_secret_value()) < 8 for key in value):
-            raise ValueError("holds a key of less than 8 characters")
-        return value
-
     @property
     def broker(self) -> str:
         return self.broker_url or self.redis_url
