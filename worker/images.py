@@ -185,6 +185,7 @@ class Keeper:
             name = await self._run(lambda: self.spool.write(_spool_prefix(job.id, number, index), content))
         except (SpoolFull, OSError) as error:
             return Missing(index, Code.STORAGE_ERROR, f"{why}; and the spool: {error}")
+        self.checkpoint("image spooled")
         return Spooled(index, name)
 
     async def rescued(self, job: Job, number: int) -> Mapping[int, Inline]:

@@ -273,6 +273,7 @@ class Runner:
         found: Mapping[int, Inline] = {}
         if job.status is Status.SUBMITTING and attempt is not None and attempt.inline:
             found = await self.keeper.rescued(job, attempt.number)
+        self.checkpoint("rescued")
 
         def change(current: Job, now: datetime) -> Job:
             if found and attempt and current.holder == dead and current.status is Status.SUBMITTING:
@@ -335,6 +336,7 @@ class Runner:
             await self._update(job.id, Job.asked, known=job)
             return
         inline = await self.keeper.keep_inline(job, attempt.number, report)
+        self.checkpoint("polled")
         told = reporting(attempt.number, _without_content(report), inline=inline)
         change = await self._update(
             job.id, lambda current, now: told(current, now).asked(now).claimed(self.holder, now), known=job
