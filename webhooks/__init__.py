@@ -44,10 +44,12 @@ def create_app(
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     handle_with(app)
-    app.register_blueprint(callbacks.blueprint(callbacks.Receiver(darkroom, options, keys)))
+    receiver = callbacks.Receiver(darkroom, options, keys)
+    app.register_blueprint(callbacks.blueprint(receiver))
     app.register_blueprint(api.blueprint(_api(darkroom, threads or threads_of(environ))))
     app.register_blueprint(files.blueprint(darkroom.storage, keys))
     app.register_blueprint(health.blueprint(darkroom))
+    app.wsgi_app = callbacks.ShortCut(app, receiver)  # type: ignore[method-assign]
     return app
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Flask, Response, request
+from werkzeug.datastructures import EnvironHeaders
 
 from jobs import Job, JobNotFound, Unavailable, callback_url, providers, reading
 from jobs.errors import InvalidCallback, InvalidToken
@@ -17,6 +18,9 @@ from jobs.lifecycle import Darkroom
 
 from .bodies import read_body
 from .problems import problem, unavailable
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _log = logging.getLogger("darkroom.webhooks")
 
@@ -82,17 +86,22 @@ def blueprint(receiver: Receiver) -> Blueprint:
 
     @routes.post("/webhooks/<provider>/<token>")
     def callback(provider: str, token: str) -> Response:
-        if provider not in providers.names():
-            return problem(HTTPStatus.NOT_FOUND, "No provider has this name.")
-        try:
-            job_id, number = receiver.token(provider, token)
-            body = read_body(MAX_BYTES)
-            receiver.signed(provider, request.headers, body)
-        except (InvalidToken, InvalidCallback):
-            return _forbidden()
-        return _answer(receiver, job_id, number, body)
+        return answered(receiver, provider, token, request.environ)
 
     return routes
+
+
+def answered(receiver: Receiver, provider: str, token: str, environ: WSGIEnvironment) -> Response:
+    """What a callback is answered, from the cheapest check to the dearest; needs nothing of the framework's context."""
+    if provider not in providers.names():
+        return problem(HTTPStatus.NOT_FOUND, "No provider has this name.")
+    try:
+        job_id, number = receiver.token(provider, token)
+        body = read_body(environ, MAX_BYTES)
+        receiver.signed(provider, EnvironHeaders(environ), body)
+    except (InvalidToken, InvalidCallback):
+        return _forbidden()
+    return _answer(receiver, job_id, number, body)
 
 
 def _answer(receiver: Receiver, job_id: str, number: int, body: bytes) -> Response:
@@ -113,3 +122,32 @@ def _answer(receiver: Receiver, job_id: str, number: int, body: bytes) -> Respon
 def _forbidden() -> Response:
     """One answer for whatever is wrong, so that nobody learns which part was right."""
     return problem(HTTPStatus.FORBIDDEN, "The token or the signature is not ours.")
+
+
+class ShortCut:
+    """A WSGI application that answers callbacks before the framework wakes up: the same function at half the cost.
+
+    Whatever is no plain POST of a callback, and every fault, is the framework's, whose route says the same.
+    """
+
+    def __init__(self, app: Flask, receiver: Receiver) -> None:
+        self._app = app
+        self._otherwise = app.wsgi_app
+        self._receiver = receiver
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"].split("/")
+        if environ["REQUEST_METHOD"] != "POST" or len(path) != 4 or path[1] != "webhooks" or not all(path[2:]):
+            return self._otherwise(environ, start_response)
+        try:
+            response = answered(self._receiver, path[2], path[3], environ)
+        except Exception as error:  # noqa: BLE001 - the framework logs it and makes the page
+            response = self._faulty(error, environ)
+        return response(environ, start_response)
+
+    def _faulty(self, error: Exception, environ: WSGIEnvironment) -> Response:
+        with self._app.request_context(environ):
+            try:
+                return self._app.make_response(self._app.handle_user_exception(error))
+            except Exception as unexpected:  # noqa: BLE001 - as above
+                return self._app.handle_exception(unexpected)
