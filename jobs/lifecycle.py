@@ -109,7 +109,7 @@ class Darkroom:
             notify_url=told_at,
             notify_events=told_of,
         )
-        digest = _digest(operation.name, params)
+        digest = _digest(operation.name, params) if idempotency_key else ""
         first = self.repository.create(
             job,
             message=self.dispatch.message(job),
@@ -178,6 +178,8 @@ class Darkroom:
 
     def bound(self, job: Job) -> Job:
         """The job with artifacts whose `url()` can sign."""
+        if not job.artifacts:
+            return job
         return replace(job, artifacts=tuple(replace(item, sign=self.storage.url) for item in job.artifacts))
 
     def redeliver(self, job_id: str, delivery_id: str | None = None) -> Job:
@@ -284,9 +286,11 @@ def _check_metadata(metadata: Mapping[str, Any] | None) -> None:
     if not metadata:
         return
     try:
-        size = len(json.dumps(dict(metadata), allow_nan=False))
+        size = len(json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False).encode())
     except (TypeError, ValueError) as error:
         raise InvalidRequest("metadata", str(error), "an object of JSON values") from None
+    if strange := [key for key in metadata if not isinstance(key, str)]:
+        raise InvalidRequest("metadata", f"the key {strange[0]!r}", "an object of JSON values: its keys are strings")
     if size > MAX_METADATA_BYTES:
         raise InvalidRequest("metadata", f"{size} bytes", f"at most {MAX_METADATA_BYTES} bytes of JSON")
 
