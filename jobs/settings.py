@@ -205,11 +205,11 @@ def enabled_providers(environ: Mapping[str, str] | None = None) -> dict[str, Pro
 
 def current() -> Settings:
     """The settings of the environment as it is now; read again only when it changed."""
-    return _read(tuple(os.environ.get(name) for name in _NAMES))
+    return _read(tuple(map(_TABLE.get, _NAMES)))
 
 
 @lru_cache(maxsize=8)
-def _read(_values: tuple[str | None, ...]) -> Settings:
+def _read(_values: tuple[Any, ...]) -> Settings:
     return Settings.read()
 
 
@@ -222,7 +222,10 @@ def _check_webhook_secret(secret: str) -> None:
         raise ValueError("holds a secret that is not whsec_ and the base64 of 24 to 64 bytes")
 
 
-_NAMES = tuple(_PREFIX + name.upper() for name in Settings.model_fields)
+#: the table behind `os.environ`, and our names as its keys: every enqueue looks whether something changed, and through
+#: `os.environ` that takes longer than writing the job's record
+_TABLE: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
+_NAMES = tuple(os.environ.encodekey(_PREFIX + name.upper()) for name in Settings.model_fields)
 
 
 def _settings_error(model: type[BaseModel], prefix: str, error: ValidationError) -> SettingsError:
