@@ -29,6 +29,10 @@ MAX_BYTES = 1 << 20
 #: how much of a body that nobody understands is kept on the job's timeline
 KEPT_BYTES = 4 << 10
 
+#: the body of a 200
+KEPT = b'{"kept":true}'
+_KEPT_HEADERS = [("Content-Type", "application/json"), ("Content-Length", str(len(KEPT)))]
+
 
 @dataclass(frozen=True)
 class Receiver:
@@ -86,13 +90,13 @@ def blueprint(receiver: Receiver) -> Blueprint:
 
     @routes.post("/webhooks/<provider>/<token>")
     def callback(provider: str, token: str) -> Response:
-        return answered(receiver, provider, token, request.environ)
+        return answered(receiver, provider, token, request.environ) or Response(KEPT, headers=_KEPT_HEADERS)
 
     return routes
 
 
-def answered(receiver: Receiver, provider: str, token: str, environ: WSGIEnvironment) -> Response:
-    """What a callback is answered, from the cheapest check to the dearest; needs nothing of the framework's context."""
+def answered(receiver: Receiver, provider: str, token: str, environ: WSGIEnvironment) -> Response | None:
+    """None when the callback is kept, or the refusal; the cheapest check comes first. Needs no context of Flask's."""
     if provider not in providers.names():
         return problem(HTTPStatus.NOT_FOUND, "No provider has this name.")
     try:
@@ -104,7 +108,7 @@ def answered(receiver: Receiver, provider: str, token: str, environ: WSGIEnviron
     return _answer(receiver, job_id, number, body)
 
 
-def _answer(receiver: Receiver, job_id: str, number: int, body: bytes) -> Response:
+def _answer(receiver: Receiver, job_id: str, number: int, body: bytes) -> Response | None:
     try:
         receiver.receive(job_id, number, body)
     except InvalidToken:
@@ -116,7 +120,7 @@ def _answer(receiver: Receiver, job_id: str, number: int, body: bytes) -> Respon
     except Unavailable as error:
         _log.warning("callback of job %s could not be kept: %s", job_id, error)
         return unavailable("The callback could not be kept; send it again.")
-    return Response(b'{"kept":true}', HTTPStatus.OK, content_type="application/json")
+    return None
 
 
 def _forbidden() -> Response:
@@ -143,7 +147,10 @@ class ShortCut:
             response = answered(self._receiver, path[2], path[3], environ)
         except Exception as error:  # noqa: BLE001 - the framework logs it and makes the page
             response = self._faulty(error, environ)
-        return response(environ, start_response)
+        if response is not None:
+            return response(environ, start_response)
+        start_response("200 OK", _KEPT_HEADERS)
+        return [KEPT]
 
     def _faulty(self, error: Exception, environ: WSGIEnvironment) -> Response:
         with self._app.request_context(environ):
