@@ -28,7 +28,12 @@ def _operations(_context: click.Context, _parameter: click.Parameter, incomplete
 @click.option("--idempotency-key", default="", help="The same key again returns the first job.")
 @click.option("--metadata", multiple=True, metavar="NAME=VALUE", help="Kept on the job; may be repeated.")
 @click.option("--deadline", type=float, metavar="SECONDS", help="End of waiting; default: the operation's own.")
-@click.option("--on-unknown", type=click.Choice(list(OnUnknown)), default=OnUnknown.FAIL.value, show_default=True)
+@click.option(
+    "--on-unknown",
+    type=click.Choice([word.value for word in OnUnknown]),
+    default=OnUnknown.FAIL.value,
+    show_default=True,
+)
 @click.option("--keep-late", is_flag=True, help="Keep the pictures of a canceled job that come after all.")
 @click.option("--wait", is_flag=True, help="Return when the job is final; exit 0 only if it succeeded.")
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")

@@ -96,7 +96,13 @@ class _Display:
 
 
 @click.command("list")
-@click.option("--status", "statuses", multiple=True, type=click.Choice(list(Status)), help="May be repeated.")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice([status.value for status in Status]),
+    help="May be repeated.",
+)
 @click.option("--operation", help="Only jobs of this operation.")
 @click.option("--unknown", is_flag=True, help="Only jobs with an attempt whose end nobody saw.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -57,17 +57,14 @@ def _from_pairs(model: type[Request], pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def _meant(model: type[Request], name: str, texts: Sequence[str]) -> Any:
-    """The first reading of the texts that the field takes; the text itself when it takes none."""
-    if name in model.image_rules:
-        return next(_fitting(model.model_fields[name], _images(texts)), _images(texts)[0])
-    if name not in model.model_fields:
+    """What the texts of one field mean; of an unknown field the text itself, for the model to refuse."""
+    field = model.model_fields.get(name)
+    if field is None:
         return texts[0]
-    return next(_fitting(model.model_fields[name], list(_readings(texts))), texts[0] if len(texts) == 1 else texts)
-
-
-def _images(texts: Sequence[str]) -> list[Any]:
-    files = [Path(text[1:]).expanduser() if text.startswith("@") else text for text in texts]
-    return [files[0], files] if len(files) == 1 else [files]
+    if name not in model.image_rules:
+        return _fitting(field, list(_readings(texts)))
+    images = [Path(text[1:]).expanduser() if text.startswith("@") else text for text in texts]
+    return images if len(images) > 1 or get_origin(field.annotation) is Sequence else images[0]
 
 
 def _readings(texts: Sequence[str]) -> Iterator[Any]:
@@ -86,15 +83,20 @@ def _as_json(text: str) -> tuple[Any, ...]:
         return ()
 
 
-def _fitting(field: FieldInfo, readings: Sequence[Any]) -> Iterator[Any]:
-    declared: Any = Annotated[field.annotation, *field.metadata]
+def _fitting(field: FieldInfo, readings: Sequence[Any]) -> Any:
+    """The first reading that the field takes; else the first that is of its type, for the model to say what is wrong."""
+    declared: Any = Annotated[field.annotation, None, *field.metadata]  # None: there must be one at least
     adapter: TypeAdapter[Any] = TypeAdapter(declared)
+    of_its_type = []
     for reading in readings:
         try:
             adapter.validate_python(reading)
-        except ValidationError:
-            continue
-        yield reading
+        except ValidationError as error:
+            if not error.errors()[0]["type"].endswith("_type"):
+                of_its_type.append(reading)
+        else:
+            return reading
+    return of_its_type[0] if of_its_type else readings[0]
 
 
 def _named(error: ValidationError, model: type[Request], params: Mapping[str, Any]) -> InvalidRequest:

@@ -1,0 +1,93 @@
+"""`darkroom demo` as a person runs it: a real run, and nothing of it is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from jobs import providers
+
+pytestmark = pytest.mark.journey
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> Mapping[str, str]:
+    """An empty HOME and a temporary folder of its own, by which every process of the demo can be told."""
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
+    return {**kept, "HOME": str(home), "TMPDIR": str(tmp_path)}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "jobs.cli", "demo", *arguments]
+
+
+def left(tmp_path: Path) -> list[list[str]]:
+    """The command lines of all processes whose TMPDIR is this folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("TMPDIR") == str(tmp_path):
+                found.append(process.cmdline())
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def until(true: Callable[[], Any], seconds: float = 30) -> bool:
+    give_up_at = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > give_up_at:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def test_every_job_of_every_operation_succeeds_and_every_picture_is_read_back(
+    tmp_path: Path, environ: Mapping[str, str]
+) -> None:
+    done = subprocess.run(command("--json"), env=environ, capture_output=True, text=True, timeout=100, cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    counted = json.loads(done.stdout.splitlines()[-1])
+    assert set(counted["operations"]) == set(providers.operation_names())
+    assert all(count["jobs"] == count["succeeded"] >= 2 for count in counted["operations"].values())
+    assert counted["jobs"] == counted["succeeded"] == sum(each["jobs"] for each in counted["operations"].values())
+    [folder] = tmp_path.glob("darkroom-demo-*")
+    assert str(folder / "pictures") in done.stdout
+    stored = [file for file in (folder / "pictures" / "jobs").rglob("*") if file.suffix in {".jpg", ".png", ".webp"}]
+    assert counted["images"] == len(stored) > counted["jobs"]
+    assert all(way in done.stdout for way in ("answer", "poll", "callback"))
+    assert [entry.name for entry in folder.iterdir()] == ["pictures"]
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "seconds"),
+    [(signal.SIGINT, 20), (signal.SIGTERM, 20), (signal.SIGKILL, 30)],
+    ids=lambda value: str(value),
+)
+def test_whatever_ends_it_no_process_is_left(
+    tmp_path: Path, environ: Mapping[str, str], number: signal.Signals, seconds: float
+) -> None:
+    folder = tmp_path / "kept"
+    with (tmp_path / "said").open("w+") as said:
+        arguments = command("--folder", str(folder))
+        with subprocess.Popen(arguments, env=environ, stdout=said, stderr=said, cwd=tmp_path) as demo:
+            assert until(lambda: "submitting" in (tmp_path / "said").read_text())
+            assert len(left(tmp_path)) >= 6  # the demo, its guard, Redis, sandbox, receiver and worker
+            demo.send_signal(number)
+            code = demo.wait(seconds)
+    assert code == (-number if number is signal.SIGKILL else 130)
+    assert until(lambda: not left(tmp_path), seconds), left(tmp_path)
