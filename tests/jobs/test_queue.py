@@ -1,0 +1,178 @@
+"""The envelope, pinned by a stock Celery worker that takes it; and when a message is sent at all."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from jobs import queue
+from jobs.job import Event, Job, PendingImage, Status
+from jobs.lifecycle import Darkroom
+from jobs.providers import deepmode
+from jobs.repository import Repository
+from jobs.settings import Settings
+
+STOCK = """
+import os, sys
+from celery import Celery
+
+app = Celery("stock", broker=sys.argv[1])
+app.conf.worker_hijack_root_logger = False
+
+@app.task(name="darkroom.run", bind=True, ignore_result=True)
+def run(task, *args, **kwargs):
+    with open(sys.argv[2], "a") as heard:
+        heard.write(f"{task.request.id} {task.request.delivery_info['routing_key']} {args!r} {kwargs!r}\\n")
+
+app.worker_main(["worker", "-P", "solo", "-Q", "darkroom.deepmode", "--without-gossip", "--without-mingle", "-l", "warning"])
+"""
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path) -> Settings:
+    return Settings(redis_url=redis_url, storage_url=f"file://{tmp_path}/pictures")
+
+
+@pytest.fixture
+def heard(redis_url: str, tmp_path: Path) -> Iterator[Path]:
+    """What a stock Celery worker, which knows nothing of Darkroom, was told: a file with a line for each task."""
+    file = tmp_path / "heard"
+    file.touch()
+    with (tmp_path / "worker.log").open("wb") as log:
+        worker = subprocess.Popen([sys.executable, "-c", STOCK, redis_url, str(file)], stderr=log, stdout=log)
+        yield file
+        worker.terminate()
+        worker.wait(timeout=20)
+
+
+def lines(file: Path, count: int, seconds: float = 30.0) -> list[str]:
+    """The file's lines once there are so many."""
+    give_up_at = time.monotonic() + seconds
+    while len(found := file.read_text().splitlines()) < count and time.monotonic() < give_up_at:
+        time.sleep(0.05)
+    return found
+
+
+def job_of(repository: Repository, **changes: object) -> Job:
+    now = repository.now()
+    plain = Job(
+        id=uuid.uuid4().hex,
+        operation="deepmode.generate",
+        params={},
+        status=Status.QUEUED,
+        created_at=now,
+        updated_at=now,
+        deadline_at=now + timedelta(seconds=600),
+        deadline_seconds=600,
+        images_expected=1,
+        wake_at=now,
+        timeline=(Event(now, "queued"),),
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def repository(redis: Redis) -> Repository:
+    return Repository(redis, retention_seconds=3600)
+
+
+def test_a_stock_worker_takes_the_message_and_learns_the_job(settings: Settings, heard: Path) -> None:
+    darkroom = Darkroom.open(settings)
+    request = deepmode.Generate(model_id="m", prompt="p")
+    ids = [darkroom.enqueue(request).id for _ in range(5)]
+    told = lines(heard, 5)
+    assert told == [f"{job_id} darkroom.deepmode ({job_id!r},) {{}}" for job_id in ids]
+
+
+def test_a_message_that_celery_sends_itself_is_the_same(
+    settings: Settings, repository: Repository, redis: Redis
+) -> None:
+    """Our envelope beside the one of `send_task`, but for ids, the sender's name and the delivery tag."""
+    app = queue.application(settings)
+    job = job_of(repository)
+    message = queue.Dispatch(app, broker_is_redis=True).message(job)
+    assert message is not None
+    queue.Dispatch(app, broker_is_redis=False).publish(job)
+    app.close()
+    theirs, ours = json.loads(redis.lindex("darkroom.deepmode", 0)), json.loads(message.body)
+    assert json.loads(base64.b64decode(ours["body"])) == json.loads(base64.b64decode(theirs["body"]))
+    assert ours["headers"].keys() == theirs["headers"].keys()
+    assert {name for name in ours["headers"] if ours["headers"][name] != theirs["headers"][name]} <= {"origin"}
+    assert ours["properties"].keys() == theirs["properties"].keys()
+    assert ours["properties"]["delivery_info"]["routing_key"] == theirs["properties"]["delivery_info"]["routing_key"]
+    assert (ours["content-type"], ours["content-encoding"]) == (theirs["content-type"], theirs["content-encoding"])
+
+
+def test_each_message_has_a_delivery_tag_of_its_own(settings: Settings, repository: Repository) -> None:
+    dispatch = queue.Dispatch(queue.application(settings), broker_is_redis=True)
+    job = job_of(repository)
+    messages = [dispatch.message(job) for _ in range(50)]
+    tags = {json.loads(message.body)["properties"]["delivery_tag"] for message in messages if message}
+    assert len(tags) == 50
+
+
+def test_a_message_carries_the_job_id_and_nothing_else_of_the_job(settings: Settings, repository: Repository) -> None:
+    job = job_of(repository, params={"prompt": "SECRET"}, metadata={"user": "SECRET"})
+    message = queue.Dispatch(queue.application(settings), broker_is_redis=True).message(job)
+    assert message is not None
+    body, _, _ = json.loads(base64.b64decode(json.loads(message.body)["body"]))
+    assert body == [job.id]
+    assert b"SECRET" not in message.body
+    assert message.queue == "darkroom.deepmode"
+    assert len(message.body) < 1500
+
+
+def test_messages_of_a_provider_go_to_its_own_queue(settings: Settings, repository: Repository) -> None:
+    message = queue.Dispatch(queue.application(settings), True).message(job_of(repository, operation="phota.remix"))
+    assert message is not None
+    assert message.queue == "darkroom.phota" == queue.queue("phota").name
+
+
+def test_the_brokers_own_acknowledgements_are_off(settings: Settings) -> None:
+    conf = queue.application(settings).conf
+    assert conf.broker_transport_options["ack_emulation"] is False
+    assert (conf.task_acks_late, conf.task_ignore_result) == (False, True)
+
+
+def test_another_broker_gets_no_options_of_redis(settings: Settings) -> None:
+    rabbit = settings.model_copy(update={"broker_url": "amqp://guest@rabbitmq//"})
+    assert queue.application(rabbit).conf.broker_transport_options == {}
+    assert not rabbit.broker_is_redis
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, True),
+        ({"holder": "us"}, False),
+        ({"status": Status.SUBMITTING, "wake_at": None, "holder": "us"}, False),
+        ({"status": Status.RUNNING}, False),
+        ({"status": Status.STORING, "pending": (PendingImage(0, 1),)}, True),
+        ({"status": Status.STORING, "pending": (PendingImage(0, 1),), "holder": "us"}, False),
+        ({"status": Status.CANCELED, "pending": (PendingImage(0, 1),)}, True),
+        ({"status": Status.SUCCEEDED, "wake_at": None}, False),
+    ],
+)
+def test_a_worker_is_called_only_when_there_is_something_to_do_now(
+    settings: Settings, repository: Repository, changes: dict[str, object], wanted: bool
+) -> None:
+    job = job_of(repository, **changes)
+    assert queue.needs_worker(job) is wanted
+    dispatch = queue.Dispatch(queue.application(settings), broker_is_redis=True)
+    assert (dispatch.message(job) is not None) is wanted
+
+
+def test_nobody_is_called_for_what_must_wait(repository: Repository) -> None:
+    job = job_of(repository)
+    assert not queue.needs_worker(replace(job, wake_at=job.updated_at + timedelta(seconds=2)))

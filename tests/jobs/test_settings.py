@@ -1,0 +1,153 @@
+"""The environment: what is right by default, and what stops the process at its start with a name and an example."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import SettingsError
+from jobs.settings import Settings, current, enabled_providers, provider_settings
+
+MALFORMED = {
+    "DARKROOM_REDIS_URL": ["http://localhost", "localhost:6379", "amqp://guest@host//"],
+    "DARKROOM_STORAGE_URL": ["s3://", "s3:bucket", "gs://bucket", "/var/pictures", "file://folder/relative"],
+    "DARKROOM_PUBLIC_URL": ["darkroom.example.com", "ftp://darkroom.example.com", "https://"],
+    "DARKROOM_ALLOWED_PRIVATE_NETWORKS": ["localhost", "10.0.0.0/99", "10.0.0.0/8;127.0.0.0/8"],
+    "DARKROOM_RETENTION_SECONDS": ["a week", "-1", "59"],
+    "DARKROOM_MAX_CALLS_IN_FLIGHT": ["0", "many"],
+    "DARKROOM_MAX_IMAGE_BYTES": ["1", "-5"],
+    "DARKROOM_DRAIN_SECONDS": ["-1", "soon"],
+    "DARKROOM_NOTIFY_EVENTS": ["done"],
+    "DARKROOM_NOTIFY_SECRETS": ["whsec_short", "not-a-webhook-secret-at-all"],
+}
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is set."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(("DARKROOM_", "DEEPMODE_", "CHAINHUB_", "PHOTA_", "AIMLAPI_")):
+            monkeypatch.delenv(name)
+
+
+def test_the_defaults_are_those_of_one_machine() -> None:
+    settings = Settings.read()
+    assert settings.redis_url == "redis://127.0.0.1:6379/0"
+    assert (settings.broker, settings.broker_is_redis) == (settings.redis_url, True)
+    assert settings.storage_url == f"file://{Path.home()}/.local/share/darkroom"
+    assert settings.retention_seconds == 7 * 86400
+    assert (settings.secret_keys, settings.api_keys, settings.allowed_private_networks) == ((), (), ())
+    assert (settings.public_url, settings.callback_base) == ("", None)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, bad in MALFORMED.items() for value in bad])
+def test_a_malformed_setting_is_named_with_an_example_that_works(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as error:
+        Settings.read()
+    assert error.value.name == name
+    message, _, example = str(error.value).partition(f"; for example {name}=")
+    assert message.startswith(f"{name}: ")
+    monkeypatch.setenv(name, example)
+    Settings.read()
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_every_setting_has_an_example_that_works(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    field = Settings.model_fields[name]
+    monkeypatch.setenv(f"DARKROOM_{name.upper()}", str((field.examples or [field.default])[0]))
+    Settings.read()
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_RETENTION_SECONDS", "")
+    monkeypatch.setenv("DARKROOM_SECRET_KEYS", "")
+    assert Settings.read() == Settings.read().model_copy(update={"retention_seconds": 7 * 86400, "secret_keys": ()})
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_SECRET_KEYS", " the-first-key , the-second-key,")
+    monkeypatch.setenv("DARKROOM_ALLOWED_PRIVATE_NETWORKS", "127.0.0.1/8, ::1/128")
+    settings = Settings.read()
+    assert settings.signing_keys() == ("the-first-key", "the-second-key")
+    assert settings.allowed_private_networks == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+
+def test_no_secret_is_in_a_repr_or_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_SECRET_KEYS", "canary-of-the-secret-key")
+    monkeypatch.setenv("DARKROOM_API_KEYS", "canary-of-the-api-key")
+    monkeypatch.setenv("DEEPMODE_API_KEY", "canary-of-the-vendor-key")
+    assert "canary" not in repr(Settings.read()) + repr(provider_settings("deepmode"))
+    monkeypatch.setenv("DARKROOM_NOTIFY_SECRETS", "canary")
+    with pytest.raises(SettingsError) as error:
+        Settings.read()
+    assert "canary" not in str(error.value)
+
+
+def test_callbacks_need_a_public_url_and_a_key_that_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_PUBLIC_URL", "https://darkroom.example/")
+    with pytest.raises(SettingsError, match="DARKROOM_SECRET_KEYS: is not set; for example"):
+        _ = Settings.read().callback_base
+    monkeypatch.setenv("DARKROOM_SECRET_KEYS", "a-key-that-signs")
+    assert Settings.read().callback_base == "https://darkroom.example/webhooks"
+
+
+def test_another_broker_is_another_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_BROKER_URL", "amqp://guest@rabbitmq//")
+    assert (Settings.read().broker, Settings.read().broker_is_redis) == ("amqp://guest@rabbitmq//", False)
+
+
+def test_the_environment_is_read_again_only_when_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = current()
+    assert current() is first
+    monkeypatch.setenv("DARKROOM_RETENTION_SECONDS", "120")
+    assert current().retention_seconds == 120
+
+
+# --- providers --------------------------------------------------------------------------------------------------------
+
+
+def test_a_provider_is_enabled_when_its_key_is_set() -> None:
+    assert enabled_providers({}) == {}
+    assert set(enabled_providers({"PHOTA_API_KEY": "k", "AIMLAPI_API_KEY": "  "})) == {"phota"}
+
+
+@pytest.mark.parametrize(
+    ("name", "base_url"),
+    [
+        ("deepmode", "https://api.deepmode.ai"),
+        ("chainhub", "https://api.chainhub.tech"),
+        ("phota", "https://api.photalabs.com"),
+        ("aimlapi", "https://api.aimlapi.com"),
+    ],
+)
+def test_base_urls_default_to_the_real_hosts(name: str, base_url: str) -> None:
+    assert provider_settings(name, {}).base_url == base_url
+
+
+def test_a_provider_elsewhere_and_its_options() -> None:
+    found = provider_settings(
+        "phota", {"PHOTA_API_KEY": "k", "PHOTA_BASE_URL": "http://127.0.0.1:9000/", "PHOTA_ASYNC": "true"}
+    )
+    assert (found.base_url, found.options.is_async, found.enabled) == ("http://127.0.0.1:9000", True, True)
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({"PHOTA_BASE_URL": "localhost:9000"}, "PHOTA_BASE_URL"),
+        ({"PHOTA_ASYNC": "perhaps"}, "PHOTA_ASYNC"),
+        ({"PHOTA_TIMEOUT_SECONDS": "0"}, "PHOTA_TIMEOUT_SECONDS"),
+    ],
+)
+def test_a_malformed_setting_of_a_provider_is_named(environ: dict[str, str], name: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        provider_settings("phota", environ)
+    assert error.value.name == name
+    assert f"for example {name}=" in str(error.value)
