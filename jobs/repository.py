@@ -39,6 +39,7 @@ from redis.retry import Retry
 
 from .errors import JobNotFound, RedisUnavailable, Unavailable
 from .job import Job, Status
+from .wire import Wire
 
 #: the version of the record's shape; a process leaves records of a later one alone
 SCHEMA = 1
@@ -193,6 +194,7 @@ class Repository:
         self, redis: Redis, *, retention_seconds: int, patience_seconds: float = 0.0, replicas: int = 0
     ) -> None:
         self._redis = redis
+        self._wire = Wire(redis)
         self._retention = retention_seconds
         self._patience = patience_seconds
         self._replicas = replicas
@@ -238,7 +240,7 @@ class Repository:
 
     def get(self, job_id: str) -> Job:
         """The job. Raises JobNotFound."""
-        text = cast(bytes | None, self._ask(lambda: self._redis.get(_job(job_id))))
+        text = cast(bytes | None, self._ask(lambda: self._wire.ask("GET", _job(job_id))))
         if text is None:
             raise JobNotFound(job_id)
         return _parse(job_id, text)
@@ -247,7 +249,7 @@ class Repository:
         """The jobs by id, None for each that is forgotten; records of a later version are left out. One round trip."""
         if not job_ids:
             return {}
-        texts = cast(list[bytes | None], self._ask(lambda: self._redis.mget([_job(job_id) for job_id in job_ids])))
+        texts = cast(list[bytes | None], self._ask(lambda: self._wire.ask("MGET", *map(_job, job_ids))))
         return {
             job_id: _parse(job_id, text) if text else None
             for job_id, text in zip(job_ids, texts, strict=True)
@@ -321,7 +323,7 @@ class Repository:
 
     def idempotent(self, owner: str, idempotency_key: str) -> tuple[str, str] | None:
         """The id and the request digest of the job that was created with this key, if any."""
-        first = cast(bytes | None, self._ask(lambda: self._redis.get(_idempotency(owner, idempotency_key))))
+        first = cast(bytes | None, self._ask(lambda: self._wire.ask("GET", _idempotency(owner, idempotency_key))))
         return cast(tuple[str, str], tuple(first.decode().split(" ", 1))) if first else None
 
     def update(
@@ -402,7 +404,7 @@ class Repository:
             json.dumps(description),
         ]
         now, due, living = cast(
-            tuple[int, list[bytes], list[bytes]], self._ask(lambda: self._tick(keys=keys, args=argv))
+            tuple[int, list[bytes], list[bytes]], self._ask(lambda: self._wire.run(self._tick, keys, argv))
         )
         self.clock.set(now)
         return Tick(_time(now), tuple(id.decode() for id in due), frozenset(name.decode() for name in living))
@@ -410,7 +412,7 @@ class Repository:
     def take(self, provider: str, limit: int) -> tuple[str, ...]:
         """Up to `limit` queued jobs of a provider whose message did not come, or whose back-off is over. One round trip."""
         argv: list[Any] = [limit, int(SWEEP_LEASE_SECONDS * 1000)]
-        now, ids = cast(tuple[int, list[bytes]], self._ask(lambda: self._take(keys=[_line(provider)], args=argv)))
+        now, ids = cast(tuple[int, list[bytes]], self._ask(lambda: self._wire.run(self._take, [_line(provider)], argv)))
         self.clock.set(now)
         return tuple(id.decode() for id in ids)
 
@@ -484,7 +486,7 @@ class Repository:
     def _durably(self, script: Script, keys: Sequence[str], argv: Sequence[Any]) -> Any:
         """Runs a script that writes a record, and has the replicas confirm it where that is wanted; one round trip."""
         if not self._replicas:
-            return script(keys=keys, args=argv)
+            return self._wire.run(script, keys, argv)
         with self._redis.pipeline(transaction=False) as pipe:
             script(keys=keys, args=argv, client=pipe)
             pipe.wait(self._replicas, REPLICA_TIMEOUT_MS)
