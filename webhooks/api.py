@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request, url_for
 
 from jobs import Job, Status
 from jobs.job import poll_seconds
@@ -15,14 +15,13 @@ from jobs.lifecycle import Darkroom
 from jobs.view import view
 
 from .auth import Keys, unauthorized
+from .bodies import read_body
+from .models import MAX_BYTES, NewJob, Search, accepted, found, read_model, read_query
 from .problems import problem
 from .waiting import MAX_WAIT_SECONDS, Hub, Waiters
 
 #: a job's ETag holds for so long although the job stands still: its artifacts' URLs live an hour
 ETAG_SECONDS = 1800
-
-#: the largest body of `/v1`: a request with its images as base64
-MAX_BYTES = 64 << 20
 
 _WAIT = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*", re.IGNORECASE)
 
@@ -57,6 +56,22 @@ def blueprint(api: Api) -> Blueprint:
         g.owner = api.keys.owner(given)
         return unauthorized(given=bool(given)) if g.owner is None else None
 
+    @routes.post("/jobs")
+    def enqueue() -> Response:
+        job = accepted(api.darkroom, read_model(NewJob, read_body(request.environ, MAX_BYTES)), owner=g.owner)
+        # A job that was there before was read from Redis, so its record has a version.
+        response = shown(job, HTTPStatus.OK if job.version else HTTPStatus.ACCEPTED)
+        response.headers["Location"] = url_for("api.get", job_id=job.id)
+        return response
+
+    @routes.get("/jobs")
+    def find() -> Response:
+        page = found(api.darkroom, read_query(Search))
+        answer = {"jobs": [view(job) for job in page.jobs], "next_cursor": page.cursor}
+        response = jsonify(answer)
+        response.headers["Cache-Control"] = "private, no-store"
+        return response
+
     @routes.get("/jobs/<job_id>")
     def get(job_id: str) -> Response:
         asked = _wait_asked()
@@ -87,7 +102,7 @@ _UNCANCELED = {
 def shown(job: Job, status: HTTPStatus = HTTPStatus.OK) -> Response:
     """A job as an answer: its ETag, when to ask again, and 304 for whoever has it already."""
     tag = _tag(job)
-    headers = {"Cache-Control": "private, no-cache", "ETag": f'W/"{tag}"'}
+    headers = {"Cache-Control": "private, no-cache", "ETag": f'W/"{tag}"'} if tag else {}
     if not job.status.final:
         headers["Retry-After"] = str(_ask_again_seconds(job))
     if request.method in ("GET", "HEAD") and request.if_none_match.contains_weak(tag):

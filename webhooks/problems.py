@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any
@@ -23,10 +24,11 @@ RETRY_SECONDS = 5
 
 #: what a person reads where the framework, and not our own code, refused
 _SENTENCES = {
-    HTTPStatus.BAD_REQUEST: "The request could not be read.",
+    HTTPStatus.BAD_REQUEST: "The request could not be read: its body is no JSON, or its form is broken.",
     HTTPStatus.NOT_FOUND: "Nothing is served at this path.",
     HTTPStatus.METHOD_NOT_ALLOWED: "This path does not take this method; the Allow header names those it takes.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than this path takes.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Send JSON, with `Content-Type: application/json`.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "Something failed on our side; it is in our log.",
 }
 
@@ -37,10 +39,27 @@ def problem(status: HTTPStatus, detail: str, *, headers: Mapping[str, str] | Non
     return Response(json.dumps(body), status, dict(headers or {}), content_type=CONTENT_TYPE)
 
 
+@dataclass(frozen=True)
+class Wrong:
+    """One field that is wrong: its path, and what is wrong with it, without its value where that may be private."""
+
+    field: str
+    message: str
+
+
+class InvalidFields(Exception):
+    """What was sent is wrong; nothing was written."""
+
+    def __init__(self, wrong: Sequence[Wrong]) -> None:
+        super().__init__("; ".join(f"{one.field}: {one.message}" for one in wrong))
+        self.wrong = tuple(wrong)
+
+
 def handle_with(app: Flask) -> None:
     """Has the application answer every error as a problem."""
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(DarkroomError, _explained)
+    app.register_error_handler(InvalidFields, _corrected)
 
 
 def _refused(error: HTTPException) -> Response | HTTPException:
@@ -51,13 +70,16 @@ def _refused(error: HTTPException) -> Response | HTTPException:
     return problem(status, _SENTENCES.get(status, f"{status.phrase}."), headers=headers)
 
 
+def _corrected(error: InvalidFields) -> Response:
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.", errors=[asdict(one) for one in error.wrong])
+
+
 def _explained(error: DarkroomError) -> Response:
     match error:
         case JobNotFound():
             return problem(HTTPStatus.NOT_FOUND, str(error))
         case InvalidRequest():
-            wrong = {"field": error.field, "value": error.value, "allowed": error.allowed}
-            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), errors=[wrong])
+            return _corrected(InvalidFields([Wrong(error.field, f"{error.value}; allowed: {error.allowed}")]))
         case IdempotencyConflict():
             return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), job_id=error.job_id)
         case NotPossible():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import threading
 import time
 from typing import Any
 
+import PIL.Image
 import pytest
 from flask.testing import FlaskClient
 
@@ -183,3 +186,144 @@ class TestWaiting:
 
         assert (answer.status_code, answer.json["status"]) == (200, "queued")
         assert "Preference-Applied" not in answer.headers
+
+
+NEW = {"operation": "deepmode.generate", "params": {"model_id": "m", "prompt": "a lake at dawn"}}
+
+
+class TestANewJob:
+    def test_is_accepted_with_the_place_where_it_can_be_followed(self, api: Any) -> None:
+        answer = api.post("/v1/jobs", json={**NEW, "metadata": {"user": "42"}})
+
+        assert (answer.status_code, answer.json["status"]) == (202, "queued")
+        followed = api.get(answer.headers["Location"])
+        assert followed.json["id"] == answer.json["id"]
+        assert followed.json["metadata"] == {"user": "42"}
+
+    def test_takes_every_option(self, api: Any) -> None:
+        options = {"deadline_seconds": 60, "on_unknown": "resubmit", "keep_late": True}
+
+        shown = api.post("/v1/jobs", json={**NEW, **options}).json
+
+        assert (shown["on_unknown"], shown["keep_late"]) == ("resubmit", True)
+
+    def test_is_one_job_under_one_idempotency_key(self, api: Any) -> None:
+        first, second = (api.post("/v1/jobs", {"Idempotency-Key": "order-17"}, json=NEW) for _ in range(2))
+        quoted = api.post("/v1/jobs", {"Idempotency-Key": '"order-17"'}, json=NEW)
+
+        assert [answer.status_code for answer in (first, second, quoted)] == [202, 200, 200]
+        assert len({answer.json["id"] for answer in (first, second, quoted)}) == 1
+
+    def test_is_refused_where_the_key_was_used_for_another(self, api: Any) -> None:
+        first = api.post("/v1/jobs", {"Idempotency-Key": "order-17"}, json=NEW)
+        other = {**NEW, "params": {**NEW["params"], "prompt": "a hill"}}
+
+        answer = api.post("/v1/jobs", {"Idempotency-Key": "order-17"}, json=other)
+
+        assert (answer.status_code, answer.json["job_id"]) == (422, first.json["id"])
+
+    def test_shares_its_idempotency_key_with_no_other_api_key(self, api: Any, client: FlaskClient) -> None:
+        another = type(api)(client, "another-api-key")
+
+        mine, theirs = (one.post("/v1/jobs", {"Idempotency-Key": "order-17"}, json=NEW) for one in (api, another))
+
+        assert (mine.status_code, theirs.status_code) == (202, 202)
+        assert mine.json["id"] != theirs.json["id"]
+
+    def test_may_bring_its_pictures_as_base64(self, api: Any, darkroom: Any) -> None:
+        params = {"prompt": "a lake", "image_file": base64.b64encode(picture()).decode()}
+
+        answer = api.post("/v1/jobs", json={"operation": "chainhub.ideogram-remix", "params": params})
+
+        assert answer.status_code == 202
+        reference = darkroom.get(answer.json["id"]).params["image_file"]
+        assert reference.startswith("staged:")
+
+    @pytest.mark.parametrize(
+        ("change", "field"),
+        [
+            ({"operation": "nobody.nothing"}, "operation"),
+            ({"operation": 3}, "operation"),
+            ({"params": {"model_id": "m"}}, "params.prompt"),
+            ({"params": {"model_id": "m", "prompt": "p", "num_images": 9}}, "params.num_images"),
+            ({"params": {"model_id": "m", "prompt": "p", "nonsense": 1}}, "params.nonsense"),
+            ({"params": []}, "params"),
+            ({"metadata": {"much": "x" * 20_000}}, "metadata"),
+            ({"deadline_seconds": 0}, "deadline_seconds"),
+            ({"on_unknown": "hope"}, "on_unknown"),
+            ({"keep_late": "yes"}, "keep_late"),
+            ({"nonsense": 1}, "nonsense"),
+        ],
+    )
+    def test_that_is_wrong_is_refused_by_the_name_of_its_field(
+        self, api: Any, redis: Any, change: Any, field: str
+    ) -> None:
+        answer = api.post("/v1/jobs", json={**NEW, **change})
+
+        assert (answer.status_code, answer.content_type) == (422, "application/problem+json")
+        assert [wrong["field"] for wrong in answer.json["errors"]] == [field]
+        assert not redis.keys("darkroom:job:*")
+
+    @pytest.mark.parametrize("content", ["bm8gcGljdHVyZQ==", "not base64", "http://example.com/a.png"])
+    def test_whose_picture_is_none_is_refused(self, api: Any, content: str) -> None:
+        params = {"prompt": "a lake", "image_file": content}
+
+        answer = api.post("/v1/jobs", json={"operation": "chainhub.ideogram-remix", "params": params})
+
+        assert answer.status_code == 422
+        assert answer.json["errors"][0]["field"] == "params.image_file"
+
+    @pytest.mark.parametrize(
+        ("body", "content_type", "status"),
+        [
+            (b"{", "application/json", 400),
+            (b"", "application/json", 400),
+            (b"[]", "application/json", 422),
+            (b"operation=x", "application/x-www-form-urlencoded", 415),
+        ],
+    )
+    def test_is_json(self, api: Any, body: bytes, content_type: str, status: int) -> None:
+        answer = api.post("/v1/jobs", data=body, content_type=content_type)
+
+        assert (answer.status_code, answer.content_type) == (status, "application/problem+json")
+
+
+class TestTheList:
+    def test_shows_the_latest_first_page_by_page(self, api: Any, jobs: Any) -> None:
+        made = [jobs.queued().id for _ in range(5)]
+        seen, cursor = [], ""
+        for _ in range(4):
+            page = api.get(f"/v1/jobs?limit=2&cursor={cursor}").json
+            seen += [job["id"] for job in page["jobs"]]
+            cursor = page["next_cursor"]
+            if not cursor:
+                break
+
+        assert sorted(seen) == sorted(made)
+        assert len(seen) == 5
+        assert cursor is None
+
+    def test_is_filtered_by_status_and_operation(self, api: Any, jobs: Any, stored: Any) -> None:
+        queued, remix = jobs.queued(), jobs.queued("chainhub")
+
+        def found(query: str) -> set[str]:
+            return {job["id"] for job in api.get(f"/v1/jobs?{query}").json["jobs"]}
+
+        assert found("status=succeeded") == {stored.id}
+        assert found("status=queued") == {queued.id, remix.id}
+        assert found("status=queued,succeeded&operation=deepmode.generate") == {queued.id, stored.id}
+        assert found("operation=nobody.nothing") == set()
+
+    @pytest.mark.parametrize("query", ["status=lost", "limit=0", "limit=x", "limit=1000", "cursor=x", "nonsense=1"])
+    def test_refuses_a_wrong_query_by_the_name_of_its_parameter(self, api: Any, query: str) -> None:
+        answer = api.get(f"/v1/jobs?{query}")
+
+        assert answer.status_code == 422
+        assert answer.json["errors"][0]["field"].partition(".")[0] == query.partition("=")[0]
+
+
+def picture() -> bytes:
+    """A small PNG."""
+    content = io.BytesIO()
+    PIL.Image.new("RGB", (64, 64), "navy").save(content, "PNG")
+    return content.getvalue()
