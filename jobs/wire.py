@@ -13,7 +13,7 @@ from typing import Any
 
 from redis import Redis
 from redis.commands.core import Script
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 
 
 class Wire:
@@ -32,6 +32,12 @@ class Wire:
             return connection.retry.call_with_retry(
                 lambda: _exchanged(connection, command), lambda _: connection.disconnect()
             )
+        except RedisError:
+            raise
+        except BaseException:
+            # Interrupted between question and answer: whoever came next would read our answer.
+            connection.disconnect()
+            raise
         finally:
             self._idle.append(connection)
 
