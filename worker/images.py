@@ -22,7 +22,7 @@ from jobs.spool import Spool, SpoolFull
 from jobs.storage import Storage, Uploaded, artifact_key, artifact_metadata, read_upload
 
 from .bounds import Bytes
-from .transport import ForbiddenAddress, TooLarge, TooManyRedirects, Transport, TransportError
+from .transport import CutShort, ForbiddenAddress, TooLarge, TooManyRedirects, Transport, TransportError
 
 T = TypeVar("T")
 
@@ -91,9 +91,15 @@ class Keeper:
         return response.body if response.ok else response
 
     def _rejected(self, image: PendingImage, error: RejectedPicture) -> Kept:
-        if error.refetchable and image.spooled is None and image.bad_tries < len(BAD_TRY_SECONDS):
-            return Postponed(image.index, BAD_TRY_SECONDS[image.bad_tries], str(error), bad=True)
+        if error.refetchable and image.spooled is None:
+            return self._spoiled(image, str(error))
         return Missing(image.index, Code.RESULT_REJECTED, str(error))
+
+    def _spoiled(self, image: PendingImage, said: str) -> Kept:
+        """The URL brought no whole image: a few more fetches, then it is given up."""
+        if image.bad_tries < len(BAD_TRY_SECONDS):
+            return Postponed(image.index, BAD_TRY_SECONDS[image.bad_tries], said, bad=True)
+        return Missing(image.index, Code.RESULT_REJECTED, said)
 
     def _without_storage(self, image: PendingImage, error: StorageError) -> Kept:
         """The storage is away: the image is tried again for as long as its URL lives."""
@@ -102,6 +108,8 @@ class Keeper:
         return Postponed(image.index, _pause_seconds(image), str(error))
 
     def _unreachable(self, image: PendingImage, error: TransportError) -> Kept:
+        if isinstance(error, CutShort):
+            return self._spoiled(image, str(error))
         if isinstance(error, ForbiddenAddress | TooLarge | TooManyRedirects):
             return Missing(image.index, Code.RESULT_REJECTED, str(error))
         if self._past(image):

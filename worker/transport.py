@@ -12,6 +12,7 @@ The connection is opened here, so that three things are decided where they are k
      +- NotSent               surely nothing reached the other side: sending again is safe
      |   +- ForbiddenAddress  and nothing ever will: the URL leads where it must not
      +- OutcomeUnknown        the request may have been read and acted on
+         +- CutShort          the answer began, and ended before its end
          +- TooLarge          the answer is larger than the caller takes
          +- TooManyRedirects
 
@@ -84,6 +85,10 @@ class ForbiddenAddress(NotSent):
 
 class OutcomeUnknown(TransportError):
     """The request may have been read: timeout, reset, early close, a cut or unreadable answer."""
+
+
+class CutShort(OutcomeUnknown):
+    """The answer began and is not whole: fewer bytes than its Content-Length, or no last chunk."""
 
 
 class TooLarge(OutcomeUnknown):
@@ -396,7 +401,10 @@ async def _exchanged(stream: _Stream, request: _Request, bounds: _Bounds, clock:
     if request.follow and _location(response) is not None:
         return response
     await _admitted(response, request, bounds, clock)
-    body = await _collected(answer, request.target.host, bounds.max_bytes)
+    try:
+        body = await _collected(answer, request.target.host, bounds.max_bytes)
+    except httpcore.RemoteProtocolError:
+        raise CutShort(request.target.host, "its answer was cut short") from None
     return _decoded(response, body, request.target.host, bounds.max_bytes)
 
 
@@ -441,7 +449,7 @@ def _decoded(response: Response, body: bytes, host: str, max_bytes: int) -> Resp
     if len(plain) > max_bytes:
         raise TooLarge(host, f"its answer inflates to more than {max_bytes} bytes")
     if not inflator.eof:
-        raise OutcomeUnknown(host, "its compressed answer was cut short")
+        raise CutShort(host, "its compressed answer was cut short")
     kept = {n: v for n, v in response.headers.items() if n not in {"content-encoding", "content-length"}}
     return Response(response.status, kept, plain)
 
