@@ -48,13 +48,21 @@ class Spool:
         """What waits, by name."""
         if not self.folder.is_dir():
             return ()
-        return tuple(sorted(entry.name for entry in self.folder.iterdir() if not entry.name.startswith(".")))
+        entries = (entry for entry in os.scandir(self.folder) if entry.is_file() and not entry.name.startswith("."))
+        return tuple(sorted(entry.name for entry in entries))
 
     def size(self) -> int:
         """Bytes that wait."""
         if not self.folder.is_dir():
             return 0
-        return sum(entry.stat().st_size for entry in os.scandir(self.folder))
+        return sum(_size(entry) for entry in os.scandir(self.folder))
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size if entry.is_file() else 0
+    except FileNotFoundError:  # deleted by another process meanwhile
+        return 0
 
 
 def _sync_folder(folder: Path) -> None:

@@ -44,11 +44,11 @@ def create_app(
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     handle_with(app)
-    receiver = callbacks.Receiver(darkroom, options, keys)
+    receiver = callbacks.Receiver.of(darkroom, options, keys)
     app.register_blueprint(callbacks.blueprint(receiver))
     app.register_blueprint(api.blueprint(_api(darkroom, threads or threads_of(environ))))
     app.register_blueprint(files.blueprint(darkroom.storage, keys))
-    app.register_blueprint(health.blueprint(darkroom))
+    app.register_blueprint(health.blueprint(darkroom, receiver.spooled.spool))
     app.wsgi_app = callbacks.ShortCut(app, receiver)  # type: ignore[method-assign]
     return app
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from flask import Blueprint, Flask, Response, request
 from werkzeug.datastructures import EnvironHeaders
@@ -15,9 +15,11 @@ from werkzeug.datastructures import EnvironHeaders
 from jobs import Job, JobNotFound, Unavailable, callback_url, providers, reading
 from jobs.errors import InvalidCallback, InvalidToken
 from jobs.lifecycle import Darkroom
+from jobs.spool import Spool, SpoolFull
 
 from .bodies import read_body
 from .problems import problem, unavailable
+from .spooled import SpooledCallbacks
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -31,6 +33,8 @@ KEPT_BYTES = 4 << 10
 
 #: the body of a 200
 KEPT = b'{"kept":true}'
+#: the body of a 200 while Redis is away
+SPOOLED = b'{"kept":"on disk, until Redis is back"}'
 _KEPT_HEADERS = [("Content-Type", "application/json"), ("Content-Length", str(len(KEPT)))]
 
 
@@ -42,6 +46,17 @@ class Receiver:
     #: each provider's own `Options`, by name
     options: Mapping[str, Any]
     keys: tuple[str, ...]
+    #: where callbacks wait while Redis is away
+    spooled: SpooledCallbacks
+
+    @classmethod
+    def of(cls, darkroom: Darkroom, options: Mapping[str, Any], keys: tuple[str, ...]) -> Self:
+        """The receiver, whose spool is replayed from now on: an earlier process may have left something."""
+        settings = darkroom.settings
+        spool = Spool(settings.spool_dir / "callbacks", settings.spool_max_bytes)
+        spooled = SpooledCallbacks(spool, lambda job_id, number, body: keep(darkroom, job_id, number, body))
+        spooled.start()
+        return cls(darkroom, options, keys, spooled)
 
     def token(self, provider: str, token: str) -> tuple[str, int]:
         """The job and the attempt that a token names. Raises InvalidToken."""
@@ -52,21 +67,42 @@ class Receiver:
         if verify := providers.provider(provider).verify:
             verify(self.options[provider], dict(headers), body, datetime.now(UTC))
 
-    def receive(self, job_id: str, number: int, body: bytes) -> None:
-        """Keeps what a callback says: one read, one write.
+    def receive(self, job_id: str, number: int, body: bytes) -> bool:
+        """Keeps a callback: in Redis, or while that is away on the disk; False says the latter.
 
-        Raises JobNotFound, InvalidToken for an attempt the job never made, InvalidCallback (its beginning is kept on
-        the timeline) and Unavailable when it could not be kept.
+        Raises what `keep` does, Unavailable only when the disk would not have it either.
         """
-        job = self.darkroom.repository.get(job_id)
-        if number > len(job.attempts):
-            raise InvalidToken("the job made no such attempt")
+        if self.spooled.away:
+            return self._spool(job_id, number, body)
         try:
-            report = providers.operation(job.attempts[number - 1].operation).called_back(_parsed(body))
-        except InvalidCallback as error:
-            self.darkroom.advance(job_id, _noting(f"callback of {number} not understood: {_excerpt(body)}"), known=job)
-            raise InvalidCallback(str(error)) from None
-        self.darkroom.report(job_id, number, report, known=job)
+            keep(self.darkroom, job_id, number, body)
+        except Unavailable:
+            return self._spool(job_id, number, body)
+        return True
+
+    def _spool(self, job_id: str, number: int, body: bytes) -> bool:
+        try:
+            self.spooled.keep(job_id, number, body)
+        except (SpoolFull, OSError) as error:
+            raise Unavailable(f"Redis is away, and the spool: {error}") from error
+        return False
+
+
+def keep(darkroom: Darkroom, job_id: str, number: int, body: bytes) -> None:
+    """Keeps in Redis what a callback says: one read, one write.
+
+    Raises JobNotFound, InvalidToken for an attempt the job never made, InvalidCallback (its beginning is kept on the
+    timeline) and Unavailable when it could not be kept.
+    """
+    job = darkroom.repository.get(job_id)
+    if number > len(job.attempts):
+        raise InvalidToken("the job made no such attempt")
+    try:
+        report = providers.operation(job.attempts[number - 1].operation).called_back(_parsed(body))
+    except InvalidCallback as error:
+        darkroom.advance(job_id, _noting(f"callback of {number} not understood: {_excerpt(body)}"), known=job)
+        raise InvalidCallback(str(error)) from None
+    darkroom.report(job_id, number, report, known=job)
 
 
 def _parsed(body: bytes) -> Any:
@@ -110,7 +146,8 @@ def answered(receiver: Receiver, provider: str, token: str, environ: WSGIEnviron
 
 def _answer(receiver: Receiver, job_id: str, number: int, body: bytes) -> Response | None:
     try:
-        receiver.receive(job_id, number, body)
+        if not receiver.receive(job_id, number, body):
+            return Response(SPOOLED, content_type="application/json")
     except InvalidToken:
         return _forbidden()
     except JobNotFound:

@@ -11,6 +11,7 @@ from flask import Blueprint, Response, jsonify
 
 from jobs import Unavailable
 from jobs.lifecycle import Darkroom
+from jobs.spool import Spool
 
 from .problems import unavailable
 
@@ -51,13 +52,13 @@ class Readiness:
         return found
 
 
-def blueprint(darkroom: Darkroom) -> Blueprint:
-    """The two routes."""
+def blueprint(darkroom: Darkroom, spool: Spool) -> Blueprint:
+    """The two routes. `callbacks_on_disk` counts those that came while Redis was away and wait for it."""
     routes, readiness = Blueprint("health", __name__), Readiness(darkroom)
 
     @routes.get("/healthz")
     def lives() -> Response:
-        return jsonify(status="ok")
+        return jsonify(status="ok", callbacks_on_disk=len(spool.names()))
 
     @routes.get("/readyz")
     def ready() -> Response:

@@ -244,7 +244,7 @@ def assemble(
         return loop.run_in_executor(threads, call)
 
     transport = Transport(allowed_networks=settings.allowed_private_networks)
-    spool = Spool(settings.spool_dir, settings.spool_max_bytes)
+    spool = Spool(settings.spool_dir / "images", settings.spool_max_bytes)
     keeper = Keeper(
         settings=settings,
         providers=enabled,

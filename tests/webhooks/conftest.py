@@ -38,6 +38,7 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
     return Settings(
         redis_url=redis_url,
         storage_url=f"file://{tmp_path}/pictures",
+        spool_dir=tmp_path / "spool",
         public_url="http://receiver.test",
         secret_keys=f"{SECRET},the-one-before",
         api_keys=f"another-api-key,{KEY}",

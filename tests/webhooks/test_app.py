@@ -51,7 +51,7 @@ class TestStarting:
 
 class TestHealth:
     def test_the_process_lives(self, client: FlaskClient) -> None:
-        assert client.get("/healthz").json == {"status": "ok"}
+        assert client.get("/healthz").json == {"status": "ok", "callbacks_on_disk": 0}
 
     def test_it_is_ready_when_redis_and_the_storage_answer(self, client: FlaskClient) -> None:
         assert (client.get("/readyz").status_code, client.get("/readyz").json) == (200, {"status": "ok"})

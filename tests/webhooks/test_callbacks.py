@@ -204,9 +204,10 @@ class TestARefusedCallback:
 
         assert len(jobs.get(job).timeline[-1].what) <= KEPT_BYTES + 100
 
-    def test_is_asked_to_come_again_when_redis_is_away(
+    def test_is_asked_to_come_again_when_neither_redis_nor_the_disk_takes_it(
         self, settings: Settings, jobs: Any, new_app: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
+        settings.spool_dir.write_text("a file where the folder should be")
         path = jobs.callback_path(jobs.submitting())
         with socket.socket() as nobody:
             nobody.bind(("127.0.0.1", 0))

@@ -1,0 +1,106 @@
+"""Callbacks that come while Redis is away are on the disk before they are answered, and in Redis once it is back."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from jobs import Status
+from jobs.settings import Settings
+from jobs.spool import Spool
+from webhooks.callbacks import SPOOLED, keep
+from webhooks.spooled import SpooledCallbacks
+
+RESULT = {"images": [{"id": "1", "image_url": "https://images.test/1.jpg?sig=a"}]}
+
+
+@pytest.fixture
+def spool(settings: Settings) -> Spool:
+    """Where callbacks wait."""
+    return Spool(settings.spool_dir / "callbacks", 1 << 20)
+
+
+@pytest.fixture
+def cut_off(settings: Settings, new_app: Any) -> Iterator[FlaskClient]:
+    """A receiver that cannot reach Redis."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        away = settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{nobody.getsockname()[1]}/0"})
+        yield new_app(settings=away).test_client()
+
+
+@pytest.fixture
+def replay(spool: Spool, darkroom: Any) -> SpooledCallbacks:
+    """The replay of a receiver that reaches Redis."""
+    return SpooledCallbacks(spool, lambda job_id, number, body: keep(darkroom, job_id, number, body))
+
+
+def test_is_accepted_and_says_where_it_is_kept(cut_off: FlaskClient, jobs: Any, spool: Spool) -> None:
+    answer = cut_off.post(jobs.callback_path(jobs.submitting()), json=RESULT)
+
+    assert (answer.status_code, answer.data) == (200, SPOOLED)
+    assert len(spool.names()) == 1
+    assert cut_off.get("/healthz").json["callbacks_on_disk"] == 1
+
+
+def test_moves_its_job_once_redis_is_back(
+    cut_off: FlaskClient, jobs: Any, spool: Spool, replay: SpooledCallbacks
+) -> None:
+    job = jobs.submitting()
+    cut_off.post(jobs.callback_path(job), json=RESULT)
+
+    assert replay.replay() == 1
+
+    assert jobs.get(job).status is Status.STORING
+    assert spool.names() == ()
+
+
+def test_waits_on_while_redis_is_still_away(
+    cut_off: FlaskClient, jobs: Any, spool: Spool, settings: Settings, new_app: Any
+) -> None:
+    cut_off.post(jobs.callback_path(jobs.submitting()), json=RESULT)
+
+    cut_off.post(jobs.callback_path(jobs.submitting()), json=RESULT)
+
+    assert len(spool.names()) == 2
+
+
+def test_of_a_forgotten_job_does_not_stop_those_behind_it(
+    cut_off: FlaskClient, jobs: Any, spool: Spool, replay: SpooledCallbacks, darkroom: Any, redis_url: str
+) -> None:
+    forgotten, job = jobs.submitting(), jobs.submitting()
+    for each in (forgotten, job):
+        cut_off.post(jobs.callback_path(each), json=RESULT)
+    darkroom.repository._redis.delete(f"darkroom:job:{forgotten.id}")
+
+    assert replay.replay() == 2
+
+    assert jobs.get(job).status is Status.STORING
+
+
+def test_with_a_wrong_token_never_reaches_the_disk(cut_off: FlaskClient, jobs: Any, spool: Spool) -> None:
+    path = jobs.callback_path(jobs.submitting(), key="not-our-key")
+
+    assert cut_off.post(path, json=RESULT).status_code == 403
+    assert spool.names() == ()
+
+
+def test_is_refused_when_the_disk_is_full(settings: Settings, jobs: Any, new_app: Any) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"redis://127.0.0.1:{nobody.getsockname()[1]}/0"
+        full = settings.model_copy(update={"redis_url": url, "spool_max_bytes": 10})
+
+        answer = new_app(settings=full).test_client().post(jobs.callback_path(jobs.submitting()), json=RESULT)
+
+    assert answer.status_code == 503
+
+
+def test_two_receivers_of_a_host_do_not_replay_at_once(replay: SpooledCallbacks, spool: Spool) -> None:
+    spool.write("1-", b"{}")
+    with replay._turn() as first, replay._turn() as second:
+        assert (first, second) == (True, False)
