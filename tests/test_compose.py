@@ -63,9 +63,12 @@ def _resolved(found: re.Match[str], environ: Mapping[str, str]) -> str:
 
 
 def composed(environ: Mapping[str, str] = SECRETS) -> dict[str, Any]:
-    """The services, with this environment."""
-    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    return dict(interpolated(services, environ))
+    """The services, with this environment; a variable without a value is passed on from it."""
+    services = interpolated(yaml.safe_load((ROOT / "compose.yaml").read_text())["services"], environ)
+    for service in services.values():
+        given = service.get("environment", {})
+        given.update({name: environ.get(name, "") for name, value in given.items() if value is None})
+    return dict(services)
 
 
 def seconds(duration: str) -> float:
@@ -90,7 +93,7 @@ def test_without_a_secret_nothing_starts(name: str) -> None:
 def test_no_secret_is_written_in_the_file() -> None:
     for service in composed().values():
         for name, value in service.get("environment", {}).items():
-            assert not name.endswith(("_KEY", "_KEYS", "_SECRET")) or value in {None, "", *SECRETS.values()}
+            assert not name.endswith(("_KEY", "_KEYS", "_SECRET")) or value in {"", *SECRETS.values()}
 
 
 def test_every_service_is_watched_and_comes_back() -> None:
@@ -222,10 +225,9 @@ class Local:
     folder: Path
 
     def environ(self, name: str) -> dict[str, str]:
-        given = self.services[name].get("environment", {})
-        # As in a container, whose shell knows it.
+        # As in a container, where the engine sets it.
         known = {"HOSTNAME": socket.gethostname(), "PATH": _path()}
-        return known | {key: value for key, value in given.items() if value is not None}
+        return known | self.services[name].get("environment", {})
 
     def start(self, name: str, arguments: Sequence[str] = ()) -> Process:
         command = Command(name, [*self.services[name]["command"], *arguments], self.environ(name), self.folder)
