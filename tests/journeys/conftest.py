@@ -163,11 +163,21 @@ def start_sandbox(processes: Processes, folder: Path, *options: str, name: str =
 
 
 @pytest.fixture(scope="session")
-def vendors(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Vendors:
+def new_vendors(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Vendors]:
+    """Starts a sandbox with these options."""
+
+    def new(name: str, *options: str) -> Vendors:
+        process, vendors = start_sandbox(processes, tmp_path_factory.mktemp(name), *options, name=f"sandbox-{name}")
+        process.await_ready(lambda: answers(f"{vendors.sandbox.url}/_sandbox/health"))
+        return vendors
+
+    return new
+
+
+@pytest.fixture(scope="session")
+def vendors(new_vendors: Callable[..., Vendors]) -> Vendors:
     """The four vendors, whose work takes a moment."""
-    process, vendors = start_sandbox(processes, tmp_path_factory.mktemp("sandbox"), "--latency", "0.3")
-    process.await_ready(lambda: answers(f"{vendors.sandbox.url}/_sandbox/health"))
-    return vendors
+    return new_vendors("vendors", "--latency", "0.3")
 
 
 def answers(url: str) -> bool:
