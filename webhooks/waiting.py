@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.client import PubSub
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from jobs import Job, SettingsError
 from jobs.repository import PREFIX, channel
@@ -68,7 +70,13 @@ class Hub:
 
     def __init__(self, redis_url: str) -> None:
         self._redis = Redis.from_url(
-            redis_url, socket_timeout=10, socket_connect_timeout=3, socket_keepalive=True, health_check_interval=25
+            redis_url,
+            socket_timeout=10,
+            socket_connect_timeout=3,
+            socket_keepalive=True,
+            health_check_interval=25,
+            # Once, at once, for a pooled connection that died with the server: a waiter looks for itself anyway.
+            retry=Retry(NoBackoff(), 1),
         )
         self._call = f"{PREFIX}hub:{secrets.token_hex(8)}"
         self._lock = threading.Lock()

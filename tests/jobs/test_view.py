@@ -1,0 +1,122 @@
+"""The one JSON view of a job."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from jobs import NotPossible
+from jobs.job import Artifact, Attempt, Event, Failure, Job, Missing, OnUnknown, Outcome, PendingImage, Status
+from jobs.report import Charged, Code, Cost, Unit
+from jobs.view import view
+
+BEGAN = datetime(2026, 11, 20, 8, 30, 0, 123456, UTC)
+ENDED = BEGAN + timedelta(seconds=90)
+
+
+def artifact(index: int, *, signed: bool = True) -> Artifact:
+    """A stored picture."""
+    sign = (lambda key: f"https://bucket/{key}?signed") if signed else None
+    return Artifact(index, f"jobs/j/1/{index}.png", "image/png", 9, "f" * 64, 2, 3, sign=sign)
+
+
+def job(**changes: object) -> Job:
+    """A job with everything on it."""
+    attempt = Attempt(
+        1,
+        "deepmode.generate",
+        BEGAN,
+        "a-holder",
+        outcome=Outcome.SUCCEEDED,
+        external_id="theirs",
+        charged=Charged.YES,
+        expected_cost=Cost(1.0, Unit.CREDIT),
+        cost=Cost(2.0, Unit.CREDIT),
+        ended_at=ENDED,
+    )
+    known: dict[str, object] = {
+        "id": "j",
+        "operation": "deepmode.generate",
+        "params": {"prompt": "a secret wish"},
+        "status": Status.SUCCEEDED,
+        "created_at": BEGAN,
+        "updated_at": ENDED,
+        "deadline_at": BEGAN + timedelta(seconds=900),
+        "deadline_seconds": 900.0,
+        "images_expected": 3,
+        "wake_at": None,
+        "attempts": (attempt,),
+        "artifacts": (artifact(0),),
+        "missing": (Missing(1, Code.RESULT_EXPIRED, "gone", PendingImage(1, 1, "https://theirs/1?sig")),),
+        "pending": (PendingImage(2, 1, "https://theirs/2?sig"),),
+        "finished_at": ENDED,
+        "metadata": {"user": "42"},
+        "on_unknown": OnUnknown.RESUBMIT,
+        "timeline": (Event(BEGAN, "queued", 2),),
+    }
+    return Job(**{**known, **changes})  # type: ignore[arg-type]
+
+
+def test_a_job_is_shown_whole() -> None:
+    shown = view(job())
+
+    assert shown["id"] == "j"
+    assert (shown["status"], shown["operation"], shown["attempt"]) == ("succeeded", "deepmode.generate", 1)
+    assert (shown["created_at"], shown["finished_at"]) == ("2026-11-20T08:30:00.123Z", "2026-11-20T08:31:30.123Z")
+    assert (shown["error"], shown["metadata"], shown["on_unknown"]) == (None, {"user": "42"}, "resubmit")
+    assert shown["missing"] == [{"index": 1, "code": "result_expired", "message": "gone"}]
+    assert shown["timeline"] == [{"at": "2026-11-20T08:30:00.123Z", "what": "queued", "times": 2}]
+
+
+def test_an_attempt_is_shown_as_a_line_of_the_ledger() -> None:
+    assert view(job())["attempts"] == [
+        {
+            "number": 1,
+            "operation": "deepmode.generate",
+            "provider": "deepmode",
+            "started_at": "2026-11-20T08:30:00.123Z",
+            "ended_at": "2026-11-20T08:31:30.123Z",
+            "outcome": "succeeded",
+            "external_id": "theirs",
+            "charged": "yes",
+            "expected_cost": {"amount": 1.0, "unit": "credit"},
+            "cost": {"amount": 2.0, "unit": "credit"},
+            "code": None,
+            "message": None,
+        }
+    ]
+
+
+def test_an_artifact_is_shown_with_a_url_of_this_moment() -> None:
+    assert view(job())["artifacts"] == [
+        {
+            "index": 0,
+            "key": "jobs/j/1/0.png",
+            "url": "https://bucket/jobs/j/1/0.png?signed",
+            "content_type": "image/png",
+            "size": 9,
+            "sha256": "f" * 64,
+            "width": 2,
+            "height": 3,
+        }
+    ]
+
+
+def test_a_failure_tells_its_code_and_its_sentence() -> None:
+    shown = view(job(status=Status.FAILED, error=Failure(Code.DEADLINE, "too late")))
+
+    assert shown["error"] == {"code": "deadline", "message": "too late"}
+
+
+def test_the_view_is_json_without_the_request_or_a_providers_url() -> None:
+    text = json.dumps(view(job()))
+
+    assert "a secret wish" not in text
+    assert "theirs/" not in text
+
+
+def test_a_job_whose_artifacts_cannot_sign_is_not_shown() -> None:
+    with pytest.raises(NotPossible, match=r"jobs\.get"):
+        view(job(artifacts=(artifact(0, signed=False),)))
