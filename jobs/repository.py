@@ -39,7 +39,7 @@ from redis.retry import Retry
 
 from .errors import JobNotFound, RedisUnavailable, Unavailable
 from .job import Job, Status
-from .wire import Wire
+from .wire import Command, Wire
 
 #: the version of the record's shape; a process leaves records of a later one alone
 SCHEMA = 1
@@ -48,7 +48,7 @@ LEASE_SECONDS = 8.0
 #: after an outage of Redis nobody is believed dead for so long, so that the living can renew first
 GRACE_SECONDS = 5.0
 #: what the sweep popped comes back after so long if the sweeping process died over it
-SWEEP_LEASE_SECONDS = 15.0
+SWEEP_LEASE_SECONDS = 10.0
 #: a queued job whose message has not arrived after so long is taken from the line
 MESSAGE_GRACE_SECONDS = 10.0
 #: how long replicas may take to confirm a write
@@ -176,6 +176,17 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Update:
+    """A change that is wanted of a job; `known` saves the reading."""
+
+    job_id: str
+    change: Transition
+    known: Job | None = None
+    #: what the script that writes the changed record pushes along
+    message: Callable[[Job], Message | None] = lambda _: None
+
+
+@dataclass(frozen=True)
 class Tick:
     """What one renewal of a worker's lease brought: due job ids, and the holders that live."""
 
@@ -240,21 +251,20 @@ class Repository:
 
     def get(self, job_id: str) -> Job:
         """The job. Raises JobNotFound."""
-        text = cast(bytes | None, self._ask(lambda: self._wire.ask("GET", _job(job_id))))
-        if text is None:
-            raise JobNotFound(job_id)
-        return _parse(job_id, text)
+        return _parse(job_id, self._texts([job_id])[0])
 
     def get_many(self, job_ids: Sequence[str]) -> Mapping[str, Job | None]:
         """The jobs by id, None for each that is forgotten; records of a later version are left out. One round trip."""
-        if not job_ids:
-            return {}
-        texts = cast(list[bytes | None], self._ask(lambda: self._wire.ask("MGET", *map(_job, job_ids))))
         return {
             job_id: _parse(job_id, text) if text else None
-            for job_id, text in zip(job_ids, texts, strict=True)
+            for job_id, text in zip(job_ids, self._texts(job_ids), strict=True)
             if not text or _schema(text) <= SCHEMA
         }
+
+    def _texts(self, job_ids: Sequence[str]) -> Sequence[bytes | None]:
+        if not job_ids:
+            return ()
+        return cast(list[bytes | None], self._ask(lambda: self._wire.ask("MGET", *map(_job, job_ids))))
 
     def list(
         self,
@@ -314,7 +324,7 @@ class Repository:
             request_digest if idempotency_key else "",
             self._retention,
         ]
-        _, now, first = cast(tuple[int, int, bytes], self._ask(lambda: self._durably(self._create, keys, argv)))
+        _, now, first = cast(tuple[int, int, bytes], self._durably(self._create, [(*keys, *argv)], len(keys))[0])
         self.clock.set(now)
         if not first:
             return None
@@ -338,56 +348,60 @@ class Repository:
 
         `known` saves the reading. Raises JobNotFound, and whatever `change` raises; then nothing was written.
         """
-        before = known or self.get(job_id)
-        now = self.now()
-        # Two processes' ideas of Redis' time differ by a round trip; a job's own time must not run backwards by it.
-        while (after := change(before, max(now, before.updated_at))) is not before:
-            version = _next_version(before.version)
-            written, newer = self._compare_and_set(before, after, version, message(after))
-            if written:
-                return Change(before, replace(after, version=version))
-            before = newer
-        return Change(before, before)
+        [end] = self.update_all([Update(job_id, change, known, message)])
+        if isinstance(end, Change):
+            return end
+        raise end
 
-    def _compare_and_set(self, before: Job, after: Job, version: str, message: Message | None) -> tuple[bool, Job]:
-        line = after.line_at
-        grace = MESSAGE_GRACE_SECONDS if message else 0.0
-        retention = self._retention if after.settled else ""
-        unknown = "" if before.unknown == after.unknown else str(int(after.unknown))
-        keys = [
-            _job(after.id),
-            _DUE,
-            _line(after.provider),
-            _index(before.status),
-            _index(after.status),
-            _held(before.holder),
-            _held(after.holder),
-            _index("unknown"),
-            message.queue if message else _DUE,
-            channel(after.id),
-        ]
-        argv: list[Any] = [
-            after.id,
-            before.version,
-            _record_bytes(after, version),
-            _ms(after.due_at) if after.due_at else "",
-            _ms(line + timedelta(seconds=grace)) if line else "",
-            _ms(after.created_at),
-            retention,
-            unknown,
-            message.body if message else b"",
-            after.holder or "",
-            after.status.value,
-        ]
-        written, now, newer = cast(tuple[int, int, bytes], self._ask(lambda: self._durably(self._write, keys, argv)))
-        self.clock.set(now)
-        if written:
-            return True, after
-        if not newer:
-            raise JobNotFound(after.id)
-        # A write whose answer was lost is found again by its nonce.
-        current = _parse(after.id, newer)
-        return current.version == version, current
+    def update_all(self, updates: Sequence[Update]) -> Sequence[Change | Exception]:
+        """Many updates in the round trips of one; each has its own end: what it did, or what `update` would raise."""
+        ends: dict[int, Change | Exception] = {}
+        now = self.now()
+        standing = self._known(updates, ends)
+        while standing:
+            writes: dict[int, _Write] = {}
+            for number, before in standing.items():
+                try:
+                    write = _written(updates[number], before, now, self._retention)
+                except Exception as error:  # noqa: BLE001 - it is this update's end, not the others'
+                    ends[number] = error
+                    continue
+                if write.after is before:
+                    ends[number] = Change(before, before)
+                else:
+                    writes[number] = write
+            standing = self._settled(writes, ends)
+        return [ends[number] for number in range(len(updates))]
+
+    def _known(self, updates: Sequence[Update], ends: dict[int, Change | Exception]) -> dict[int, Job]:
+        """The job of each update as far as it is known, read where it is not."""
+        unread = list({update.job_id for update in updates if update.known is None})
+        texts = dict(zip(unread, self._texts(unread), strict=True))
+        standing: dict[int, Job] = {}
+        for number, update in enumerate(updates):
+            try:
+                standing[number] = update.known or _parse(update.job_id, texts[update.job_id])
+            except (Unavailable, JobNotFound) as error:
+                ends[number] = error
+        return standing
+
+    def _settled(self, writes: Mapping[int, _Write], ends: dict[int, Change | Exception]) -> dict[int, Job]:
+        """Writes what was not overtaken; returns the newer records of those that were."""
+        overtaken: dict[int, Job] = {}
+        answers = self._durably(self._write, [write.call for write in writes.values()], _WRITE_KEYS)
+        for (number, write), (written, now, newer) in zip(writes.items(), answers, strict=True):
+            self.clock.set(now)
+            try:
+                current = None if written else _parse(write.after.id, newer)
+            except (Unavailable, JobNotFound) as error:
+                ends[number] = error
+                continue
+            # A write whose answer was lost is found again by its nonce.
+            if current is None or current.version == write.version:
+                ends[number] = Change(write.before, replace(write.after, version=write.version))
+            else:
+                overtaken[number] = current
+        return overtaken
 
     # --- a worker's own -------------------------------------------------------------------------------------------
 
@@ -483,17 +497,18 @@ class Repository:
         self._ask(self._redis.ping)
         return time.perf_counter() - started
 
-    def _durably(self, script: Script, keys: Sequence[str], argv: Sequence[Any]) -> Any:
-        """Runs a script that writes a record, and has the replicas confirm it where that is wanted; one round trip."""
+    def _durably(self, script: Script, calls: Sequence[Command], keys: int) -> Sequence[Any]:
+        """Runs a script that writes a record, once for each call, and has the replicas confirm it where that is wanted."""
+        answers: Sequence[Any] = self._ask(lambda: self._confirmed(script, calls, keys)) if calls else ()
+        return answers
+
+    def _confirmed(self, script: Script, calls: Sequence[Command], keys: int) -> Sequence[Any]:
         if not self._replicas:
-            return self._wire.run(script, keys, argv)
-        with self._redis.pipeline(transaction=False) as pipe:
-            script(keys=keys, args=argv, client=pipe)
-            pipe.wait(self._replicas, REPLICA_TIMEOUT_MS)
-            result, confirmed = pipe.execute()
+            return self._wire.run_all(script, calls, keys)
+        *answers, confirmed = self._wire.run_all(script, calls, keys, ("WAIT", self._replicas, REPLICA_TIMEOUT_MS))
         if confirmed < self._replicas:
             raise RedisError(f"{confirmed} of {self._replicas} replicas confirmed the write")
-        return result
+        return answers
 
     def _ask(self, command: Callable[[], Any]) -> Any:
         """Runs a command, again for as long as our patience lasts; every script of ours can be repeated."""
@@ -574,11 +589,62 @@ def _record_bytes(job: Job, version: str) -> bytes:
     return version.encode() + b" " + _record.dump_json(job, exclude=_NOT_RECORDED, exclude_defaults=True)
 
 
+@dataclass(frozen=True)
+class _Write:
+    """One record as it is to be written, if nobody wrote in between."""
+
+    before: Job
+    after: Job
+    version: str = ""
+    #: what the script gets: `_WRITE_KEYS` keys, then its arguments
+    call: Command = ()
+
+
+_WRITE_KEYS = 10
+
+
+def _written(update: Update, before: Job, now: datetime, retention_seconds: int) -> _Write:
+    # Two processes' ideas of Redis' time differ by a round trip; a job's own time must not run backwards by it.
+    after = update.change(before, max(now, before.updated_at))
+    if after is before:
+        return _Write(before, before)
+    message, version = update.message(after), _next_version(before.version)
+    line, grace = after.line_at, MESSAGE_GRACE_SECONDS if message else 0.0
+    keys = (
+        _job(after.id),
+        _DUE,
+        _line(after.provider),
+        _index(before.status),
+        _index(after.status),
+        _held(before.holder),
+        _held(after.holder),
+        _index("unknown"),
+        message.queue if message else _DUE,
+        channel(after.id),
+    )
+    arguments = (
+        after.id,
+        before.version,
+        _record_bytes(after, version),
+        _ms(after.due_at) if after.due_at else "",
+        _ms(line + timedelta(seconds=grace)) if line else "",
+        _ms(after.created_at),
+        retention_seconds if after.settled else "",
+        "" if before.unknown == after.unknown else str(int(after.unknown)),
+        message.body if message else b"",
+        after.holder or "",
+        after.status.value,
+    )
+    return _Write(before, after, version, keys + arguments)
+
+
 def _schema(text: bytes) -> int:
     return int(text.split(b".", 1)[0])
 
 
-def _parse(job_id: str, text: bytes) -> Job:
+def _parse(job_id: str, text: bytes | None) -> Job:
+    if not text:
+        raise JobNotFound(job_id)
     version, _, body = text.partition(b" ")
     if _schema(text) > SCHEMA:
         raise Unavailable(f"job {job_id} was written by a later version of Darkroom; upgrade this process")
