@@ -89,7 +89,8 @@ class TestACallbackWithOurToken:
         after = redis.info("commandstats")
         calls = {name: after[name]["calls"] - before.get(name, {"calls": 0})["calls"] for name in after}
         assert calls["cmdstat_evalsha"] == 1
-        assert calls["cmdstat_get"] == 2  # one of them is the script's own, inside Redis
+        # The script reads once more, inside Redis.
+        assert calls.get("cmdstat_get", 0) + calls.get("cmdstat_mget", 0) == 2
 
 
 class TestAWrongToken:
