@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ from .notify import Notifier
 from .runner import Runner
 from .sweep import Sweep
 from .transport import Transport
+from .updates import Updates
 from .watchdog import EXIT_CODE, Watchdog
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,8 @@ class Work:
     #: jobs that tell of themselves; a slow receiver must keep neither of the others waiting
     deliveries: Slots
     now: Callable[[], datetime]
+    #: the loop itself does not keep a task alive
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def admit(self, job_id: str) -> None:
         """Runs a job as soon as there is room for it; blocks until then."""
@@ -111,7 +114,12 @@ class Work:
             finally:
                 slots.free(job_id)
 
-        asyncio.run_coroutine_threadsafe(worked(), self.loop)
+        def begin() -> None:
+            task = self.loop.create_task(worked())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        self.loop.call_soon_threadsafe(begin)
 
 
 @dataclass(frozen=True)
@@ -256,7 +264,8 @@ def assemble(
         now=darkroom.repository.clock.now,
         checkpoint=checkpoint,
     )
-    runner = Runner(darkroom, holder, keeper, transport, blocking, checkpoint)
+    updates = Updates(darkroom.repository, blocking)
+    runner = Runner(darkroom, holder, keeper, transport, updates, blocking, checkpoint)
     notifier = Notifier(darkroom, transport, blocking, keeper.now)
     slots = Slots(settings.max_calls_in_flight), Slots(_CHORES), Slots(_CHORES)
     work = Work(runner, notifier, loop, *slots, now=keeper.now)

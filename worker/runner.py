@@ -30,6 +30,7 @@ from jobs.settings import ProviderSettings
 
 from .images import FETCH_TIMEOUT_SECONDS, Keeper
 from .transport import ForbiddenAddress, NotSent, TooLarge, Transport, TransportError
+from .updates import Updates
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Runner:
     holder: str
     keeper: Keeper
     transport: Transport
+    updates: Updates
     #: runs a blocking call on the thread pool
     blocking: Callable[[Callable[[], Any]], Awaitable[Any]]
     #: called with the name of each step, so that a test can end the process there
@@ -347,9 +349,7 @@ class Runner:
 
     async def _update(self, job_id: str, change: Transition, *, known: Job | None = None) -> Change:
         """A change after which this process goes on itself, or the sweep does."""
-        update = self.darkroom.repository.update
-        done: Change = await self.blocking(lambda: update(job_id, change, known=known))
-        return done
+        return await self.updates.update(job_id, change, known=known)
 
     async def _advance(self, job_id: str, change: Transition, *, known: Job) -> Change:
         """A change after which any worker may go on."""
