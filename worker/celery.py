@@ -22,6 +22,8 @@ from . import process
 CHECKPOINT = "darkroom_checkpoint"
 #: pools in which a task runs in the process that holds the loop
 _POOLS = ("celery.concurrency.thread:TaskPool", "celery.concurrency.solo:TaskPool")
+#: between two publications of the tasks' events, and the most that wait for one
+EVENTS_SECONDS, EVENTS_TOGETHER = 0.5, 500
 
 
 def _settings() -> Settings:
@@ -75,4 +77,23 @@ class Hands(bootsteps.StartStopStep):  # type: ignore[misc]
     terminate = stop
 
 
+class Events(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Sends the tasks' events, which Flower shows, together: one publication for each would cost more than the task."""
+
+    requires = ("celery.worker.consumer.events:Events",)
+    _timer: Any = None
+
+    def start(self, parent: Any) -> None:
+        dispatcher = parent.event_dispatcher
+        dispatcher.buffer_limit = EVENTS_TOGETHER
+        dispatcher.on_send_buffered = None
+        self._timer = parent.timer.call_repeatedly(EVENTS_SECONDS, dispatcher.flush)
+
+    def stop(self, parent: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            parent.event_dispatcher.flush()
+
+
 app.steps["worker"].add(Hands)
+app.steps["consumer"].add(Events)
