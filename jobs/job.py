@@ -557,8 +557,8 @@ class Job:
         attempt = self.attempts[number - 1]
         if not attempt.open:
             return self._noted(f"{number} {report.code} too late", now)
-        # A resend that was refused says nothing of the first send, whose end nobody saw.
-        doubt = attempt.outcome is Outcome.SENDING and attempt.sends > 1
+        # Of an attempt that was sent twice, a refusal may be the answer to one send only.
+        doubt = attempt.sends > 1
         ended = _rejected(attempt, report, now, doubt=doubt)
         job = self._with(ended)
         if not self._awaits(number):

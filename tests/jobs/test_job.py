@@ -474,9 +474,16 @@ def test_a_resend_that_is_refused_for_good_leaves_the_doubt() -> None:
     assert job.reported(1, SUCCESS, NOW).status is Status.STORING
 
 
-def test_a_resend_that_was_accepted_can_fail_without_doubt() -> None:
+def test_a_refused_resend_does_not_undo_that_the_first_send_was_accepted() -> None:
+    """The first answer came late, from a worker that was believed dead."""
     sent = claimed(resending()).sending(US, NOW, recovery=Recovery.KEY).reported(1, Running("ext"), NOW)
-    assert sent.reported(1, MODERATED, NOW).attempts[0].charged is Charged.NO
+    job = sent.reported(1, REFUSED, NOW)
+    assert (job.status, job.next_number, job.attempts[0].charged) == (Status.QUEUED, 1, Charged.UNKNOWN)
+
+
+def test_the_refusal_of_a_resend_after_a_cancel_leaves_the_doubt() -> None:
+    sent = claimed(resending()).sending(US, NOW, recovery=Recovery.KEY)
+    assert sent.canceled(NOW).reported(1, REFUSED, NOW).attempts[0].charged is Charged.UNKNOWN
 
 
 def test_while_a_callback_can_still_come_the_job_waits_until_its_deadline() -> None:
