@@ -24,7 +24,7 @@ from ..errors import StorageError
 from ..job import Job, Recovery, Status
 from ..lifecycle import Darkroom
 from ..request import Request
-from .console import ending_on_signals, err, images_cell, note, out, say_json, status_cell, table, warn
+from .console import complain, ending_on_signals, err, images_cell, note, out, say_json, status_cell, table, warn
 from .follow import follow
 
 #: jobs of each operation: its example as it stands, and with one switch after the other turned
@@ -39,7 +39,7 @@ _SIDE = 384
 _HEEDED = ("DARKROOM_REDIS_URL", "DARKROOM_BROKER_URL")
 
 
-@click.command()
+@click.command(short_help="Run jobs of all operations on this machine, without any key.")
 @click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), help="Keep everything there; default: a new one."
 )
@@ -50,10 +50,15 @@ def demo(folder: Path | None, as_json: bool) -> int:
     given = {name: os.environ[name] for name in _HEEDED if os.environ.get(name)}
     with ending_on_signals():
         note("starting Redis, the sandbox, the receiver and a worker")
-        with Stack(chosen, given, sandbox_options=("--latency", LATENCY)) as stack:
-            _introduce(stack)
-            jobs = _run(stack)
-            result = _judged(stack, jobs)
+        try:
+            with Stack(chosen, given, sandbox_options=("--latency", LATENCY)) as stack:
+                _introduce(stack)
+                jobs = _run(stack)
+                result = _judged(stack, jobs)
+        except KeyboardInterrupt:
+            if folder is None:
+                shutil.rmtree(chosen, ignore_errors=True)
+            raise
     _conclude(stack, result, tidy=folder is None)
     if as_json:
         say_json(result.summary())
@@ -168,16 +173,20 @@ def _introduce(stack: Stack) -> None:
 def _run(stack: Stack) -> Sequence[Job]:
     house = stack.darkroom
     enqueued = [house.enqueue(request, deadline_seconds=DEADLINE_SECONDS) for request in requests()]
-    followed = follow(house, [job.id for job in enqueued], timeout=DEADLINE_SECONDS + 15, transient=True)
-    return list(followed.values())
+    ids = [job.id for job in enqueued]
+    try:
+        follow(house, ids, timeout=DEADLINE_SECONDS + 15, transient=True)
+    except TimeoutError as error:
+        complain(str(error))
+    return [house.get(job_id) for job_id in ids]
 
 
 def _judged(stack: Stack, jobs: Sequence[Job]) -> Result:
-    broken = [key for job in jobs for key in _unreadable(stack.darkroom, job)]
+    broken = [key for job in jobs for key in unreadable(stack.darkroom, job)]
     return Result(jobs, _ways(stack, jobs), broken)
 
 
-def _unreadable(house: Darkroom, job: Job) -> Iterator[str]:
+def unreadable(house: Darkroom, job: Job) -> Iterator[str]:
     """The keys of the job's images that are not in storage as the record has them."""
     for artifact in job.artifacts:
         try:

@@ -22,7 +22,7 @@ _PAGE = 200
 _WAITING = tuple(status for status in Status if not status.final)
 
 
-@click.command()
+@click.command(short_help="Show one job: status, ledger, timeline and pictures.")
 @click.argument("job_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
 def get(job_id: str, as_json: bool) -> None:
@@ -35,7 +35,7 @@ def get(job_id: str, as_json: bool) -> None:
     out().print(detail(job, served=job.status.final or job.operation in house.repository.served()))
 
 
-@click.command()
+@click.command(short_help="Follow jobs live until all are final.")
 @click.argument("job_ids", nargs=-1, metavar="[ID]...")
 def watch(job_ids: tuple[str, ...]) -> int:
     """Follow jobs live until all are final; without an ID those that are not. Exit 0 only if all succeeded."""

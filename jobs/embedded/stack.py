@@ -183,8 +183,9 @@ class Stack:
         return self._python(name, *arguments)
 
     def _receiver(self) -> Command:
-        options = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self._receiver_port)]
-        threads = ["--blocking-threads", str(BLOCKING_THREADS)]
+        options = ["--interface", "wsgi", "--no-ws", "--host", "127.0.0.1", "--port", str(self._receiver_port)]
+        # Granian forgets to stop a child that is not up yet; without a limit it would wait for it for ever.
+        threads = ["--blocking-threads", str(BLOCKING_THREADS), "--workers-kill-timeout", "2"]
         return self._python("receiver", "-m", "granian", *options, *threads, "--factory", "webhooks:create_app")
 
     def _sandbox(self) -> Command:
