@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import ChargePossible, DarkroomError, InvalidRequest, SettingsError
+from ..errors import ChargePossible, DarkroomError, InvalidRequest, SettingsError, Unavailable
 from .console import complain, note
 
 #: where `up` keeps its data, and where the other commands look for a running stack
@@ -81,6 +81,9 @@ def run(arguments: Sequence[str]) -> int:
     except (InvalidRequest, SettingsError) as error:
         complain(str(error))
         return 2
+    except Unavailable as error:
+        complain(str(error), hint="darkroom doctor")
+        return 1
     except (DarkroomError, TimeoutError) as error:
         complain(str(error))
         return 1
