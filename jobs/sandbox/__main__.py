@@ -20,6 +20,7 @@ from .world import Latency
 @click.option("--webhook-secret", "secrets", multiple=True, help="provider=secret; may be repeated")
 @click.option("--public-url", help="scheme and authority of result URLs; by default as the client called")
 @click.option("--picture-size", default=512, show_default=True, help="longest side in pixels")
+@click.option("--seed", default=0, show_default=True, help="makes chances and drawn latencies repeatable")
 @click.option("--list-faults", is_flag=True, help="print the vocabulary of faults")
 @click.option("--verbose", is_flag=True, help="log one line a request")
 def main(
@@ -33,6 +34,7 @@ def main(
     secrets: tuple[str, ...],
     public_url: str | None,
     picture_size: int,
+    seed: int,
     list_faults: bool,
     verbose: bool,
 ) -> None:
@@ -55,6 +57,7 @@ def main(
             webhook_secrets=dict(one.split("=", 1) for one in secrets),
             public_url=public_url,
             picture_size=picture_size,
+            seed=seed,
         )
     except (UnknownFault, ValueError) as error:
         raise click.BadParameter(str(error)) from None
