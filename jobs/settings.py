@@ -41,9 +41,9 @@ class Settings(BaseSettings):
         env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", examples=["redis://127.0.0.1:6379/0"])
+    redis_url: str = Field("redis://127.0.0.1:6379/0", repr=False, examples=["redis://127.0.0.1:6379/0"])
     #: where Celery's messages go; the same Redis unless set
-    broker_url: str = Field("", examples=["amqp://guest@rabbitmq//"])
+    broker_url: str = Field("", repr=False, examples=["amqp://guest@rabbitmq//"])
     storage_url: str = Field(
         default_factory=lambda: f"file://{Path.home() / '.local/share/darkroom'}", examples=["s3://bucket/prefix"]
     )
@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     #: bearer keys of the HTTP API; without any it refuses everything
     api_keys: Secrets = Field((), examples=["key-one,key-two"])
     #: where jobs tell of themselves, unless a job says otherwise
-    notify_url: str = Field("", examples=["https://app.example.com/darkroom"])
+    notify_url: str = Field("", repr=False, examples=["https://app.example.com/darkroom"])
     #: the statuses of which they tell
     notify_events: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_commas)] = Field(
         ("succeeded", "failed", "canceled"), examples=["succeeded,failed"]
