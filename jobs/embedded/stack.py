@@ -185,8 +185,8 @@ class Stack:
     def _receiver(self) -> Command:
         options = ["--interface", "wsgi", "--no-ws", "--host", "127.0.0.1", "--port", str(self._receiver_port)]
         # Granian forgets to stop a child that is not up yet; without a limit it would wait for it for ever.
-        threads = ["--blocking-threads", str(BLOCKING_THREADS), "--workers-kill-timeout", "2"]
-        return self._python("receiver", "-m", "granian", *options, *threads, "--factory", "webhooks:create_app")
+        limit = ["--workers-kill-timeout", "2"]
+        return self._python("receiver", "-m", "granian", *options, *limit, "--factory", "webhooks:create_app")
 
     def _sandbox(self) -> Command:
         state = ["--state", str(self.folder / "sandbox.journal")]
@@ -207,6 +207,8 @@ class Stack:
             "DARKROOM_API_KEYS": kept_secret(self.api_key_file),
             "DARKROOM_SPOOL_DIR": str(self.folder / "spool"),
             "DARKROOM_DRAIN_SECONDS": f"{DRAIN_SECONDS:g}",
+            # By the environment, where the application can see it too: it keeps a share of the threads for callbacks.
+            "GRANIAN_BLOCKING_THREADS": str(BLOCKING_THREADS),
         }
         blank = {name: "" for name in os.environ if name.startswith(_prefixes())}
         return {**blank, **own, **self.given, **self._networks(), **self._vendors(), "DARKROOM_REDIS_URL": redis_url}
