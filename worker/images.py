@@ -66,6 +66,7 @@ class Keeper:
                 content = await self._content(image, reserve)
                 if isinstance(content, bytes):
                     return await self._stored(job, image.attempt, image.index, content)
+            return await self._refused(job, image, content.status)
         except RejectedPicture as error:
             return self._rejected(image, error)
         except StorageError as error:
@@ -74,7 +75,6 @@ class Keeper:
             return self._unreachable(image, error)
         except FileNotFoundError:
             return self._elsewhere(image)
-        return await self._refused(job, image, content.status)
 
     async def _content(self, image: PendingImage, reserve: Callable[[int], Awaitable[None]]) -> bytes | Response:
         """The image's bytes, or the answer that brought none."""
