@@ -1,0 +1,37 @@
+"""The worlds that are explored: each way in which a vendor can work, under each policy of a job."""
+
+from __future__ import annotations
+
+from jobs.job import OnUnknown, Recovery
+
+from .world import Setting, Vendor
+
+#: steps from the start; `make model DEPTH=14` goes deeper
+DEPTH = 11
+
+SYNCHRONOUS = Vendor("synchronous", synchronous=True)
+INLINE = Vendor("inline", synchronous=True, inline=True)
+CALLING_BACK = Vendor("calling back", Recovery.CALLBACK, calls_back=True)
+POLLED = Vendor("polled", polled=True)
+KEYED = Vendor("keyed", Recovery.KEY, polled=True, calls_back=True)
+LOOKED_UP = Vendor("looked up", Recovery.LOOKUP, polled=True)
+
+RESUBMIT = OnUnknown.RESUBMIT
+
+SETTINGS = (
+    Setting(SYNCHRONOUS),
+    Setting(SYNCHRONOUS, RESUBMIT),
+    Setting(SYNCHRONOUS, images=2),
+    Setting(SYNCHRONOUS, keep_late=True, people=2),
+    Setting(INLINE),
+    Setting(INLINE, RESUBMIT, keep_late=True),
+    Setting(CALLING_BACK),
+    Setting(CALLING_BACK, RESUBMIT),
+    Setting(CALLING_BACK, keep_late=True, images=2),
+    Setting(POLLED),
+    Setting(POLLED, RESUBMIT),
+    Setting(KEYED),
+    Setting(KEYED, RESUBMIT),
+    Setting(KEYED, keep_late=True, people=2),
+    Setting(LOOKED_UP),
+)
