@@ -132,8 +132,11 @@ class Keeper:
             return found
         if image.bad_tries >= len(BAD_TRY_SECONDS):
             return Missing(image.index, Code.RESULT_EXPIRED, said)
-        fresh = await self._reminted(job, image)
-        return Postponed(image.index, 0.0 if fresh else BAD_TRY_SECONDS[image.bad_tries], said, bad=True, image=fresh)
+        # A URL that should live is refused for a moment where the clocks of a vendor disagree; one minted anew would be too.
+        dead = self._past(image)
+        fresh = await self._reminted(job, image) if dead or image.bad_tries else None
+        pause = 0.0 if dead and fresh else BAD_TRY_SECONDS[image.bad_tries]
+        return Postponed(image.index, pause, said, bad=True, image=fresh)
 
     async def _reminted(self, job: Job, image: PendingImage) -> PendingImage | None:
         """The image with its URL signed anew, where the vendor can do that."""
