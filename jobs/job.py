@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from .delivery import Delivery, Try
 from .errors import ChargePossible, NotPossible
 from .report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded
+from .values import replace
 
 #: attempts of a job, unless a person asks for more
 ATTEMPTS = 4

@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Self
@@ -23,6 +23,7 @@ from .request import ImageRule, LocalImage, Request
 from .settings import Settings
 from .settings import current as current_settings
 from .storage import Storage, open_storage, staged_key
+from .values import replace
 
 #: the largest `metadata` of a job, as JSON
 MAX_METADATA_BYTES = 16 << 10

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -39,6 +39,7 @@ from redis.retry import Retry
 
 from .errors import JobNotFound, RedisUnavailable, Unavailable
 from .job import Job, Status
+from .values import replace
 from .wire import Command, Wire
 
 #: the version of the record's shape; a process leaves records of a later one alone
