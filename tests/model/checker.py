@@ -222,12 +222,6 @@ def somebody_will_look_at_it(seen: Seen) -> bool:
     return seen.job.holder is not None or seen.job.due_at is not None
 
 
-def one_holder(seen: Seen) -> bool:
-    """Two workers never have the job in their hands, but for one that is believed dead."""
-    sure = [worker for worker in seen.world.workers if worker.at == "calling" and not worker.paused]
-    return len({worker.number for worker in sure}) == len(sure)
-
-
 def finals_are_sticky(seen: Seen) -> bool:
     before, after = seen.before, seen.job
     if not before.status.final:
@@ -275,7 +269,6 @@ SENTENCES: Mapping[str, Callable[[Seen], bool]] = {
     "each image that was reported is kept, or the job says why not": what_was_told_is_kept_or_says_why,
     "a final record says why": a_final_record_says_why,
     "somebody will look at a job that is not over": somebody_will_look_at_it,
-    "no two workers send the same attempt": one_holder,
     "a final status stays, but for a late result and a person's word": finals_are_sticky,
     "a rescue finds what lies in the storage": the_rescue_finds_what_is_stored,
     "an accepted job ends in a final status": it_ends_alone,
