@@ -1,6 +1,8 @@
 # Each line is what it runs; everything lands in .venv.
 PYTHON ?= python3
 UV := .venv/bin/uv
+# The machine's own certificates count, as they do for pip: a proxy may have added one.
+export UV_SYSTEM_CERTS := 1
 
 .PHONY: install demo test check bench format
 
