@@ -53,6 +53,10 @@ class Wire:
             answers = connection.retry.call_with_retry(
                 lambda: _exchanged(connection, commands), lambda _: connection.disconnect()
             )
+        except BaseException:
+            # Whatever broke the exchange, no answer of it may be read by whoever comes next.
+            connection.disconnect()
+            raise
         finally:
             self._idle.append(connection)
         for answer in answers:
