@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import callbacks, enqueue, in_flight, parked, whole_job
+from . import callbacks, durability, enqueue, in_flight, parked, whole_job
 from .harness import Row, bench, verdicts
 
 FIGURES: Mapping[str, ModuleType] = {
@@ -22,6 +22,7 @@ FIGURES: Mapping[str, ModuleType] = {
     "whole-job": whole_job,
     "callbacks": callbacks,
     "parked": parked,
+    "durability": durability,
 }
 
 

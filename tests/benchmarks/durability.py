@@ -1,0 +1,71 @@
+"""What it costs that an accepted job survives more than a dying process: `jobs.enqueue` under each of Redis' promises.
+
+The append-only file is written before Redis answers in all of them, so any process may die. `always` also has it on the disk
+by then; a replica with `WAIT` has it in a second memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+from redis import Redis
+
+from .enqueue import _enqueue, _rate, environment
+from .harness import Bench, Row, Sides, side_by_side, until
+
+STEPS = 3
+
+
+def measure(bench: Bench) -> Sequence[Row]:
+    """Each stronger promise beside `everysec`, in turn."""
+    count = bench.size(1000, 300)
+    primary, url = _redis(bench)
+    always, always_url = _redis(bench)
+    always.config_set("appendfsync", "always")
+    bench.say("appendfsync always")
+    fsynced = _beside(bench, count, url, {"DARKROOM_REDIS_URL": always_url})
+    bench.say("one replica that confirms")
+    replica, _ = _redis(bench)
+    _follow(replica, primary, url)
+    waited = _beside(bench, count, url, {"DARKROOM_REDIS_URL": url, "DARKROOM_REDIS_WAIT_REPLICAS": "1"})
+    return [
+        _row("enqueue with `appendfsync always`", fsynced),
+        _row("enqueue with one replica and `WAIT`", waited),
+    ]
+
+
+def _redis(bench: Bench) -> tuple[Redis, str]:
+    url = bench.redis()
+    return Redis.from_url(url), url
+
+
+def _follow(replica: Redis, primary: Redis, url: str) -> None:
+    """Has one server copy the other from now on."""
+    parts = urlsplit(url)
+    if parts.password:
+        replica.config_set("masterauth", parts.password)
+    replica.replicaof(parts.hostname, parts.port)
+    until(lambda: primary.info("replication").get("slave0", {}).get("state") == "online", "the replica's first copy")
+
+
+def _beside(bench: Bench, count: int, url: str, stronger: dict[str, str]) -> Sides:
+    storage = f"file://{bench.folder}"
+    usual = {"DARKROOM_REDIS_URL": url}
+    return side_by_side(
+        bench.size(5, 3), _timed(count, {**stronger, "DARKROOM_STORAGE_URL": storage}), _timed(count, usual)
+    )
+
+
+def _timed(count: int, variables: dict[str, str]) -> Callable[[], float]:
+    def timed() -> float:
+        with environment(**variables):
+            _rate(_enqueue, 20)
+            return _rate(_enqueue, count)
+
+    return timed
+
+
+def _row(figure: str, sides: Sides) -> Row:
+    ours, other = sides.medians
+    return Row(figure, f"{ours:,.0f} jobs/s", f"{other:,.0f} jobs/s with `everysec`", f"{sides.ratio:.2f} x")
