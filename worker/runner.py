@@ -127,18 +127,28 @@ class Runner:
         return change
 
     async def _call(self, job: Job, number: int, prepared: Prepared) -> None:
-        """Sends the attempt, and learns from its answer."""
+        """Sends the attempt, learns from its answer, and goes on to store.
+
+        The room of the answer is given back before that: two that hold some and wait for more would wait for ever.
+        """
         async with self.keeper.room.hold() as reserve:
-            try:
-                response = await self._sent(prepared, reserve)
-            except NotSent as error:
-                await self._learn(job, number, _not_sent(error))
-            except TransportError as error:
-                log.warning("job %s attempt %s: %s", job.id, number, error)
-                await self._update(job.id, lambda current, now: current.unseen(self.holder, now), known=job)
-            else:
-                self.checkpoint("answered")
-                await self._learn(job, number, prepared.operation.answered(prepared.request, response))
+            change = await self._exchanged(job, number, prepared, reserve)
+        await self._store_if_ours(change)
+
+    async def _exchanged(
+        self, job: Job, number: int, prepared: Prepared, reserve: Callable[[int], Awaitable[None]]
+    ) -> Change:
+        try:
+            response = await self._sent(prepared, reserve)
+        except NotSent as error:
+            return await self._learn(job, number, _not_sent(error))
+        except TransportError as error:
+            log.warning("job %s attempt %s: %s", job.id, number, error)
+            return await self._update(
+                job.id, lambda current, now: current.unseen(self.holder, now, number=number), known=job
+            )
+        self.checkpoint("answered")
+        return await self._learn(job, number, prepared.operation.answered(prepared.request, response))
 
     async def _sent(self, prepared: Prepared, reserve: Callable[[int], Awaitable[None]]) -> Response:
         call = prepared.call
@@ -154,8 +164,8 @@ class Runner:
             reserve=reserve,
         )
 
-    async def _learn(self, job: Job, number: int, report: Report) -> None:
-        """Keeps what came inside the answer, writes what the provider said, and goes on to store."""
+    async def _learn(self, job: Job, number: int, report: Report) -> Change:
+        """Keeps what came inside the answer, and writes what the provider said."""
         inline = await self.keeper.keep_inline(job, number, report)
         self.checkpoint("inline images kept")
         told = reporting(number, _without_content(report), inline=inline)
@@ -163,7 +173,7 @@ class Runner:
             job.id, lambda current, now: told(current, now).claimed(self.holder, now), known=job
         )
         self.checkpoint("reported")
-        await self._store_if_ours(change)
+        return change
 
     async def _store_if_ours(self, change: Change) -> None:
         if change.made and change.after.holder == self.holder and change.after.pending:

@@ -1,0 +1,221 @@
+"""A worker's process put together inside the test's own, over a real Redis, a folder and the sandbox in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from PIL import Image
+
+from jobs import Job
+from jobs.lifecycle import Darkroom
+from jobs.request import Request
+from jobs.sandbox import Sandbox
+from jobs.settings import Settings, enabled_providers
+from worker import process as processes
+from worker.process import Process
+from worker.runner import Runner
+
+T = TypeVar("T")
+
+
+def drawn(color: str = "red", kind: str = "PNG", size: tuple[int, int] = (64, 48)) -> bytes:
+    """A small picture."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, color).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., bytes]:
+    """Makes a small picture of a color, a kind and a size."""
+    return drawn
+
+
+@pytest.fixture(scope="session")
+def picture() -> bytes:
+    """A small PNG."""
+    return drawn()
+
+
+# A host of pictures -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Host:
+    """A web server whose pages a test sets: the status, the body and how it is told to be longer or elsewhere."""
+
+    url: str
+    pages: dict[str, tuple[int, bytes, Mapping[str, str]]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    def put(self, path: str, body: bytes = b"", status: int = 200, **headers: str) -> str:
+        """Sets a page; its URL."""
+        self.pages[path] = (status, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        return self.url + path
+
+    def post(self, path: str, body: bytes, status: int = 200) -> None:
+        """Sets what a POST is answered, in chunks whose length nobody told before."""
+        self.pages[f"POST {path}"] = (status, body, {})
+
+
+@pytest.fixture(scope="session")
+def one_host() -> Iterator[Host]:
+    host = Host("")
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            host.asked.append(self.path)
+            status, body, headers = host.pages.get(self.path, (404, b"", {}))
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            host.asked.append(f"POST {self.path}")
+            self.rfile.read(int(self.headers["Content-Length"]))
+            status, body, _ = host.pages[f"POST {self.path}"]
+            self.send_response(status)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        host.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield host
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def host(one_host: Host) -> Host:
+    """A web server with no page yet."""
+    one_host.pages.clear()
+    one_host.asked.clear()
+    return one_host
+
+
+# Vendors and a worker ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def one_sandbox() -> Iterator[Sandbox]:
+    with Sandbox(picture_size=96) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(one_sandbox: Sandbox) -> Sandbox:
+    """The four vendors, with empty books and no fault armed."""
+    one_sandbox.reset()
+    return one_sandbox
+
+
+@dataclass
+class Hands:
+    """One worker process inside this one; its sweep looks only when it is told to."""
+
+    process: Process
+    steps: list[str]
+    #: the step at which it dies next
+    dies_at: str | None = None
+
+    @property
+    def darkroom(self) -> Darkroom:
+        return self.process.darkroom
+
+    @property
+    def runner(self) -> Runner:
+        return self.process.work.runner
+
+    @property
+    def holder(self) -> str:
+        return self.process.holder
+
+    def enqueue(self, request: Request, **options: Any) -> Job:
+        return self.darkroom.enqueue(request, **options)
+
+    def get(self, job: Job) -> Job:
+        return self.darkroom.repository.get(job.id)
+
+    def do(self, work: Awaitable[T]) -> T:
+        """Runs it on the worker's loop."""
+
+        async def worked() -> T:
+            return await work
+
+        return asyncio.run_coroutine_threadsafe(worked(), self.process.work.loop).result(timeout=30)
+
+    def run(self, job: Job, runner: Runner | None = None) -> Job:
+        """Does what the job needs next; the job after it."""
+        self.do((runner or self.runner).run(job.id))
+        return self.get(job)
+
+    def attend(self, job: Job, *living: str) -> Job:
+        """Looks at a due job as the sweep does, while only these workers live; the job after it."""
+        self.do(self.runner.attend(self.get(job), frozenset(living)))
+        return self.get(job)
+
+    def with_keeper(self, **parts: Any) -> Runner:
+        """A runner whose keeper has other parts, its storage for example."""
+        return replace(self.runner, keeper=replace(self.runner.keeper, **parts))
+
+
+class Died(BaseException):
+    """A worker's process ended here."""
+
+
+@pytest.fixture
+def new_hands(redis_url: str, tmp_path: Path, sandbox: Sandbox) -> Iterator[Callable[..., Hands]]:
+    """Puts a worker together; settings as they are named, vendors' as in the environment."""
+    made: list[Hands] = []
+
+    def new(environ: Mapping[str, str] | None = None, **settings: Any) -> Hands:
+        known = Settings(
+            **{
+                "redis_url": redis_url,
+                "storage_url": f"file://{tmp_path}/pictures",
+                "spool_dir": tmp_path / "spool",
+                "secret_keys": "the-signing-secret",
+                "allowed_private_networks": "127.0.0.0/8",
+                "drain_seconds": 0,
+                **settings,
+            }
+        )
+        hands = Hands(None, [])  # type: ignore[arg-type]
+
+        def checkpoint(step: str) -> None:
+            hands.steps.append(step)
+            if step == hands.dies_at:
+                raise Died(step)
+
+        enabled = enabled_providers({**sandbox.environment, **(environ or {})})
+        hands.process = processes.assemble(known, enabled, "test", checkpoint)
+        made.append(hands)
+        return hands
+
+    yield new
+    for hands in made:
+        hands.process.stop()
+
+
+@pytest.fixture
+def hands(new_hands: Callable[..., Hands]) -> Hands:
+    """A worker whose vendors answer at once, or are polled."""
+    return new_hands()

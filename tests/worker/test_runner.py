@@ -1,0 +1,372 @@
+"""One job from claim to stored, step by step; and what follows when a worker dies between two of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import Charged, Code, Outcome, Status, StorageError
+from jobs.job import Recovery
+from jobs.providers import aimlapi, chainhub, deepmode, phota
+from jobs.report import Failed, Image, Running, Succeeded
+from jobs.storage import FolderStorage
+
+
+def reve(picture: bytes, **fields: Any) -> aimlapi.ReveRemix:
+    return aimlapi.ReveRemix(**{"image_urls": [picture], "prompt": "a mug", **fields})
+
+
+def ideogram(image: Any) -> chainhub.IdeogramRemix:
+    return chainhub.IdeogramRemix(image_file=image, prompt="a beach")
+
+
+def generate(images: int = 1) -> deepmode.Generate:
+    return deepmode.Generate(model_id="m", prompt="a lake", num_images=images)
+
+
+def remix(picture: bytes) -> phota.Remix:
+    return phota.Remix(
+        input_image=picture,
+        reference_image=picture,
+        num_output_images=1,
+        output_format="jpg",
+        response_mode="urls",
+    )
+
+
+def test_a_job_goes_through_its_steps_in_order(hands: Any, picture: bytes) -> None:
+    job = hands.run(hands.enqueue(reve(picture)))
+    assert job.status is Status.SUCCEEDED
+    assert hands.steps == [
+        "claimed",
+        "prepared",
+        "on the ledger",
+        "answered",
+        "inline images kept",
+        "reported",
+        "image fetched",
+        "image stored",
+        "images kept",
+        "stored",
+    ]
+
+
+def test_the_attempt_is_on_the_ledger_before_anything_is_sent(hands: Any, picture: bytes, sandbox: Any) -> None:
+    job = hands.enqueue(reve(picture))
+    hands.dies_at = "on the ledger"
+    with pytest.raises(BaseException, match="on the ledger"):
+        hands.run(job)
+    dead = hands.get(job)
+    assert (dead.status, dead.attempts[0].outcome) == (Status.SUBMITTING, Outcome.SENDING)
+    assert dead.attempts[0].holder == hands.holder
+    assert sandbox.submissions() == []
+
+
+def test_what_somebody_else_holds_is_left_alone(hands: Any, picture: bytes, sandbox: Any) -> None:
+    job = hands.enqueue(reve(picture))
+    hands.darkroom.advance(job.id, lambda job, now: job.claimed("another", now))
+    held = hands.get(job)
+    assert hands.run(job).version == held.version
+    assert sandbox.submissions() == []
+
+
+def test_a_message_for_a_job_that_needs_nothing_does_nothing(hands: Any, picture: bytes, sandbox: Any) -> None:
+    job = hands.run(hands.enqueue(reve(picture)))
+    assert hands.run(job).version == job.version
+    assert len(sandbox.submissions()) == 1
+
+
+def test_a_message_for_a_job_that_is_forgotten_does_nothing(hands: Any) -> None:
+    hands.do(hands.runner.run("0" * 32))
+    assert hands.steps == []
+
+
+def test_a_job_canceled_while_its_inputs_are_prepared_is_not_sent(hands: Any, picture: bytes, sandbox: Any) -> None:
+    job = hands.enqueue(reve(picture))
+    claimed = hands.darkroom.advance(job.id, lambda job, now: job.claimed(hands.holder, now)).after
+    hands.darkroom.cancel(job.id)
+    hands.do(hands.runner._submit(claimed))
+    assert hands.get(job).status is Status.CANCELED
+    assert sandbox.submissions() == []
+
+
+def test_a_vendor_that_cannot_be_reached_was_surely_sent_nothing(
+    new_hands: Callable[..., Any], picture: bytes, free_port: int
+) -> None:
+    hands = new_hands({"AIMLAPI_BASE_URL": f"http://127.0.0.1:{free_port}"})
+    job = hands.run(hands.enqueue(reve(picture)))
+    (attempt,) = job.attempts
+    assert job.status is Status.QUEUED
+    assert (attempt.outcome, attempt.charged) == (Outcome.NOT_SENT, Charged.NO)
+    assert 0.5 <= (job.wake_at - attempt.ended_at).total_seconds() <= 1.5
+
+
+def test_four_attempts_are_made_and_then_the_job_fails(
+    new_hands: Callable[..., Any], picture: bytes, free_port: int
+) -> None:
+    hands = new_hands({"AIMLAPI_BASE_URL": f"http://127.0.0.1:{free_port}"})
+    job = hands.enqueue(reve(picture))
+    for _ in range(4):
+        hands.darkroom.advance(job.id, lambda job, now: _due(job, now))
+        job = hands.run(job)
+    assert (job.status, job.error.code) == (Status.FAILED, Code.PROVIDER_ERROR)
+    assert len(job.attempts) == 4
+
+
+def _due(job: Any, now: Any) -> Any:
+    return replace(job, wake_at=now - timedelta(seconds=1))
+
+
+def test_answers_of_unknown_length_leave_room_to_fetch_their_images(
+    new_hands: Callable[..., Any], host: Any, picture: bytes
+) -> None:
+    url = host.put("/mug.png", picture)
+    host.post("/v1/images/generations", json.dumps({"data": [{"url": url}]}).encode(), status=200)
+    hands = new_hands({"AIMLAPI_BASE_URL": host.url}, max_bytes_in_flight=64 << 20)
+    jobs = [hands.enqueue(reve(picture, prompt=f"mug {number}")) for number in range(3)]
+
+    async def all_at_once() -> None:
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(hands.runner.run(job.id) for job in jobs))
+
+    hands.do(all_at_once())
+    assert {hands.get(job).status for job in jobs} == {Status.SUCCEEDED}
+
+
+# Inputs -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_input_by_url_is_fetched_and_sent(hands: Any, host: Any, draw: Any, sandbox: Any) -> None:
+    url = host.put("/in.webp", draw(kind="WEBP"))
+    job = hands.run(hands.enqueue(ideogram(url)))
+    assert job.status is Status.RUNNING
+    assert host.asked == ["/in.webp"]
+    assert sandbox.submissions()[0]["charged"]
+
+
+@pytest.mark.parametrize("page", ["gone", "no image", "wrong kind", "too large"])
+def test_an_input_that_can_never_be_had_fails_the_job_before_anything_is_sent(
+    hands: Any, host: Any, draw: Any, sandbox: Any, page: str
+) -> None:
+    url = {
+        "gone": lambda: host.put("/in.png", status=404),
+        "no image": lambda: host.put("/in.png", b"<html>no</html>"),
+        "wrong kind": lambda: host.put("/in.png", draw(kind="GIF")),
+        "too large": lambda: host.put("/in.png", b"x" * 10_000_001),
+    }[page]()
+    job = hands.run(hands.enqueue(ideogram(url)))
+    assert (job.status, job.error.code) == (Status.FAILED, Code.INVALID_REQUEST)
+    assert job.error.message.startswith("image_file: ")
+    assert job.attempts == ()
+    assert sandbox.submissions() == []
+
+
+def test_an_input_at_a_private_address_fails_the_job(new_hands: Callable[..., Any], host: Any, draw: Any) -> None:
+    hands = new_hands(allowed_private_networks="10.1.0.0/16")
+    job = hands.run(hands.enqueue(ideogram(host.put("/in.png", draw()))))
+    assert (job.status, job.error.code) == (Status.FAILED, Code.INVALID_REQUEST)
+    assert host.asked == []
+
+
+def test_an_input_whose_host_is_down_is_tried_again_later(hands: Any, host: Any, sandbox: Any) -> None:
+    job = hands.run(hands.enqueue(ideogram(host.put("/in.png", status=503))))
+    assert (job.status, job.holder) == (Status.QUEUED, None)
+    assert (job.wake_at - job.updated_at).total_seconds() == 5
+    assert "503" in job.timeline[-1].what
+    assert sandbox.submissions() == []
+
+
+def test_a_staged_input_that_is_gone_fails_the_job(hands: Any, picture: bytes, sandbox: Any) -> None:
+    job = hands.enqueue(reve(picture))
+    for staged in hands.darkroom.storage.list("staged/"):
+        hands.darkroom.storage.delete(staged.key)
+    ended = hands.run(job)
+    assert (ended.status, ended.error.code) == (Status.FAILED, Code.INVALID_REQUEST)
+    assert sandbox.submissions() == []
+
+
+# The sweep brings --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(new_hands: Callable[..., Any]) -> Any:
+    """A worker with a public URL, where nobody listens."""
+    return new_hands({"PHOTA_ASYNC": "true"}, public_url="http://127.0.0.1:9")
+
+
+def test_a_job_past_its_deadline_ends(hands: Any, picture: bytes) -> None:
+    job = hands.enqueue(reve(picture), deadline_seconds=1)
+    time.sleep(1.1)
+    ended = hands.attend(job)
+    assert (ended.status, ended.error.code) == (Status.FAILED, Code.DEADLINE)
+
+
+def test_a_running_job_is_polled_when_its_time_has_come_and_stored_at_once(
+    hands: Any, picture: bytes, sandbox: Any
+) -> None:
+    job = hands.run(hands.enqueue(ideogram(picture)))
+    assert job.status is Status.RUNNING
+    assert hands.attend(job).version == job.version  # not yet
+    hands.darkroom.advance(job.id, lambda job, now: _due(job, now))
+    assert hands.attend(job).status is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize("fault", ["poll-500", "poll-drop", "poll-not-json", "poll-404"])
+def test_a_poll_that_taught_nothing_is_repeated_later(hands: Any, picture: bytes, sandbox: Any, fault: str) -> None:
+    job = hands.run(hands.enqueue(ideogram(picture)))
+    hands.darkroom.advance(job.id, lambda job, now: _due(job, now))
+    sandbox.arm(f"{fault}@chainhub*1")
+    asked = hands.attend(job)
+    assert asked.status is Status.RUNNING
+    assert (asked.wake_at - asked.updated_at).total_seconds() >= 1
+
+
+def test_a_job_whose_holder_lives_is_left_to_it(hands: Any, picture: bytes) -> None:
+    job = hands.enqueue(reve(picture))
+    hands.darkroom.advance(job.id, lambda job, now: job.claimed("another", now))
+    held = hands.get(job)
+    assert hands.attend(job, "another").version == held.version
+
+
+def test_a_claim_of_the_dead_is_free_again(hands: Any, picture: bytes) -> None:
+    job = hands.enqueue(reve(picture))
+    hands.darkroom.advance(job.id, lambda job, now: job.claimed("another", now))
+    freed = hands.attend(job)
+    assert (freed.status, freed.holder, freed.attempts) == (Status.QUEUED, None, ())
+
+
+def dead(hands: Any, request: Any, step: str = "on the ledger", **options: Any) -> Any:
+    """A job over which its worker died at this step."""
+    job = hands.enqueue(request, **options)
+    hands.dies_at = step
+    with pytest.raises(BaseException, match=step):
+        hands.run(job)
+    hands.dies_at = None
+    return job
+
+
+def test_an_attempt_of_the_dead_without_any_way_to_learn_of_it_is_unknown(hands: Any, picture: bytes) -> None:
+    ended = hands.attend(dead(hands, reve(picture)))
+    assert (ended.status, ended.error.code) == (Status.FAILED, Code.OUTCOME_UNKNOWN)
+    assert ended.attempts[0].outcome is Outcome.UNKNOWN
+
+
+def test_an_attempt_of_the_dead_is_sent_again_if_the_job_wants_that(hands: Any, picture: bytes) -> None:
+    job = hands.attend(dead(hands, reve(picture), on_unknown="resubmit"))
+    assert (job.status, job.next_number) == (Status.QUEUED, 2)
+
+
+def test_an_attempt_of_the_dead_that_can_still_call_back_runs_on(quick: Any) -> None:
+    job = quick.attend(dead(quick, generate()))
+    assert (job.status, job.attempts[0].recovery) == (Status.RUNNING, Recovery.CALLBACK)
+    assert job.due_at == job.deadline_at
+
+
+def test_an_attempt_of_the_dead_under_a_key_is_sent_again_and_charged_once(
+    quick: Any, picture: bytes, sandbox: Any
+) -> None:
+    job = quick.attend(dead(quick, remix(picture), step="answered"))
+    assert (job.status, job.resends, job.next_number) == (Status.QUEUED, True, 1)
+    quick.darkroom.advance(job.id, lambda job, now: _due(job, now))
+    again = quick.run(job)
+    assert (again.status, again.attempts[0].sends) == (Status.RUNNING, 2)
+    (submission,) = sandbox.submissions()
+    assert submission["details"]["repeats"] == 1
+
+
+def test_images_that_the_dead_had_stored_are_found(hands: Any, picture: bytes, sandbox: Any) -> None:
+    job = dead(hands, reve(picture, convert_base64_to_url=False), step="inline images kept")
+    assert hands.get(job).status is Status.SUBMITTING
+    found = hands.attend(job)
+    assert found.status is Status.SUCCEEDED
+    assert found.artifacts[0].sha256 == sandbox.served()[0]["sha256"]
+
+
+@pytest.mark.parametrize("step", ["reported", "image fetched", "image stored", "images kept"])
+def test_a_storing_of_the_dead_is_done_again_and_stores_once(
+    hands: Any, picture: bytes, sandbox: Any, step: str
+) -> None:
+    job = hands.attend(dead(hands, reve(picture), step=step))
+    assert (job.status, job.holder) == (Status.STORING, None)
+    stored = hands.attend(job)
+    assert stored.status is Status.SUCCEEDED
+    assert len(hands.darkroom.storage.list(f"jobs/{job.id}/")) == 1
+    assert len(sandbox.submissions()) == 1
+
+
+# Storage away -----------------------------------------------------------------------------------------------------
+
+
+class AwayStorage(FolderStorage):
+    """A storage that is away for as many writes as it is told."""
+
+    away = 1_000_000
+
+    def put(self, key: str, content: bytes, **options: Any) -> Any:
+        if self.away > 0:
+            self.away -= 1
+            raise StorageError(f"put {key}: no answer")
+        return super().put(key, content, **options)
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Iterator[AwayStorage]:
+    """A storage that is away."""
+    return AwayStorage(tmp_path / "pictures")
+
+
+def test_images_inside_an_answer_wait_in_the_spool_for_the_storage(
+    hands: Any, picture: bytes, away: AwayStorage, sandbox: Any
+) -> None:
+    job = hands.run(hands.enqueue(reve(picture, convert_base64_to_url=False)), hands.with_keeper(storage=away))
+    spool = hands.runner.keeper.spool
+    assert job.status is Status.STORING
+    assert spool.names() == (job.pending[0].spooled,)
+    assert job.attempts[0].charged is Charged.YES
+    away.away = 0
+    hands.darkroom.advance(job.id, _all_due)
+    stored = hands.run(job, hands.with_keeper(storage=away))
+    assert stored.status is Status.SUCCEEDED
+    assert stored.artifacts[0].sha256 == sandbox.served()[0]["sha256"]
+    assert spool.names() == ()
+
+
+def test_images_by_url_are_tried_again_until_the_storage_is_back(hands: Any, picture: bytes, away: AwayStorage) -> None:
+    runner = hands.with_keeper(storage=away)
+    away.away = 2
+    job = hands.run(hands.enqueue(reve(picture)), runner)
+    pauses = []
+    while job.status is Status.STORING:
+        assert job.holder is None
+        pauses.append((job.wake_at - job.updated_at).total_seconds())
+        hands.darkroom.advance(job.id, _all_due)
+        job = hands.run(job, runner)
+    assert job.status is Status.SUCCEEDED
+    assert pauses == pytest.approx([1, 2], abs=0.5)
+
+
+def _all_due(job: Any, now: Any) -> Any:
+    return replace(_due(job, now), pending=tuple(replace(image, retry_at=None) for image in job.pending))
+
+
+# Races ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_result_that_came_by_callback_first_makes_a_later_refusal_of_the_answer_nothing(hands: Any) -> None:
+    job = hands.enqueue(generate())
+    hands.darkroom.advance(job.id, lambda job, now: job.claimed(hands.holder, now))
+    sent = hands.darkroom.advance(job.id, lambda job, now: job.sending(hands.holder, now)).after
+    called = hands.darkroom.report(job.id, 1, Succeeded((Image(0, url="http://127.0.0.1:9/x"),))).after
+    hands.do(hands.runner._learn(sent, 1, Failed(Code.PROVIDER_ERROR, "500", retryable=True)))
+    after = hands.get(job)
+    assert (after.status, after.attempts[0].outcome) == (called.status, Outcome.SUCCEEDED)
+    hands.do(hands.runner._learn(sent, 1, Running("x")))
+    assert hands.get(job).status is Status.STORING
