@@ -234,11 +234,20 @@ def test_a_job_canceled_while_it_runs_keeps_what_comes_only_if_asked(
 # Results ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_expired_url_is_signed_anew(calling: Any, vendors: Any) -> None:
-    job = calling.run(generate(2, "expired"), "result-expired@deepmode*1")
+@pytest.fixture(scope="module")
+def brief(sites: Any, bucket: Any, new_vendors: Callable[..., Any]) -> Any:
+    """A site of vendors whose URLs live for two seconds."""
+    site = sites.new("brief", vendors=new_vendors("brief", "--result-life", "2"), storage=bucket.storage())
+    site.await_workers(site.start_worker())
+    return site
+
+
+def test_a_url_that_expired_is_signed_anew(brief: Any) -> None:
+    """Its life of two seconds is over before the host, that stumbles twice, is asked a third time."""
+    job = brief.run(generate(1, "expired"), "result-500@deepmode*2")
     assert job.status is Status.SUCCEEDED
-    assert len(job.artifacts) == 2
-    assert len(vendors.submissions("expired")) == 1
+    assert len(brief.vendors.submissions("expired")) == 1
+    assert brief.vendors.sandbox._control("GET", "traffic")["requests"]["deepmode"] == 2  # the submit, and the signing
 
 
 @pytest.mark.parametrize(
