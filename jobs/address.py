@@ -10,6 +10,7 @@ Judged is the address that a connection is about to be opened to, never the spel
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+#: the only URLs that are spoken to: http(s), a plain host, no user, nothing that two readers could read in two ways
+URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?(?P<target>[/?][^#]*)?(?:#.*)?",
+    re.IGNORECASE | re.DOTALL | re.ASCII,
+)
 #: turns a host and a port into its addresses, the preferred one first; raises OSError when there is none
 Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
 
@@ -115,6 +121,12 @@ def effective(address: Address) -> Address:
     if isinstance(address, IPv6Address) and any(address in network for network in _EMBEDDING):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
+
+
+def host_of(url: str) -> str:
+    """The host that a URL names, in one spelling; empty where it is no URL."""
+    match = URL.fullmatch(url)
+    return match["host"].lower().rstrip(".") if match else ""
 
 
 async def resolved(host: str, port: int) -> Sequence[Address]:

@@ -12,6 +12,8 @@ PAUSES_SECONDS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0)
 GIVE_UP_AFTER = timedelta(hours=24)
 #: the log keeps this many of the latest tries
 LOG_LENGTH = 12
+#: the shortest and the longest pause of a delivery that found no place; between them, a quarter of its age
+POSTPONED_SECONDS = (5.0, 3600.0)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Delivery:
     def open(self) -> bool:
         return self.next_at is not None
 
+    @property
+    def give_up_at(self) -> datetime:
+        """The last try is made then."""
+        return (self.since or self.created_at) + GIVE_UP_AFTER
+
     def tried(self, attempt: Try) -> Delivery:
         """The delivery after one more try."""
         log = (*self.log, attempt)[-LOG_LENGTH:]
@@ -55,14 +62,32 @@ class Delivery:
         if attempt.accepted:
             return replace(done, next_at=None, delivered_at=attempt.at)
         # 410 Gone is the receiver's word that it wants no more.
-        over = attempt.status == 410 or attempt.at >= (self.since or self.created_at) + GIVE_UP_AFTER
-        return replace(done, next_at=None if over else attempt.at + timedelta(seconds=_pause_seconds(self.tries)))
+        if attempt.status == 410 or attempt.at >= self.give_up_at:
+            return replace(done, next_at=None)
+        return replace(done, next_at=self._later(attempt.at, _pause_seconds(self.tries)))
+
+    def postponed(self, now: datetime) -> Delivery:
+        """The delivery that could not be tried, because its host's places were taken.
+
+        The older it is, the longer it waits: a crowd before a dead host must not keep the sweep busy.
+        """
+        if now >= self.give_up_at:
+            return self.tried(Try(now, problem="its host has too many others to take"))
+        shortest, longest = POSTPONED_SECONDS
+        age_seconds = (now - (self.since or self.created_at)).total_seconds()
+        return replace(self, next_at=self._later(now, _spread(min(max(age_seconds / 4, shortest), longest))))
 
     def again(self, now: datetime) -> Delivery:
         """The delivery, to be tried anew by a person's word."""
         return replace(self, next_at=now, since=now, delivered_at=None, tries=0)
 
+    def _later(self, now: datetime, seconds: float) -> datetime:
+        return min(now + timedelta(seconds=seconds), self.give_up_at)
+
 
 def _pause_seconds(tries: int) -> float:
-    planned = PAUSES_SECONDS[min(tries, len(PAUSES_SECONDS) - 1)]
-    return planned * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, guards nothing
+    return _spread(PAUSES_SECONDS[min(tries, len(PAUSES_SECONDS) - 1)])
+
+
+def _spread(seconds: float) -> float:
+    return seconds * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, guards nothing

@@ -679,19 +679,25 @@ class Job:
         """The deliveries that are to be tried now."""
         return tuple(item for item in self.deliveries if item.next_at is not None and item.next_at <= now)
 
-    def delivered(self, delivery_id: str, attempt: Try, now: datetime) -> Job:
+    def delivered(self, delivery_id: str, attempt: Try) -> Job:
         """A delivery was tried: it is done, tried again later, or given up."""
-        return self._redone(lambda item: item.tried(attempt) if item.id == delivery_id and item.open else item, now)
+        return self._redone(lambda item: item.tried(attempt) if item.id == delivery_id and item.open else item)
+
+    def undelivered(self, now: datetime) -> Job:
+        """Its host had no place for what is to be delivered now: later."""
+        waiting = {item.id for item in self.deliverable(now)}
+        return self._redone(lambda item: item.postponed(now) if item.id in waiting else item)
 
     def redelivered(self, delivery_id: str | None, now: datetime) -> Job:
         """A person wants a delivery (all of them, without an id) tried anew. Raises NotPossible when there is none."""
         if not any(delivery_id in (None, item.id) for item in self.deliveries):
             raise NotPossible(f"job {self.id} has no such delivery")
-        return self._redone(lambda item: item.again(now) if delivery_id in (None, item.id) else item, now)
+        return self._redone(lambda item: item.again(now) if delivery_id in (None, item.id) else item)
 
-    def _redone(self, change: Callable[[Delivery], Delivery], now: datetime) -> Job:
+    def _redone(self, change: Callable[[Delivery], Delivery]) -> Job:
+        """`updated_at` stays: what a delivery says of the job must not change because it was tried."""
         deliveries = tuple(change(item) for item in self.deliveries)
-        return self if deliveries == self.deliveries else replace(self, deliveries=deliveries, updated_at=now)
+        return self if deliveries == self.deliveries else replace(self, deliveries=deliveries)
 
     def _announced(self, now: datetime) -> Job:
         """The job with a delivery for the status that it came to, where somebody wants to know."""
@@ -711,7 +717,7 @@ class Job:
         changes.setdefault("holder", None)
         changes.setdefault("wake_at", None)
         changes.setdefault("attempts", tuple(_doubted(attempt) for attempt in self.attempts))
-        return replace(self, status=status, updated_at=now, **changes)._noted(what, now)
+        return replace(self, status=status, updated_at=now, **changes)._noted(what, now)._announced(now)
 
     def _gave_up(self, why: Failure, now: datetime) -> Job:
         return self._moved(Status.FAILED, now, f"failed: {why.code}", error=why, given_up=None, finished_at=now)

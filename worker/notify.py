@@ -1,96 +1,93 @@
 """Delivers what jobs tell of themselves: Standard Webhooks messages whose body is the job's JSON, at least once.
 
-A receiver that is slow or dead delays nobody else: each host has a few places of its own, and what finds none comes again
-with the sweep.
+A receiver that is slow or dead delays nobody else: each host has a few places of its own, and what finds none is put off.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-import threading
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from standardwebhooks import Webhook
 
+from jobs.address import host_of
 from jobs.delivery import Delivery, Try
-from jobs.errors import JobNotFound
+from jobs.errors import DarkroomError, JobNotFound
 from jobs.job import Job
 from jobs.lifecycle import Darkroom
+from jobs.repository import Transition
 from jobs.view import view
 
-from .transport import Transport, TransportError
+from .places import Places
+from .transport import TooLarge, Transport, TransportError
+from .updates import Updates
 
-#: how long a receiver may take
-TIMEOUT_SECONDS = 10.0
-#: deliveries under way to one host, and to all
-PER_HOST, IN_ALL = 8, 128
+log = logging.getLogger(__name__)
+
+#: how long a receiver may take; with the wait for a place it must be less than the sweep's lease, or two workers deliver at once
+TIMEOUT_SECONDS = 8.0
+#: one job's further deliveries follow at once as long as the first ones took less than this
+_BRISK_SECONDS = 0.5
 #: what a receiver answers is not read beyond this
 _MAX_ANSWER_BYTES = 64 << 10
 
 
-class Places:
-    """Counts deliveries under way, by host. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._taken: Counter[str] = Counter()
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def place(self, host: str) -> Iterator[bool]:
-        """The value says whether there was a place."""
-        with self._lock:
-            free = self._taken[host] < PER_HOST and self._taken.total() < IN_ALL
-            self._taken[host] += free
-        try:
-            yield free
-        finally:
-            with self._lock:
-                self._taken[host] -= free
-                if not self._taken[host]:
-                    del self._taken[host]
-
-
 @dataclass(frozen=True)
 class Notifier:
-    """Delivers for one process."""
+    """Delivers for one process, on its event loop."""
 
     darkroom: Darkroom
     transport: Transport
+    updates: Updates
+    #: runs a blocking call on the thread pool
     blocking: Callable[[Callable[[], Any]], Awaitable[Any]]
     now: Callable[[], datetime]
     places: Places = field(default_factory=Places)
 
     async def deliver(self, job: Job) -> None:
-        """Tries each delivery of the job whose time has come, in their order, and writes how it ended."""
-        host = urlsplit(job.notify_url or "").hostname or ""
-        with self.places.place(host) as free:
+        """Tries what is to be delivered now, in its order, and writes how it ended; what does not follow at once comes again."""
+        host = host_of(job.notify_url or "")
+        async with self.places.place(host) as free:
             if not free:
+                await self._update(job, Job.undelivered)
                 return
+            began = asyncio.get_running_loop().time()
             for delivery in job.deliverable(self.now()):
-                await self._tried(job, delivery)
+                attempt = await self._tried(job, host, delivery)
+                if not attempt.accepted or asyncio.get_running_loop().time() - began > _BRISK_SECONDS:
+                    return
 
-    async def _tried(self, job: Job, delivery: Delivery) -> None:
+    async def _tried(self, job: Job, host: str, delivery: Delivery) -> Try:
         attempt = await self._sent(job, delivery)
-        advance = self.darkroom.repository.update
+        self.places.heard(host, answered=attempt.status is not None)
+        await self._update(job, lambda current, _: current.delivered(delivery.id, attempt))
+        return attempt
 
-        def change(current: Job, now: datetime) -> Job:
-            return current.delivered(delivery.id, attempt, now)
-
-        try:
-            await self.blocking(lambda: advance(job.id, change))
-        except JobNotFound:
-            return
+    async def _update(self, job: Job, change: Transition) -> None:
+        with suppress(JobNotFound):
+            await self.updates.update(job.id, change)
 
     async def _sent(self, job: Job, delivery: Delivery) -> Try:
+        """One try; whatever goes wrong is its problem, so that it is tried again later and not at once."""
+        try:
+            return Try(self.now(), status=await self._status(job, delivery))
+        except (DarkroomError, TransportError) as error:
+            return Try(self.now(), problem=str(error))
+        except Exception as error:
+            log.exception("job %s: delivery %s", job.id, delivery.id)
+            return Try(self.now(), problem=f"it could not be made: {type(error).__name__}")
+
+    async def _status(self, job: Job, delivery: Delivery) -> int:
+        """What the receiver answered. Raises TransportError, or DarkroomError when there is nothing to be sent."""
         secrets = [secret.get_secret_value() for secret in self.darkroom.settings.notify_secrets]
         if not secrets:
-            return Try(self.now(), problem="DARKROOM_NOTIFY_SECRETS is not set: nothing is sent unsigned")
+            raise DarkroomError("DARKROOM_NOTIFY_SECRETS is not set: nothing is sent unsigned")
         body = await self.blocking(lambda: json.dumps(view(self.darkroom.bound(job))).encode())
         try:
             response = await self.transport.send(
@@ -102,9 +99,9 @@ class Notifier:
                 max_bytes=_MAX_ANSWER_BYTES,
                 guarded=True,
             )
-        except TransportError as error:
-            return Try(self.now(), problem=str(error))
-        return Try(self.now(), status=response.status)
+        except TooLarge as error:
+            return error.status
+        return response.status
 
 
 def signed_headers(secrets: Sequence[str], message_id: str, at: datetime, body: bytes) -> dict[str, str]:

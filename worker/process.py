@@ -266,7 +266,7 @@ def assemble(
     )
     updates = Updates(darkroom.repository, blocking)
     runner = Runner(darkroom, holder, keeper, transport, updates, blocking, checkpoint)
-    notifier = Notifier(darkroom, transport, blocking, keeper.now)
+    notifier = Notifier(darkroom, transport, updates, blocking, keeper.now)
     slots = Slots(settings.max_calls_in_flight), Slots(_CHORES), Slots(_CHORES)
     work = Work(runner, notifier, loop, *slots, now=keeper.now)
     sweep = Sweep(

@@ -24,7 +24,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import json as jsonlib
-import re
 import ssl
 import string
 import zlib
@@ -39,7 +38,7 @@ from urllib.parse import quote, urlencode, urljoin
 import httpcore
 import httpx
 
-from jobs.address import Address, Forbidden, Guard, Network, Resolver, resolved
+from jobs.address import URL, Address, Forbidden, Guard, Network, Resolver, resolved
 from jobs.provider import FilePart, Response
 
 #: awaited once for each answer, before its body is read, with the most bytes it can bring: its Content-Length, or the
@@ -57,10 +56,6 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: what may stand in a request line as it is; anything else (spaces, unicode) is escaped rather than refused
 _TARGET_SAFE = string.punctuation
-_URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?(?P<target>[/?][^#]*)?(?:#.*)?",
-    re.IGNORECASE | re.DOTALL | re.ASCII,
-)
 
 
 class TransportError(Exception):
@@ -92,7 +87,11 @@ class CutShort(OutcomeUnknown):
 
 
 class TooLarge(OutcomeUnknown):
-    """The answer is larger than `max_bytes`; no more of it was read."""
+    """The answer is larger than `max_bytes`; no more of it was read than that. Its `status` is known."""
+
+    def __init__(self, host: str, reason: str, status: int) -> None:
+        super().__init__(host, reason)
+        self.status = status
 
 
 class TooManyRedirects(OutcomeUnknown):
@@ -167,7 +166,7 @@ class Transport:
             location = _location(response)
             if location is None:
                 return response
-            url = location if _URL.fullmatch(location) else urljoin(url, location)
+            url = _joined(target.host, url, location)
         raise TooManyRedirects(target.host, f"redirected more than {max_redirects} times")
 
     async def _performed(self, request: _Request, bounds: _Bounds, *, guarded: bool) -> Response:
@@ -261,7 +260,7 @@ class _Target:
 
     @classmethod
     def parsed(cls, url: str) -> _Target:
-        match = _URL.fullmatch(url)
+        match = URL.fullmatch(url)
         if match is None:
             raise ForbiddenAddress("?", "no http(s) URL with a plain host")
         scheme, host = match["scheme"].lower(), match["host"].lower()
@@ -270,7 +269,10 @@ class _Target:
             raise ForbiddenAddress(host, f"{port} is no port")
         authority = host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
         target = match["target"] or "/"
-        target = quote(target if target.startswith("/") else f"/{target}", safe=_TARGET_SAFE)
+        try:
+            target = quote(target if target.startswith("/") else f"/{target}", safe=_TARGET_SAFE)
+        except UnicodeError:
+            raise ForbiddenAddress(host, "a URL with letters that cannot be written") from None
         return cls(scheme, host.strip("[]"), port, authority, target.encode("ascii"))
 
 
@@ -412,7 +414,9 @@ async def _admitted(response: Response, request: _Request, bounds: _Bounds, cloc
     """Refuse an answer that says it is too large; make room for any other before it is read."""
     length = int(response.headers.get("content-length", bounds.max_bytes))
     if length > bounds.max_bytes:
-        raise TooLarge(request.target.host, f"its answer has {length} bytes, more than {bounds.max_bytes}")
+        raise TooLarge(
+            request.target.host, f"its answer has {length} bytes, more than {bounds.max_bytes}", response.status
+        )
     if bounds.reserve is None:
         return
     loop, when = asyncio.get_running_loop(), clock.when()
@@ -431,7 +435,7 @@ async def _collected(answer: httpcore.Response, host: str, max_bytes: int) -> by
             chunks.append(chunk)
             size += len(chunk)
             if size > max_bytes:
-                raise TooLarge(host, f"its answer has more than {max_bytes} bytes")
+                raise TooLarge(host, f"its answer has more than {max_bytes} bytes", answer.status)
             if len(chunks) > _MAX_PIECES:
                 raise OutcomeUnknown(host, f"its answer comes in more than {_MAX_PIECES} pieces")
     return b"".join(chunks)
@@ -447,7 +451,7 @@ def _decoded(response: Response, body: bytes, host: str, max_bytes: int) -> Resp
     inflator = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     plain = inflator.decompress(body, max_bytes + 1)
     if len(plain) > max_bytes:
-        raise TooLarge(host, f"its answer inflates to more than {max_bytes} bytes")
+        raise TooLarge(host, f"its answer inflates to more than {max_bytes} bytes", response.status)
     if not inflator.eof:
         raise CutShort(host, "its compressed answer was cut short")
     kept = {n: v for n, v in response.headers.items() if n not in {"content-encoding", "content-length"}}
@@ -494,6 +498,15 @@ def _lowered(headers: Sequence[tuple[bytes, bytes]]) -> Mapping[str, str]:
 
 def _location(response: Response) -> str | None:
     return response.headers.get("location") if response.status in _REDIRECTS else None
+
+
+def _joined(host: str, url: str, location: str) -> str:
+    if URL.fullmatch(location):
+        return location
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise ForbiddenAddress(host, "it redirects to what is no URL") from None
 
 
 def _failure(stream: _Stream | None, host: str, reason: str) -> TransportError:

@@ -770,6 +770,7 @@ async def test_metadata_and_special_addresses_are_forbidden(url: str) -> None:
         "http://[fe80::1%25eth0]/",
         "http://127.0.0.1\n.test/",
         " http://127.0.0.1/",
+        "http://127.0.0.1/\ud800",
     ],
 )
 @on_the_loop
@@ -868,7 +869,13 @@ async def test_three_redirects_are_followed_and_no_fourth() -> None:
 @on_the_loop
 async def test_a_redirect_to_a_forbidden_address_or_scheme_is_not_followed() -> None:
     async with serving(host="127.0.0.2") as private:
-        for location in (private.url(host="127.0.0.2"), "http://169.254.169.254/", "ftp://127.0.0.1/", "file:///etc"):
+        for location in (
+            private.url(host="127.0.0.2"),
+            "http://169.254.169.254/",
+            "ftp://127.0.0.1/",
+            "file:///etc",
+            "https://[",
+        ):
             async with serving(redirect(location)) as server:
                 assert isinstance(await raised_by(fetch(server.url())), ForbiddenAddress)
     assert private.connections == 0
