@@ -6,12 +6,12 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from . import providers, queue
 from .errors import IdempotencyConflict, InvalidRequest, JobNotFound
@@ -33,6 +33,23 @@ MAX_DEADLINE_SECONDS = 7 * 86_400
 MAX_URL_LENGTH = 4096
 #: a waiting caller looks at the record at least so often, in case the word of a change was lost
 _LOOK_SECONDS = 5.0
+
+
+#: an image that is no URL, and what it is
+Local = tuple[LocalImage, Facts]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One request and what is wanted for it; the fields are those of `Darkroom.enqueue`."""
+
+    request: Request
+    metadata: Mapping[str, Any] | None = None
+    deadline_seconds: float | None = None
+    on_unknown: str = OnUnknown.FAIL
+    keep_late: bool = False
+    notify_url: str | None = None
+    notify_events: Iterable[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,38 +96,19 @@ class Darkroom:
         notify_url: str | None = None,
         notify_events: Iterable[str] | None = None,
         owner: str = "",
+        fingerprint: str = "",
     ) -> Job:
         """Accepts one request. One round trip to Redis, and one to the storage for each image that is not a URL.
 
+        The idempotency key stands for the request and the `fingerprint` of whatever else the caller wants to be the same.
         Raises InvalidRequest (nothing was written), IdempotencyConflict, RedisUnavailable or StorageError.
         """
-        _check_options(idempotency_key, metadata, deadline_seconds, on_unknown)
-        told_at, told_of = self._notification(notify_url, notify_events)
-        staged = self._staged(request)
-        operation = providers.operation(request.operation)
-        now = self.repository.now()
-        seconds = float(deadline_seconds or operation.deadline_seconds)
-        params = staged.params()
-        job = Job(
-            id=uuid.uuid4().hex,
-            operation=operation.name,
-            params=params,
-            status=Status.QUEUED,
-            created_at=now,
-            updated_at=now,
-            deadline_at=now + timedelta(seconds=seconds),
-            deadline_seconds=seconds,
-            images_expected=operation.images_expected(staged),
-            wake_at=now,
-            metadata=dict(metadata or {}),
-            owner=owner,
-            on_unknown=OnUnknown(on_unknown),
-            keep_late=keep_late,
-            timeline=(Event(now, "queued"),),
-            notify_url=told_at,
-            notify_events=told_of,
-        )
-        digest = _digest(operation.name, params) if idempotency_key else ""
+        events = None if notify_events is None else tuple(notify_events)
+        wanted = Wanted(request, metadata, deadline_seconds, on_unknown, keep_late, notify_url, events)
+        _check_key(idempotency_key)
+        self._check(wanted)
+        job = self._new(wanted, self._staged(request), self.repository.now(), owner)
+        digest = _digest(fingerprint, job) if idempotency_key else ""
         first = self.repository.create(
             job,
             message=self.dispatch.message(job),
@@ -121,8 +119,70 @@ class Darkroom:
             self.dispatch.publish(job)
             return self.bound(job)
         if first[1] != digest:
-            raise IdempotencyConflict(idempotency_key, first[0])
+            raise IdempotencyConflict(idempotency_key, first[0].partition(",")[0])
         return self.get(first[0])
+
+    def enqueue_many(
+        self, wanted: Sequence[Wanted], *, idempotency_key: str = "", owner: str = "", fingerprint: str = ""
+    ) -> tuple[Job, ...]:
+        """Accepts all of these requests or none, in one step. The field of an InvalidRequest begins with a request's index.
+
+        Raises what `enqueue` does.
+        """
+        _check_key(idempotency_key)
+        local = [self._checked(index, one) for index, one in enumerate(wanted)]
+        staged = [self._stored(one.request, images) for one, images in zip(wanted, local, strict=True)]
+        now = self.repository.now()
+        jobs = [self._new(one, request, now, owner) for one, request in zip(wanted, staged, strict=True)]
+        # A millisecond apart, so that lists show them in their order.
+        jobs = [replace(job, created_at=now - timedelta(milliseconds=i)) for i, job in enumerate(reversed(jobs))][::-1]
+        digest = _digest(fingerprint, *jobs) if idempotency_key else ""
+        first = self.repository.create_many(
+            [(job, self.dispatch.message(job)) for job in jobs], idempotency_key=idempotency_key, request_digest=digest
+        )
+        if first is None:
+            for job in jobs:
+                self.dispatch.publish(job)
+            return tuple(jobs)
+        if first[1] != digest:
+            raise IdempotencyConflict(idempotency_key, first[0][0])
+        return tuple(self.bound(job) for job in self.repository.get_many(first[0]).values() if job)
+
+    def _checked(self, index: int, wanted: Wanted) -> Mapping[str, Local]:
+        """Checks one of many requests, its images included; nothing is written. Raises InvalidRequest."""
+        try:
+            self._check(wanted)
+            return self._local_images(wanted.request)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{index}.{error.field}", error.value, error.allowed) from None
+
+    def _check(self, wanted: Wanted) -> None:
+        _check_options(wanted.metadata, wanted.deadline_seconds, wanted.on_unknown)
+        self._notification(wanted.notify_url, wanted.notify_events)
+
+    def _new(self, wanted: Wanted, staged: Request, now: datetime, owner: str) -> Job:
+        told_at, told_of = self._notification(wanted.notify_url, wanted.notify_events)
+        operation = providers.operation(staged.operation)
+        seconds = float(wanted.deadline_seconds or operation.deadline_seconds)
+        return Job(
+            id=uuid.uuid4().hex,
+            operation=operation.name,
+            params=staged.params(),
+            status=Status.QUEUED,
+            created_at=now,
+            updated_at=now,
+            deadline_at=now + timedelta(seconds=seconds),
+            deadline_seconds=seconds,
+            images_expected=operation.images_expected(staged),
+            wake_at=now,
+            metadata=dict(wanted.metadata or {}),
+            owner=owner,
+            on_unknown=OnUnknown(wanted.on_unknown),
+            keep_late=wanted.keep_late,
+            timeline=(Event(now, "queued"),),
+            notify_url=told_at,
+            notify_events=told_of,
+        )
 
     def get(self, job_id: str) -> Job:
         """The job as it stands. Raises JobNotFound. One round trip."""
@@ -137,11 +197,15 @@ class Darkroom:
         statuses: Iterable[Status] = (),
         *,
         unknown: bool = False,
+        owner: str = "",
         before: tuple[float, str] | None = None,
         limit: int = 100,
     ) -> tuple[Job, ...]:
-        """The latest jobs first; `before` continues after the last one seen: its created_at in ms, and its id."""
-        found = self.repository.list(statuses, unknown=unknown, before=before, limit=limit)
+        """The latest jobs first; `before` continues after the last one seen: its created_at in ms, and its id.
+
+        With an owner, its jobs in whatever status.
+        """
+        found = self.repository.list(statuses, unknown=unknown, owner=owner, before=before, limit=limit)
         return tuple(self.bound(job) for job in found)
 
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
@@ -199,8 +263,8 @@ class Darkroom:
 
     def _check_url(self, field: str, url: str) -> None:
         """What can be said of a URL without looking up its host; the rest is checked where the connection is opened."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > MAX_URL_LENGTH:
+        parts = _split(url)
+        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or len(url) > MAX_URL_LENGTH:
             raise InvalidRequest(field, "no URL", f"an https URL of at most {MAX_URL_LENGTH} characters")
         if parts.scheme == "http" and not self.settings.allowed_private_networks:
             raise InvalidRequest(field, f"a plain http URL at {parts.hostname}", "an https URL")
@@ -209,12 +273,19 @@ class Darkroom:
 
     def _staged(self, request: Request) -> Request:
         """The request with each image in storage under its digest. All are checked before the first is written."""
-        local: dict[str, tuple[LocalImage, Facts]] = {}
+        return self._stored(request, self._local_images(request))
+
+    def _local_images(self, request: Request) -> Mapping[str, Local]:
+        """The images that are no URL, measured, by field; those that are, checked. Raises InvalidRequest."""
+        local: dict[str, Local] = {}
         for field, rule, image in request.images():
             if isinstance(image, LocalImage):
                 local[field] = image, _checked_image(field, rule, image.content)
             else:
                 self._check_reference(field, image)
+        return local
+
+    def _stored(self, request: Request, local: Mapping[str, Local]) -> Request:
         return request.with_images({field: self.stage(image, facts) for field, (image, facts) in local.items()})
 
     def stage(self, image: LocalImage, facts: Facts) -> str:
@@ -254,6 +325,18 @@ def _dated(report: Report, job: Job, now: datetime) -> Report:
     return replace(report, images=tuple(dated(image) for image in report.images))
 
 
+def _split(url: str) -> SplitResult | None:
+    """The parts of a URL, or None where it is none: a broken IPv6 address, a port past the last, letters that are not ASCII."""
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return None
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    return None if port == 0 else parts
+
+
 def reference_key(reference: str) -> str:
     """The storage key behind `staged:<sha256>.<extension>`."""
     sha256, _, extension = reference.removeprefix("staged:").partition(".")
@@ -271,11 +354,12 @@ def _checked_image(field: str, rule: ImageRule, content: bytes) -> Facts:
     return facts
 
 
-def _check_options(
-    idempotency_key: str, metadata: Mapping[str, Any] | None, deadline_seconds: float | None, on_unknown: str
-) -> None:
+def _check_key(idempotency_key: str) -> None:
     if len(idempotency_key) > 255 or not idempotency_key.isprintable():
         raise InvalidRequest("idempotency_key", f"{len(idempotency_key)} characters", "up to 255 printable characters")
+
+
+def _check_options(metadata: Mapping[str, Any] | None, deadline_seconds: float | None, on_unknown: str) -> None:
     if deadline_seconds is not None and not 1 <= deadline_seconds <= MAX_DEADLINE_SECONDS:
         raise InvalidRequest("deadline_seconds", f"{deadline_seconds:g}", f"1 to {MAX_DEADLINE_SECONDS}")
     if on_unknown not in tuple(OnUnknown):
@@ -302,8 +386,9 @@ def _checked_id(job_id: str) -> str:
     return job_id
 
 
-def _digest(operation: str, params: Mapping[str, Any]) -> str:
-    text = json.dumps([operation, params], sort_keys=True, separators=(",", ":"))
+def _digest(fingerprint: str, *jobs: Job) -> str:
+    wanted = [[job.operation, job.params] for job in jobs]
+    text = json.dumps([fingerprint, *wanted], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

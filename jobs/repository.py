@@ -7,6 +7,7 @@ stand a few sorted sets, all written by the script that writes the record, so th
     darkroom:due               job ids by the time at which the sweep must look at them
     darkroom:line:<provider>   queued jobs that nobody holds, by the time at which a worker may take them
     darkroom:index:<status>    job ids by creation, for listing; `index:unknown`: those with an end nobody saw
+    darkroom:owned:<owner>     the same for the jobs of one API key; expires with the last of them
     darkroom:holders           worker processes by the end of their lease; darkroom:workers: what they serve
     darkroom:held:<holder>     the jobs that a worker process has in its hands
     darkroom:idempotency:<..>  the job that was enqueued with a key, and the digest of its request
@@ -57,6 +58,9 @@ REPLICA_TIMEOUT_MS = 1000
 #: how long the measured distance to Redis' clock is trusted
 CLOCK_SECONDS = 30.0
 
+#: the longest that a job can live before its retention begins: the longest deadline, deliveries, and a margin
+_LONGEST_LIFE_SECONDS = 14 * 86_400
+
 PREFIX = "darkroom:"
 
 Transition = Callable[[Job, datetime], Job]
@@ -69,7 +73,7 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 _CREATE = (
     _NOW
     + """
--- KEYS job due line index queue idempotency; ARGV id record due line created message digest retention
+-- KEYS job due line index queue idempotency owned; ARGV id record due line created message digest retention owned_ms
 -- Repeated because its answer was lost, it must not undo what a worker has written since.
 if redis.call('EXISTS', KEYS[1]) == 1 then return {1, now, ''} end
 if ARGV[7] ~= '' then
@@ -82,6 +86,39 @@ redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
 redis.call('ZADD', KEYS[4], ARGV[5], ARGV[1])
 if ARGV[6] ~= '' then redis.call('LPUSH', KEYS[5], ARGV[6]) end
+if ARGV[9] ~= '' then
+  redis.call('ZADD', KEYS[7], ARGV[5], ARGV[1])
+  redis.call('ZREMRANGEBYSCORE', KEYS[7], '-inf', now - ARGV[9])
+  redis.call('PEXPIRE', KEYS[7], ARGV[9])
+end
+return {1, now, ''}
+"""
+)
+
+_CREATE_MANY = (
+    _NOW
+    + """
+-- KEYS due idempotency owned, then of each: job line index queue
+-- ARGV jobs ids digest retention owned_ms, then of each: id record due line created message
+if redis.call('EXISTS', KEYS[4]) == 1 then return {1, now, ''} end
+if ARGV[3] ~= '' then
+  local first = redis.call('GET', KEYS[2])
+  if first then return {0, now, first} end
+  redis.call('SET', KEYS[2], ARGV[2] .. ' ' .. ARGV[3], 'EX', ARGV[4])
+end
+for i = 0, ARGV[1] - 1 do
+  local k, a = 3 + 4 * i, 5 + 6 * i
+  redis.call('SET', KEYS[k + 1], ARGV[a + 2])
+  redis.call('ZADD', KEYS[1], ARGV[a + 3], ARGV[a + 1])
+  redis.call('ZADD', KEYS[k + 2], ARGV[a + 4], ARGV[a + 1])
+  redis.call('ZADD', KEYS[k + 3], ARGV[a + 5], ARGV[a + 1])
+  if ARGV[a + 6] ~= '' then redis.call('LPUSH', KEYS[k + 4], ARGV[a + 6]) end
+  if ARGV[5] ~= '' then redis.call('ZADD', KEYS[3], ARGV[a + 5], ARGV[a + 1]) end
+end
+if ARGV[5] ~= '' then
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - ARGV[5])
+  redis.call('PEXPIRE', KEYS[3], ARGV[5])
+end
 return {1, now, ''}
 """
 )
@@ -213,6 +250,7 @@ class Repository:
         self._closed = threading.Event()
         self.clock = Clock()
         self._create = redis.register_script(_CREATE)
+        self._create_many = redis.register_script(_CREATE_MANY)
         self._write = redis.register_script(_WRITE)
         self._tick = redis.register_script(_TICK)
         self._take = redis.register_script(_TAKE)
@@ -272,11 +310,17 @@ class Repository:
         statuses: Iterable[Status] = (),
         *,
         unknown: bool = False,
+        owner: str = "",
         before: tuple[float, str] | None = None,
         limit: int = 100,
     ) -> tuple[Job, ...]:
-        """The latest jobs first, in these statuses (all by default); `before` is (created_at in ms, id) of the last one seen."""
+        """The latest jobs first, in these statuses (all by default); `before` is (created_at in ms, id) of the last one seen.
+
+        With an owner, its jobs in whatever status.
+        """
         keys = [_index("unknown")] if unknown else [_index(status) for status in (tuple(statuses) or tuple(Status))]
+        if owner:
+            keys = [_owned(owner)]
         top = "+inf" if before is None else before[0]
         with self._redis.pipeline(transaction=False) as pipe:
             for key in keys:
@@ -313,8 +357,9 @@ class Repository:
         Returns None, or the id and the request digest of the job that was created with this idempotency key before.
         """
         line = _ms(job.wake_at or job.created_at) + int(MESSAGE_GRACE_SECONDS * 1000)
-        key = _idempotency(job.owner, idempotency_key)
-        keys = [_job(job.id), _DUE, _line(job.provider), _index(job.status), message.queue if message else _DUE, key]
+        key, owned = _idempotency(job.owner, idempotency_key), _owned(job.owner)
+        queue = message.queue if message else _DUE
+        keys = [_job(job.id), _DUE, _line(job.provider), _index(job.status), queue, key, owned]
         argv: list[Any] = [
             job.id,
             _record_bytes(job, _next_version("")),
@@ -324,6 +369,7 @@ class Repository:
             message.body if message else b"",
             request_digest if idempotency_key else "",
             self._retention,
+            self._owned_ms if job.owner else "",
         ]
         _, now, first = cast(tuple[int, int, bytes], self._durably(self._create, [(*keys, *argv)], len(keys))[0])
         self.clock.set(now)
@@ -331,6 +377,35 @@ class Repository:
             return None
         job_id, digest = first.decode().split(" ", 1)
         return None if job_id == job.id else (job_id, digest)
+
+    def create_many(
+        self, jobs: Sequence[tuple[Job, Message | None]], *, idempotency_key: str = "", request_digest: str = ""
+    ) -> tuple[tuple[str, ...], str] | None:
+        """Writes new jobs of one owner, their messages in the same step: all or none. One round trip.
+
+        Returns None, or the ids and the request digest of the jobs that were created with this idempotency key before.
+        """
+        owner, ids = jobs[0][0].owner, ",".join(job.id for job, _ in jobs)
+        keys = [_DUE, _idempotency(owner, idempotency_key), _owned(owner)]
+        digest = request_digest if idempotency_key else ""
+        argv: list[Any] = [len(jobs), ids, digest, self._retention, self._owned_ms if owner else ""]
+        for job, message in jobs:
+            line = _ms(job.wake_at or job.created_at) + int(MESSAGE_GRACE_SECONDS * 1000)
+            keys += [_job(job.id), _line(job.provider), _index(job.status), message.queue if message else _DUE]
+            argv += [job.id, _record_bytes(job, _next_version("")), _ms(job.deadline_at), line, _ms(job.created_at)]
+            argv.append(message.body if message else b"")
+        answers = self._durably(self._create_many, [(*keys, *argv)], len(keys))
+        _, now, first = cast(tuple[int, int, bytes], answers[0])
+        self.clock.set(now)
+        if not first:
+            return None
+        known, _, digest = first.decode().partition(" ")
+        return None if known == ids else (tuple(known.split(",")), digest)
+
+    @property
+    def _owned_ms(self) -> int:
+        """How long an owner's index knows a job: longer than its record can live."""
+        return 1000 * (self._retention + _LONGEST_LIFE_SECONDS)
 
     def idempotent(self, owner: str, idempotency_key: str) -> tuple[str, str] | None:
         """The id and the request digest of the job that was created with this key, if any."""
@@ -563,6 +638,10 @@ def _line(provider: str) -> str:
 
 def _index(name: str) -> str:
     return f"{PREFIX}index:{name}"
+
+
+def _owned(owner: str) -> str:
+    return f"{PREFIX}owned:{owner}"
 
 
 def _held(holder: str | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -23,6 +24,9 @@ from .errors import SettingsError
 from .job import Status
 
 _PREFIX = "DARKROOM_"
+
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+_RATE = re.compile(rf"([1-9][0-9]{{0,8}})/({'|'.join(_SECONDS)})")
 
 Network = IPv4Network | IPv6Network
 
@@ -53,6 +57,8 @@ class Settings(BaseSettings):
     secret_keys: Secrets = Field((), examples=["a-long-random-string,the-one-before"])
     #: bearer keys of the HTTP API; without any it refuses everything
     api_keys: Secrets = Field((), examples=["key-one,key-two"])
+    #: requests to the HTTP API that each API key may make; without it there is no limit
+    rate_limit: str = Field("", examples=["600/minute"])
     #: where jobs tell of themselves, unless a job says otherwise
     notify_url: str = Field("", repr=False, examples=["https://app.example.com/darkroom"])
     #: the statuses of which they tell
@@ -104,6 +110,13 @@ class Settings(BaseSettings):
             raise ValueError("is neither s3://bucket/prefix nor file:///folder")
         return value
 
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_rate(cls, value: str) -> str:
+        if value and not _RATE.fullmatch(value):
+            raise ValueError("is no rate: a number of requests, a slash, and second, minute, hour or day")
+        return value
+
     @field_validator("notify_events")
     @classmethod
     def _are_statuses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -133,6 +146,12 @@ class Settings(BaseSettings):
     def broker_is_redis(self) -> bool:
         """Whether broker and record are one Redis database, so that one script writes both."""
         return self.broker == self.redis_url
+
+    @property
+    def rate(self) -> tuple[int, int] | None:
+        """How many requests an API key may make in how many seconds; None: any number."""
+        found = _RATE.fullmatch(self.rate_limit)
+        return (int(found[1]), _SECONDS[found[2]]) if found else None
 
     def signing_keys(self) -> tuple[str, ...]:
         """The secret keys, the signing one first. Raises SettingsError when there is none."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
+from .delivery import Delivery
 from .job import Artifact, Attempt, Event, Job, Missing
 from .report import Cost
 
@@ -31,6 +33,9 @@ def view(job: Job) -> dict[str, Any]:
         "on_unknown": job.on_unknown.value,
         "keep_late": job.keep_late,
         "timeline": [_event(event) for event in job.timeline],
+        "notify_url": _place(job.notify_url),
+        "notify_events": [event.value for event in job.notify_events],
+        "deliveries": [_delivery(delivery) for delivery in job.deliveries],
     }
 
 
@@ -70,6 +75,26 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 
 def _event(event: Event) -> dict[str, Any]:
     return {"at": _time(event.at), "what": event.what, "times": event.times}
+
+
+def _delivery(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "id": delivery.id,
+        "event": delivery.event,
+        "created_at": _time(delivery.created_at),
+        "delivered_at": _time(delivery.delivered_at),
+        "next_at": _time(delivery.next_at),
+        "tries": delivery.tries,
+        "log": [{"at": _time(one.at), "status": one.status, "problem": one.problem} for one in delivery.log],
+    }
+
+
+def _place(url: str | None) -> str | None:
+    """The URL without what may be a secret in it: user, password and query."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _cost(cost: Cost | None) -> dict[str, Any] | None:

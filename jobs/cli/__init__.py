@@ -27,6 +27,9 @@ _COMMANDS: Mapping[str, str] = {
     "list": "jobs.cli.follow:list_jobs",
     "cancel": "jobs.cli.act:cancel",
     "retry": "jobs.cli.act:retry",
+    "deliveries": "jobs.cli.deliveries:deliveries",
+    "redeliver": "jobs.cli.deliveries:redeliver",
+    "keys": "jobs.cli.keys:keys",
     "doctor": "jobs.cli.doctor:doctor",
     "sandbox": "jobs.sandbox.__main__:main",
 }

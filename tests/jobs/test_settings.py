@@ -20,6 +20,7 @@ MALFORMED = {
     "DARKROOM_MAX_IMAGE_BYTES": ["1", "-5"],
     "DARKROOM_DRAIN_SECONDS": ["-1", "soon"],
     "DARKROOM_NOTIFY_EVENTS": ["done"],
+    "DARKROOM_RATE_LIMIT": ["600", "0/minute", "600/fortnight", "-1/second"],
     "DARKROOM_NOTIFY_SECRETS": ["whsec_short", "not-a-webhook-secret-at-all"],
 }
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobs import NotPossible
+from jobs.delivery import Delivery, Try
 from jobs.job import Artifact, Attempt, Event, Failure, Job, Missing, OnUnknown, Outcome, PendingImage, Status
 from jobs.report import Charged, Code, Cost, Unit
 from jobs.view import view
@@ -55,6 +56,8 @@ def job(**changes: object) -> Job:
         "metadata": {"user": "42"},
         "on_unknown": OnUnknown.RESUBMIT,
         "timeline": (Event(BEGAN, "queued", 2),),
+        "notify_url": "https://user:password@app.example.com:8443/hook?token=a-secret-token#part",
+        "deliveries": (Delivery("msg_j_1", "succeeded", ENDED, None, ENDED, 1, log=(Try(ENDED, 204),)),),
     }
     return Job(**{**known, **changes})  # type: ignore[arg-type]
 
@@ -110,11 +113,32 @@ def test_a_failure_tells_its_code_and_its_sentence() -> None:
     assert shown["error"] == {"code": "deadline", "message": "too late"}
 
 
+def test_a_delivery_is_shown_with_its_log() -> None:
+    at = "2026-11-20T08:31:30.123Z"
+    assert view(job())["deliveries"] == [
+        {
+            "id": "msg_j_1",
+            "event": "succeeded",
+            "created_at": at,
+            "delivered_at": at,
+            "next_at": None,
+            "tries": 1,
+            "log": [{"at": at, "status": 204, "problem": None}],
+        }
+    ]
+
+
+def test_where_a_job_tells_of_itself_is_shown_without_secrets() -> None:
+    assert view(job())["notify_url"] == "https://app.example.com:8443/hook"
+
+
 def test_the_view_is_json_without_the_request_or_a_providers_url() -> None:
     text = json.dumps(view(job()))
 
     assert "a secret wish" not in text
     assert "theirs/" not in text
+    assert "a-secret-token" not in text
+    assert "password" not in text
 
 
 def test_a_job_whose_artifacts_cannot_sign_is_not_shown() -> None:
