@@ -135,6 +135,7 @@ class Hands:
     steps: list[str]
     #: the step at which it dies next
     dies_at: str | None = None
+    stopped: bool = False
 
     @property
     def darkroom(self) -> Darkroom:
@@ -147,6 +148,12 @@ class Hands:
     @property
     def holder(self) -> str:
         return self.process.holder
+
+    def stop(self) -> None:
+        """Ends the process; once."""
+        if not self.stopped:
+            self.stopped = True
+            self.process.stop()
 
     def enqueue(self, request: Request, **options: Any) -> Job:
         return self.darkroom.enqueue(request, **options)
@@ -212,7 +219,7 @@ def new_hands(redis_url: str, tmp_path: Path, sandbox: Sandbox) -> Iterator[Call
 
     yield new
     for hands in made:
-        hands.process.stop()
+        hands.stop()
 
 
 @pytest.fixture
