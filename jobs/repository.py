@@ -9,6 +9,7 @@ stand a few sorted sets, all written by the script that writes the record, so th
     darkroom:index:<status>    job ids by creation, for listing; `index:unknown`: those with an end nobody saw
     darkroom:owned:<owner>     the same for the jobs of one API key; expires with the last of them
     darkroom:holders           worker processes by the end of their lease; darkroom:workers: what they serve
+    darkroom:ticked            when any worker was last heard; darkroom:grace: nobody is believed dead while it is there
     darkroom:held:<holder>     the jobs that a worker process has in its hands
     darkroom:idempotency:<..>  the job that was enqueued with a key, and the digest of its request
     darkroom:changed:<id>      a channel: the job's status changed
@@ -34,6 +35,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.client import Pipeline
 from redis.commands.core import Script
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -47,6 +49,8 @@ from .wire import Command, Wire
 SCHEMA = 1
 #: a worker process is believed dead when it has not renewed its lease for so long
 LEASE_SECONDS = 8.0
+#: when no worker at all was heard for so long, Redis must have been away (workers tick twice a second)
+SILENCE_SECONDS = 3.0
 #: after an outage of Redis nobody is believed dead for so long, so that the living can renew first
 GRACE_SECONDS = 5.0
 #: what the sweep popped comes back after so long if the sweeping process died over it
@@ -152,11 +156,11 @@ return {1, now, ''}
 _TICK = (
     _NOW
     + """
--- KEYS holders due grace workers; ARGV holder lease_ms grace_ms sweep_ms limit held_prefix description
-local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if lease and tonumber(lease) < now then redis.call('SET', KEYS[3], '1', 'PX', ARGV[3]) end
--- A process that is new may be the first to come back after an outage: others may live.
-if not lease and redis.call('ZCOUNT', KEYS[1], '-inf', now) > 0 then redis.call('SET', KEYS[3], '1', 'PX', ARGV[3], 'NX') end
+-- KEYS holders due grace workers ticked; ARGV holder lease_ms grace_ms sweep_ms limit held_prefix description silence_ms
+-- When nobody has been heard, Redis was away, and those who were silent may live.
+local last = redis.call('GET', KEYS[5])
+redis.call('SET', KEYS[5], now)
+if last and now - last > tonumber(ARGV[8]) then redis.call('SET', KEYS[3], '1', 'PX', ARGV[3]) end
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('HSET', KEYS[4], ARGV[1], ARGV[7])
 local graced = redis.call('EXISTS', KEYS[3]) == 1
@@ -334,7 +338,7 @@ class Repository:
                     offset=0,
                     num=limit + 64,
                 )
-            pages = cast(list[list[tuple[bytes, float]]], self._ask(pipe.execute))
+            pages = cast(list[list[tuple[bytes, float]]], self._execute(pipe))
         found = sorted(((score, name.decode()) for page in pages for name, score in page), reverse=True)
         ids = [name for score, name in found if before is None or (score, name) < before][:limit]
         return tuple(job for job in self.get_many(ids).values() if job is not None)
@@ -345,7 +349,7 @@ class Repository:
         with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.zcard(_index(name))
-            return dict(zip(names, cast(list[int], self._ask(pipe.execute)), strict=True))
+            return dict(zip(names, cast(list[int], self._execute(pipe)), strict=True))
 
     # --- writing --------------------------------------------------------------------------------------------------
 
@@ -483,7 +487,7 @@ class Repository:
 
     def tick(self, holder: str, description: Mapping[str, Any], limit: int) -> Tick:
         """Renews the lease of `holder`, hands on what dead holders held, and pops up to `limit` due ids. One round trip."""
-        keys = [_HOLDERS, _DUE, PREFIX + "grace", _WORKERS]
+        keys = [_HOLDERS, _DUE, PREFIX + "grace", _WORKERS, PREFIX + "ticked"]
         argv: list[Any] = [
             holder,
             int(LEASE_SECONDS * 1000),
@@ -492,6 +496,7 @@ class Repository:
             limit,
             _held(""),
             json.dumps(description),
+            int(SILENCE_SECONDS * 1000),
         ]
         now, due, living = cast(
             tuple[int, list[bytes], list[bytes]], self._ask(lambda: self._wire.run(self._tick, keys, argv))
@@ -511,7 +516,7 @@ class Repository:
         with self._redis.pipeline() as pipe:
             pipe.zrem(_HOLDERS, holder)
             pipe.hdel(_WORKERS, holder)
-            self._ask(pipe.execute)
+            self._execute(pipe)
 
     def held(self, holder: str) -> tuple[str, ...]:
         """The ids of the jobs in a worker's hands."""
@@ -523,7 +528,7 @@ class Repository:
         with self._redis.pipeline(transaction=False) as pipe:
             for name in queues:
                 pipe.llen(name)
-            return sum(cast(list[int], self._ask(pipe.execute)))
+            return sum(cast(list[int], self._execute(pipe)))
 
     def forget(self, job_id: str, provider: str = "") -> None:
         """Takes an id whose record is gone out of the due set and its line."""
@@ -531,7 +536,7 @@ class Repository:
             pipe.zrem(_DUE, job_id)
             if provider:
                 pipe.zrem(_line(provider), job_id)
-            self._ask(pipe.execute)
+            self._execute(pipe)
 
     def prune(self) -> int:
         """Takes final jobs whose records expired out of the index; returns how many."""
@@ -539,14 +544,14 @@ class Repository:
         with self._redis.pipeline(transaction=False) as pipe:
             for name in (Status.SUCCEEDED, Status.FAILED, Status.CANCELED, "unknown"):
                 pipe.zremrangebyscore(_index(name), "-inf", horizon)
-            return sum(cast(list[int], self._ask(pipe.execute)))
+            return sum(cast(list[int], self._execute(pipe)))
 
     def workers(self) -> Mapping[str, Mapping[str, Any]]:
         """The living worker processes by holder id, and what each says of itself."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zrangebyscore(_HOLDERS, _ms(self.now()), "+inf")
             pipe.hgetall(_WORKERS)
-            living, said = cast(tuple[list[bytes], dict[bytes, bytes]], self._ask(pipe.execute))
+            living, said = cast(tuple[list[bytes], dict[bytes, bytes]], self._execute(pipe))
         return {name.decode(): json.loads(said[name]) for name in living if name in said}
 
     def served(self) -> frozenset[str]:
@@ -585,6 +590,16 @@ class Repository:
         if confirmed < self._replicas:
             raise RedisError(f"{confirmed} of {self._replicas} replicas confirmed the write")
         return answers
+
+    def _execute(self, pipe: Pipeline) -> Any:
+        """Runs a pipeline. One that failed forgets its commands, so each try is given them anew."""
+        commands = list(pipe.command_stack)
+
+        def again() -> Any:
+            pipe.command_stack = list(commands)
+            return pipe.execute()
+
+        return self._ask(again)
 
     def _ask(self, command: Callable[[], Any]) -> Any:
         """Runs a command, again for as long as our patience lasts; every script of ours can be repeated."""

@@ -19,7 +19,9 @@ from urllib.parse import urlsplit
 import fakeredis
 import pytest
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from jobs.embedded import redis as embedded
 from jobs.errors import JobNotFound, NotPossible, RedisUnavailable, Unavailable
@@ -41,6 +43,7 @@ from jobs.repository import (
     LEASE_SECONDS,
     MESSAGE_GRACE_SECONDS,
     SCHEMA,
+    SILENCE_SECONDS,
     SWEEP_LEASE_SECONDS,
     Message,
     Repository,
@@ -285,6 +288,8 @@ class Wire:
         self._threads: list[threading.Thread] = []
         #: called between the script and the loss of its answer; None: nothing is lost
         self.losing: Callable[[], None] | None = None
+        #: what marks the request whose answer is lost
+        self.loses = b"EVALSHA"
         self.lost = 0
         self._start(self._accept)
 
@@ -311,7 +316,7 @@ class Wire:
             while asked := _received(client):
                 server.sendall(asked)
                 answer = _received(server)
-                if b"EVALSHA" in asked and (losing := self.losing) is not None:
+                if self.loses in asked and (losing := self.losing) is not None:
                     self.losing, self.lost = None, self.lost + 1
                     losing()
                     return
@@ -394,6 +399,18 @@ def test_a_create_with_a_key_whose_answer_was_lost_is_our_own(wired: Repository,
     wire.losing = nothing
     assert wired.create(job, idempotency_key="k", request_digest="d") is None
     assert wire.lost == 1
+
+
+def test_a_pipeline_whose_answer_was_lost_is_run_again_whole(wired: Repository, wire: Wire) -> None:
+    wired.tick(US, {"pid": 1}, 0)
+    with Redis.from_url(wire.url, retry=Retry(NoBackoff(), 0)) as client:
+        repository = Repository(client, retention_seconds=RETENTION, patience_seconds=2)
+        wire.loses, wire.losing = b"HGETALL", nothing
+        assert repository.workers() == {US: {"pid": 1}}
+        wire.loses, wire.losing = b"HDEL", nothing
+        repository.leave(US)
+        assert wire.lost == 2
+        assert repository.workers() == {}
 
 
 def test_without_patience_a_lost_answer_is_told(wire: Wire, wired: Repository, redis: Redis) -> None:
@@ -567,6 +584,11 @@ def test_more_jobs_than_fit_one_tick_are_handed_on_too(pretended: Repository) ->
     assert len(due) == 603
 
 
+def be_silent(redis: Redis, seconds: float = SILENCE_SECONDS + 1) -> None:
+    """No worker has been heard for so long."""
+    redis.set("darkroom:ticked", redis_ms(redis) - int(seconds * 1000))
+
+
 def test_after_an_outage_nobody_is_believed_dead_before_the_living_could_renew(
     repository: Repository, redis: Redis
 ) -> None:
@@ -575,6 +597,7 @@ def test_after_an_outage_nobody_is_believed_dead_before_the_living_could_renew(
     job = send(repository, new(repository), OTHER)
     die(redis, US)
     die(redis, OTHER)
+    be_silent(redis)
     tick = repository.tick(US, {}, 10)
     assert (tick.due, tick.living) == ((), {US, OTHER})
     assert 0 < redis.pttl("darkroom:grace") <= GRACE_SECONDS * 1000
@@ -583,11 +606,13 @@ def test_after_an_outage_nobody_is_believed_dead_before_the_living_could_renew(
     assert repository.tick(US, {}, 10).due == (job.id,)
 
 
-def test_a_worker_that_is_new_does_not_believe_the_others_dead_at_once(repository: Repository, redis: Redis) -> None:
-    """It may have started in the moment in which Redis came back."""
+def test_a_worker_that_starts_as_redis_comes_back_does_not_believe_the_others_dead(
+    repository: Repository, redis: Redis
+) -> None:
     repository.tick(OTHER, {}, 0)
     send(repository, new(repository), OTHER)
     die(redis, OTHER)
+    be_silent(redis)
     assert repository.tick(US, {}, 10).due == ()
     assert 0 < redis.pttl("darkroom:grace") <= GRACE_SECONDS * 1000
     repository.tick(OTHER, {}, 10)
@@ -595,13 +620,14 @@ def test_a_worker_that_is_new_does_not_believe_the_others_dead_at_once(repositor
     assert repository.tick(US, {}, 10).due == ()
 
 
-def test_workers_that_start_again_and_again_do_not_prolong_the_grace(repository: Repository, redis: Redis) -> None:
+def test_workers_that_start_again_and_again_keep_no_dead_one_alive(repository: Repository, redis: Redis) -> None:
+    """While somebody was heard all along, there was no outage: a crash loop must not put off the rescue."""
     repository.tick(OTHER, {}, 0)
-    die(redis, OTHER)
+    job = send(repository, new(repository), OTHER)
     repository.tick("worker-1", {}, 10)
-    redis.pexpire("darkroom:grace", 1000)
-    repository.tick("worker-2", {}, 10)
-    assert redis.pttl("darkroom:grace") <= 1000
+    die(redis, OTHER)
+    assert repository.tick("worker-2", {}, 10).due == (job.id,)
+    assert not redis.exists("darkroom:grace")
 
 
 # --- what is due ------------------------------------------------------------------------------------------------------
