@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import unquote
 
 from pydantic import ConfigDict, Field
 
@@ -236,12 +236,19 @@ def _image(index: int, item: Mapping[str, Any]) -> Image:
     return Image(index, url=url, external_id=external_id, expires_at=_signed_until(url))
 
 
+#: the end of an Azure signature, in a URL
+_SIGNED_UNTIL = re.compile(r"[?&]se=([^&#]*)")
+
+
 def _signed_until(url: str) -> datetime | None:
     """The end of an Azure signature (`se=2024-07-11T00%3A34%3A17Z`), or None."""
+    found = _SIGNED_UNTIL.search(url)
+    if found is None:
+        return None
     try:
-        moment = datetime.fromisoformat(parse_qs(urlsplit(url).query)["se"][0])
+        moment = datetime.fromisoformat(unquote(found[1]))
         return moment.astimezone(UTC) if moment.tzinfo else None
-    except (ValueError, KeyError, OverflowError):
+    except (ValueError, OverflowError):
         return None
 
 
