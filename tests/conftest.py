@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import boto3
+import hypothesis
 import pytest
 from redis import Redis
 
@@ -18,6 +23,13 @@ from jobs.embedded import redis as embedded_redis
 from jobs.embedded.stack import Stack
 from jobs.sandbox import Sandbox
 from jobs.storage import S3Access
+
+#: `HYPOTHESIS_PROFILE` names one: `fuzz` looks as long as FUZZ_EXAMPLES says (`make fuzz`)
+hypothesis.settings.register_profile("default", max_examples=1000, deadline=None)
+hypothesis.settings.register_profile(
+    "fuzz", max_examples=int(os.environ.get("FUZZ_EXAMPLES", "50000")), deadline=None, print_blob=True
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 @pytest.fixture
@@ -129,3 +141,38 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     options = ("--latency", "0.2", "--picture-size", "64")
     with Stack(tmp_path_factory.mktemp("stack"), sandbox_options=options) as running:
         yield running
+
+
+#: reads a message from stdin, and prints what the public library makes of it
+_VERIFY_JS = """
+const { Webhook } = require("standardwebhooks");
+const { secret, headers, body } = JSON.parse(require("fs").readFileSync(0, "utf8"));
+try {
+  console.log(JSON.stringify({ payload: new Webhook(secret).verify(body, headers) }));
+} catch (error) {
+  console.log(JSON.stringify({ refused: error.message }));
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def verified_by_npm(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Mapping[str, str], str], dict[str, Any]]:
+    """What npm's `standardwebhooks` says of a message: `payload`, or why it is `refused`. Fails without Node."""
+    folder = tmp_path_factory.mktemp("npm")
+    (folder / "package.json").write_text('{"private": true}')
+    (folder / "verify.js").write_text(_VERIFY_JS)
+    npm = ["npm", "install", "--no-audit", "--no-fund", "--no-progress", "standardwebhooks@1"]
+    installed = subprocess.run(npm, cwd=folder, capture_output=True, text=True, timeout=90, check=False)
+    assert installed.returncode == 0, installed.stderr
+
+    def verified(secret: str, headers: Mapping[str, str], body: str) -> dict[str, Any]:
+        message = json.dumps({"secret": secret, "headers": dict(headers), "body": body})
+        ended = subprocess.run(
+            ["node", "verify.js"], cwd=folder, input=message, capture_output=True, text=True, timeout=30, check=True
+        )
+        answer: dict[str, Any] = json.loads(ended.stdout)
+        return answer
+
+    return verified

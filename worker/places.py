@@ -55,7 +55,7 @@ class Places:
     #: and for how long
     wait_seconds: float = 1.5
     _answering: dict[str, None] = field(default_factory=dict)
-    _lines: dict[str, deque[asyncio.Future[None]]] = field(default_factory=dict)
+    _lines: dict[str, deque[asyncio.Future[Share]]] = field(default_factory=dict)
     _waiting: int = 0
 
     def heard(self, host: str, *, answered: bool) -> None:
@@ -74,38 +74,52 @@ class Places:
             yield share is not None
         finally:
             if share is not None:
-                share.free(host)
-                self._call(host)
+                self._left(host, share)
 
     def _taken(self, host: str) -> Share | None:
         share = self.proven if host in self._answering else self.others
         return share if share.take(host) else None
 
     async def _waited(self, host: str) -> Share | None:
-        line = self._lines.setdefault(host, deque())
-        share = None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.wait_seconds):
-                while share is None and len(line) < self.line_per_host and self._waiting < self.line_in_all:
-                    await self._turn(line)
-                    share = self._taken(host)
-        if not line:
-            self._lines.pop(host, None)
-        return share
-
-    async def _turn(self, line: deque[asyncio.Future[None]]) -> None:
-        """Waits until somebody leaves a place of the line's host."""
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        line.append(mine)
+        line = self._lines.get(host, ())
+        if len(line) >= self.line_per_host or self._waiting >= self.line_in_all:
+            return None
+        mine: asyncio.Future[Share] = asyncio.get_running_loop().create_future()
+        self._lines.setdefault(host, deque()).append(mine)
         self._waiting += 1
         try:
-            await mine
+            async with asyncio.timeout(self.wait_seconds):
+                return await mine
+        except TimeoutError:
+            return mine.result() if _has(mine) else None
+        except asyncio.CancelledError:
+            if _has(mine):
+                self._left(host, mine.result())
+            raise
         finally:
             self._waiting -= 1
-            line.remove(mine)
+            self._leave_line(host, mine)
 
-    def _call(self, host: str) -> None:
-        """Calls those at the head of the line; the host may have more places than before."""
-        for waiting in list(self._lines.get(host, ()))[: self.proven.per_host]:
-            if not waiting.done():
-                waiting.set_result(None)
+    def _leave_line(self, host: str, mine: asyncio.Future[Share]) -> None:
+        line = self._lines.get(host, deque())
+        with suppress(ValueError):
+            line.remove(mine)
+        if not line:
+            self._lines.pop(host, None)
+
+    def _left(self, host: str, share: Share) -> None:
+        """Gives a place back, and what is free now to those at the head of the line."""
+        share.free(host)
+        line = self._lines.get(host, deque())
+        while line:
+            if line[0].done():
+                line.popleft()
+            elif (free := self._taken(host)) is not None:
+                line.popleft().set_result(free)
+            else:
+                return
+
+
+def _has(waiting: asyncio.Future[Share]) -> bool:
+    """Whether it was given a place, be it too late."""
+    return waiting.done() and not waiting.cancelled()

@@ -1,0 +1,163 @@
+"""Deliveries: when they are tried again, and when they end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from jobs.delivery import GIVE_UP_AFTER, LOG_LENGTH, PAUSES_SECONDS, POSTPONED_SECONDS, Delivery, Try
+from jobs.errors import NotPossible
+from jobs.job import FINAL, Job, Status
+
+NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
+URL = "https://app.example.com/hook?token=a-secret"
+
+
+def a_delivery() -> Delivery:
+    return Delivery("msg_1", "succeeded", created_at=NOW, next_at=NOW)
+
+
+def refused(at: datetime, status: int | None = 500) -> Try:
+    return Try(at, status=status, problem=None if status else "app.example.com: no full answer within 8 s")
+
+
+def a_job(*events: Status, url: str | None = URL) -> Job:
+    return Job(
+        id="0" * 32,
+        operation="deepmode.generate",
+        params={"prompt": "a lake at dawn"},
+        status=Status.QUEUED,
+        created_at=NOW,
+        updated_at=NOW,
+        deadline_at=NOW + timedelta(minutes=10),
+        deadline_seconds=600,
+        images_expected=1,
+        wake_at=NOW,
+        notify_url=url,
+        notify_events=events or FINAL,
+    )
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 299])
+def test_a_2xx_ends_a_delivery(status: int) -> None:
+    done = a_delivery().tried(Try(NOW, status=status))
+    assert (done.open, done.delivered_at, done.tries) == (False, NOW, 1)
+
+
+@pytest.mark.parametrize("status", [None, 301, 302, 307, 400, 401, 404, 429, 500, 503])
+def test_anything_else_is_tried_again_later(status: int | None) -> None:
+    again = a_delivery().tried(refused(NOW, status))
+    assert again.next_at is not None
+    assert 4 <= (again.next_at - NOW).total_seconds() <= 6
+    assert (again.delivered_at, again.tries, again.log) == (None, 1, (refused(NOW, status),))
+
+
+def test_a_receiver_that_is_gone_is_left_alone() -> None:
+    assert not a_delivery().tried(refused(NOW, 410)).open
+
+
+def tried_out(delivery: Delivery) -> tuple[Delivery, list[datetime]]:
+    """The delivery after all its tries have failed, and when they were made."""
+    at: list[datetime] = []
+    while delivery.next_at is not None:
+        at.append(delivery.next_at)
+        delivery = delivery.tried(refused(delivery.next_at))
+    return delivery, at
+
+
+def test_the_pauses_grow_and_differ() -> None:
+    _, at = tried_out(a_delivery())
+    pauses = [(later - earlier).total_seconds() for earlier, later in pairwise(at)]
+    for pause, planned in zip(pauses, PAUSES_SECONDS, strict=False):
+        assert planned * 0.8 <= pause <= planned * 1.2
+    assert at != tried_out(a_delivery())[1]
+
+
+def test_the_last_try_is_made_when_a_day_is_over() -> None:
+    given_up, at = tried_out(a_delivery())
+    assert at[0] == NOW
+    assert at[-1] == NOW + GIVE_UP_AFTER
+    assert 11 <= len(at) <= 18
+    assert (given_up.delivered_at, given_up.tries) == (None, len(at))
+    assert len(given_up.log) == LOG_LENGTH
+    assert given_up.log[-1].at == at[-1]
+
+
+def test_a_person_may_have_it_tried_for_another_day() -> None:
+    given_up, _ = tried_out(a_delivery())
+    later = NOW + timedelta(days=3)
+    again = given_up.again(later)
+    assert (again.id, again.next_at, again.log) == (given_up.id, later, given_up.log)
+    assert tried_out(again)[1][-1] == later + GIVE_UP_AFTER
+
+
+@pytest.mark.parametrize(("age_seconds", "pause_seconds"), [(0, 5), (8, 5), (400, 100), (14_000, 3500), (60_000, 3600)])
+def test_without_a_place_it_waits_a_quarter_of_its_age(age_seconds: float, pause_seconds: float) -> None:
+    now = NOW + timedelta(seconds=age_seconds)
+    put_off = a_delivery().postponed(now)
+    assert put_off.next_at is not None
+    assert pause_seconds * 0.8 <= (put_off.next_at - now).total_seconds() <= pause_seconds * 1.2
+    assert (put_off.tries, put_off.log) == (0, ())
+    assert POSTPONED_SECONDS[0] <= pause_seconds <= POSTPONED_SECONDS[1]
+
+
+def test_without_a_place_for_a_day_it_is_given_up_and_says_so() -> None:
+    over = a_delivery().postponed(NOW + GIVE_UP_AFTER)
+    assert not over.open
+    assert over.log[-1].problem == "its host has too many others to take"
+
+
+# On the job
+
+
+def test_a_job_tells_of_the_statuses_that_somebody_wants_to_know() -> None:
+    told = a_job().canceled(NOW)
+    assert [(item.id, item.event, item.next_at) for item in told.deliveries] == [(f"msg_{'0' * 32}_1", "canceled", NOW)]
+    assert a_job(Status.SUCCEEDED).canceled(NOW).deliveries == ()
+    assert a_job(url=None).canceled(NOW).deliveries == ()
+
+
+def test_each_status_that_it_comes_to_is_a_message_of_its_own() -> None:
+    job = a_job(*Status).claimed("w", NOW).sending("w", NOW).canceled(NOW)
+    assert [item.event for item in job.deliveries] == ["submitting", "canceled"]
+    assert len({item.id for item in job.deliveries}) == 2
+
+
+def test_a_final_job_stays_due_until_it_has_told() -> None:
+    job = a_job().canceled(NOW)
+    assert (job.due_at, job.settled) == (NOW, False)
+    told = job.delivered(job.deliveries[0].id, Try(NOW, status=200))
+    assert (told.due_at, told.settled, told.updated_at) == (None, True, job.updated_at)
+
+
+def test_a_second_end_of_the_same_message_changes_nothing() -> None:
+    job = a_job().canceled(NOW)
+    told = job.delivered(job.deliveries[0].id, Try(NOW, status=200))
+    assert told.delivered(job.deliveries[0].id, refused(NOW)) is told
+    assert job.delivered("msg_of_another", Try(NOW, status=200)) is job
+
+
+def test_what_is_not_due_is_not_put_off() -> None:
+    job = a_job().canceled(NOW)
+    later = job.delivered(job.deliveries[0].id, refused(NOW))
+    assert later.undelivered(NOW) is later
+    assert job.undelivered(NOW).deliveries[0].next_at > NOW  # type: ignore[operator]
+
+
+def test_one_message_or_all_can_be_delivered_again() -> None:
+    job = a_job(*Status).claimed("w", NOW).sending("w", NOW).canceled(NOW)
+    for item in job.deliveries:
+        job = job.delivered(item.id, Try(NOW, status=200))
+    first, _second = (item.id for item in job.deliveries)
+    assert [item.open for item in job.redelivered(first, NOW).deliveries] == [True, False]
+    assert [item.open for item in job.redelivered(None, NOW).deliveries] == [True, True]
+    for no_such in (replace(job, deliveries=()), job):
+        with pytest.raises(NotPossible, match="has no such delivery"):
+            no_such.redelivered("msg_of_another", NOW)
+
+
+def test_where_it_tells_is_in_no_repr() -> None:
+    assert "secret" not in repr(a_job().canceled(NOW))
