@@ -1,0 +1,44 @@
+"""A worker that is killed at a named step: `celery -A tests.chaos.killed_worker worker`.
+
+CHAOS_KILL_AT names the step: `image stored`, or `claimed#2` for its second passing. The process dies by SIGKILL: no handler runs,
+nothing is flushed, nobody is told.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from dataclasses import dataclass, field
+
+from worker.celery import CHECKPOINT, app
+
+_POINT = re.compile(r"(?P<name>[a-z ]+)(#(?P<passing>\d+))?")
+
+
+@dataclass
+class Killer:
+    """Told the name of each step, it ends the process at the one it waits for. Thread-safe enough: it only kills once."""
+
+    name: str
+    passing: int = 1
+    _seen: int = field(default=0)
+
+    @classmethod
+    def parsed(cls, point: str) -> Killer:
+        """Raises ValueError for what names no step."""
+        found = _POINT.fullmatch(point)
+        if found is None:
+            raise ValueError(f"CHAOS_KILL_AT is {point!r}, not `name` or `name#2`")
+        return cls(found["name"], int(found["passing"] or 1))
+
+    def __call__(self, name: str) -> None:
+        if name != self.name:
+            return
+        self._seen += 1
+        if self._seen == self.passing:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+if point := os.environ.get("CHAOS_KILL_AT"):
+    app.conf[CHECKPOINT] = Killer.parsed(point)

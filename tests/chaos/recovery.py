@@ -1,0 +1,103 @@
+"""How long the jobs of a killed worker wait until they are in hand again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from jobs.errors import DarkroomError
+from jobs.job import Job
+from jobs.lifecycle import Darkroom
+
+_LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Death:
+    """A worker process that was killed."""
+
+    name: str
+    holder: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Rescue:
+    """A job that a dead worker held."""
+
+    job_id: str
+    holder: str
+    died_at: datetime
+    #: from the kill until its record no longer named that worker
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Watched:
+    death: Death
+    since: float
+
+    def over(self, job_id: str) -> Rescue:
+        return Rescue(job_id, self.death.holder, self.death.at, time.monotonic() - self.since)
+
+
+@dataclass
+class Watch:
+    """Knows which process is which holder, and watches what the dead ones held. Thread-safe."""
+
+    darkroom: Darkroom
+    deaths: list[Death] = field(default_factory=list)
+    recoveries: list[Rescue] = field(default_factory=list)
+    _holders: dict[int, str] = field(default_factory=dict)
+    _fresh: list[_Watched] = field(default_factory=list)
+    _watched: dict[str, _Watched] = field(default_factory=dict)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    def start(self) -> None:
+        """Goes on in a thread."""
+        self._thread = threading.Thread(target=self._go_on, name="watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; what is still watched counts as long as it has waited."""
+        self._stopping.set()
+        self._thread.join()
+        self.recoveries += [watched.over(job_id) for job_id, watched in self._watched.items()]
+
+    def killed(self, name: str, pid: int) -> None:
+        """The worker with this process id is dead; one that Redis never knew held nothing."""
+        holder = self._holders.get(pid)
+        if holder is not None:
+            death = Death(name, holder, datetime.now(UTC))
+            self.deaths.append(death)
+            self._fresh.append(_Watched(death, time.monotonic()))
+
+    def _go_on(self) -> None:
+        while not self._stopping.wait(_LOOK_SECONDS):
+            try:
+                self._look()
+            except DarkroomError:
+                continue  # Redis is being restarted
+
+    def _look(self) -> None:
+        repository = self.darkroom.repository
+        for holder, worker in repository.workers().items():
+            self._holders[worker["pid"]] = holder
+        while self._fresh:
+            for job_id in repository.held(self._fresh[0].death.holder):
+                self._watched[job_id] = self._fresh[0]
+            self._fresh.pop(0)
+        for job_id, job in repository.get_many(tuple(self._watched)).items():
+            if job is None or job.holder != self._watched[job_id].death.holder:
+                self.recoveries.append(self._watched.pop(job_id).over(job_id))
+
+
+def in_flight_at_a_kill(job: Job, deaths: Sequence[Death]) -> bool:
+    """Whether the worker that sent the job's last attempt was killed after it began."""
+    attempt = job.attempt
+    return attempt is not None and any(
+        death.holder == attempt.holder and death.at >= attempt.started_at for death in deaths
+    )
