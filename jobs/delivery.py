@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 PAUSES_SECONDS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0)
 #: after so long a delivery is given up
 GIVE_UP_AFTER = timedelta(hours=24)
+#: two processes' ideas of Redis' time differ by less; what one of them made due is due for the other
+CLOCKS_DIFFER = timedelta(milliseconds=100)
 #: the log keeps this many of the latest tries
 LOG_LENGTH = 12
 #: the shortest and the longest pause of a delivery that found no place; between them, a quarter of its age
@@ -49,6 +51,10 @@ class Delivery:
     @property
     def open(self) -> bool:
         return self.next_at is not None
+
+    def due(self, now: datetime) -> bool:
+        """Whether it is to be tried now."""
+        return self.next_at is not None and self.next_at <= now + CLOCKS_DIFFER
 
     @property
     def give_up_at(self) -> datetime:

@@ -677,7 +677,7 @@ class Job:
 
     def deliverable(self, now: datetime) -> tuple[Delivery, ...]:
         """The deliveries that are to be tried now."""
-        return tuple(item for item in self.deliveries if item.next_at is not None and item.next_at <= now)
+        return tuple(item for item in self.deliveries if item.due(now))
 
     def delivered(self, delivery_id: str, attempt: Try) -> Job:
         """A delivery was tried: it is done, tried again later, or given up."""
