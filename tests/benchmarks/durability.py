@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 
 from redis import Redis
 
-from .enqueue import _enqueue, _rate, environment
-from .harness import Bench, Row, Sides, side_by_side, until
+from .harness import Bench, Row, Sides, enqueue, environment, side_by_side, until
 
 STEPS = 3
 
@@ -60,8 +59,8 @@ def _beside(bench: Bench, count: int, url: str, stronger: dict[str, str]) -> Sid
 def _timed(count: int, variables: dict[str, str]) -> Callable[[], float]:
     def timed() -> float:
         with environment(**variables):
-            _rate(_enqueue, 20)
-            return _rate(_enqueue, count)
+            enqueue(20)
+            return enqueue(count)
 
     return timed
 

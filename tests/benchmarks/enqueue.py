@@ -5,17 +5,11 @@ Ours writes the record, its places in the due set, the line and the index, and t
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from celery import Celery
 
-import jobs
-from jobs.providers import deepmode
-
-from .harness import Bench, Row, side_by_side
+from .harness import Bench, Row, enqueue, environment, rate, side_by_side
 
 STEPS = 2
 
@@ -27,9 +21,9 @@ def measure(bench: Bench) -> Sequence[Row]:
     bench.say("starting Redis")
     with environment(DARKROOM_REDIS_URL=url, DARKROOM_STORAGE_URL=f"file://{bench.folder}"):
         delay = _noop(url).delay
-        _rate(_enqueue, 100), _rate(delay, 100)
+        enqueue(100), rate(delay, 100)
         bench.say("jobs.enqueue and delay() in turn")
-        sides = side_by_side(bench.size(7, 3), lambda: _rate(_enqueue, count), lambda: _rate(delay, count))
+        sides = side_by_side(bench.size(7, 3), lambda: enqueue(count), lambda: rate(delay, count))
     ours, other = sides.medians
     return [
         Row(
@@ -43,10 +37,6 @@ def measure(bench: Bench) -> Sequence[Row]:
     ]
 
 
-def _enqueue() -> None:
-    jobs.enqueue(deepmode.Generate(model_id="b8a9f7e5d1c3a2f91e3d5", prompt="a lake at dawn"))
-
-
 def _noop(url: str) -> Celery:
     app = Celery("noop", broker=url, set_as_current=False)
 
@@ -55,22 +45,3 @@ def _noop(url: str) -> Celery:
         """Does nothing."""
 
     return noop
-
-
-def _rate(call: Callable[[], object], count: int) -> float:
-    started = time.perf_counter()
-    for _ in range(count):
-        call()
-    return count / (time.perf_counter() - started)
-
-
-@contextmanager
-def environment(**variables: str) -> Iterator[None]:
-    """These variables are set, as an application's deployment would."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

@@ -7,11 +7,12 @@ figure is the median of its side, and what counts is their ratio. CPU is the pro
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,10 @@ from pathlib import Path
 import psutil
 from redis import Redis
 
+import jobs
 from jobs.embedded import Command, Process, Processes, free_port
 from jobs.embedded import redis as embedded_redis
+from jobs.providers import deepmode
 
 HERE = Path(__file__).resolve().parents[2]
 #: how long any one part may take
@@ -155,6 +158,35 @@ def side_by_side(rounds: int, ours: Callable[[], float], other: Callable[[], flo
     return sides
 
 
+def enqueue(count: int) -> float:
+    """Enqueues so many jobs of the Darkroom that the environment names; jobs a second."""
+
+    def one() -> None:
+        jobs.enqueue(deepmode.Generate(model_id="b8a9f7e5d1c3a2f91e3d5", prompt="a lake at dawn"))
+
+    return rate(one, count)
+
+
+def rate(call: Callable[[], object], count: int) -> float:
+    """Calls a second."""
+    started = time.perf_counter()
+    for _ in range(count):
+        call()
+    return count / (time.perf_counter() - started)
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """These variables are set, as an application's deployment would."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def cpu_seconds(process: psutil.Process) -> float:
     """CPU time of a process and its children so far, user and system."""
     times = process.cpu_times()
@@ -182,8 +214,3 @@ def bench(folder: Path, say: Callable[[str], None], *, quick: bool) -> Iterator[
     with ExitStack() as stack:
         processes = stack.enter_context(Processes(folder / "logs"))
         yield Bench(quick, say, processes, folder)
-
-
-def verdicts(rows: Sequence[Row]) -> int:
-    """How many rows miss their target."""
-    return sum(row.met is False for row in rows)

@@ -12,11 +12,7 @@ from collections.abc import Sequence
 
 import psutil
 
-import jobs
-from jobs.providers import deepmode
-
-from .enqueue import environment
-from .harness import Bench, Loopback, Row, cpu_seconds, pss_bytes, until
+from .harness import Bench, Loopback, Row, cpu_seconds, enqueue, environment, pss_bytes, until
 
 IN_FLIGHT = 1000
 CALL_SECONDS = 5.0
@@ -31,7 +27,7 @@ def measure(bench: Bench) -> Sequence[Row]:
     environ = vendor.environ(bench.redis(), bench.folder)
     with environment(**environ), bench.worker(environ) as worker:
         bench.say("warming up")
-        _enqueue(20)
+        enqueue(20)
         until(lambda: vendor.figures()["answered"] == 20, "the warm-up")
         time.sleep(1)
         vendor.figures(keep=False)
@@ -41,7 +37,7 @@ def measure(bench: Bench) -> Sequence[Row]:
 
 def _measured(vendor: Loopback, worker: psutil.Process, count: int) -> Sequence[Row]:
     before, memory, peaks = cpu_seconds(worker), pss_bytes(worker), list[int]()
-    feeding = threading.Thread(target=_enqueue, args=(count,))
+    feeding = threading.Thread(target=enqueue, args=(count,))
     feeding.start()
 
     def done() -> bool:
@@ -62,8 +58,3 @@ def _measured(vendor: Loopback, worker: psutil.Process, count: int) -> Sequence[
         Row(f"{held}: memory a call", f"{kilobytes:.0f} kB", target="60 kB", met=kilobytes <= 60),
         Row(f"{held}: worker CPU a call", f"{cpu_ms:.2f} ms", target="2 ms", met=cpu_ms <= 2),
     ]
-
-
-def _enqueue(count: int) -> None:
-    for _ in range(count):
-        jobs.enqueue(deepmode.Generate(model_id="b8a9f7e5d1c3a2f91e3d5", prompt="a lake at dawn"))

@@ -10,11 +10,7 @@ from collections.abc import Callable, Sequence
 import psutil
 from celery import Celery
 
-import jobs
-from jobs.providers import deepmode
-
-from .enqueue import environment
-from .harness import HERE, Bench, Loopback, Row, cpu_seconds, side_by_side, until
+from .harness import HERE, Bench, Loopback, Row, cpu_seconds, enqueue, environment, side_by_side, until
 
 #: calls that the bare script makes at once; the worker makes as many as it likes
 CONCURRENCY = 50
@@ -55,7 +51,7 @@ def _darkroom_cpu(side: Loopback, worker: psutil.Process, count: int) -> float:
     """CPU milliseconds of the worker for one job."""
     side.figures(keep=False)
     before = cpu_seconds(worker)
-    _enqueue(count)
+    enqueue(count)
     until(lambda: side.figures()["puts"] >= count, "the jobs", every_seconds=0.05)
     time.sleep(0.3)  # the last records are written
     return (cpu_seconds(worker) - before) * 1000 / count
@@ -68,11 +64,6 @@ def _bare_cpu(side: Loopback, count: int) -> float:
     return float(done.stdout) * 1000 / count
 
 
-def _enqueue(count: int) -> None:
-    for _ in range(count):
-        jobs.enqueue(deepmode.Generate(model_id="b8a9f7e5d1c3a2f91e3d5", prompt="a lake at dawn"))
-
-
 # How many a machine does --------------------------------------------------------------------------------------------
 
 
@@ -81,7 +72,7 @@ def _rate(bench: Bench) -> Row:
     environ = dict(side.environ(redis_url, bench.folder))
     bench.say("jobs a second: one worker process")
     with environment(**environ), bench.worker(environ):
-        ours = _saturated(side, _enqueue, bench.size(3000, 1000))
+        ours = _saturated(side, enqueue, bench.size(3000, 1000))
     bench.say("jobs a second: the plain Celery task, 16 processes")
     task = Celery("first", broker=redis_url, set_as_current=False).signature("tests.benchmarks.first_task.render")
     plain = bench.python(
@@ -107,7 +98,7 @@ def _rate(bench: Bench) -> Row:
     )
 
 
-def _saturated(side: Loopback, send: Callable[[int], None], count: int) -> float:
+def _saturated(side: Loopback, send: Callable[[int], object], count: int) -> float:
     """Jobs a second from the first call to the last picture in the store."""
     side.figures(keep=False)
     send(count)
