@@ -34,6 +34,8 @@ MAX_URL_LENGTH = 4096
 #: a waiting caller looks at the record at least so often, in case the word of a change was lost
 _LOOK_SECONDS = 5.0
 
+_STATUSES = frozenset(Status)
+
 
 #: an image that is no URL, and what it is
 Local = tuple[LocalImage, Facts]
@@ -254,7 +256,7 @@ class Darkroom:
     def _notification(self, url: str | None, events: Iterable[str] | None) -> tuple[str | None, tuple[Status, ...]]:
         """Where the job will tell of itself, and of which statuses. Raises InvalidRequest."""
         told_of = tuple(self.settings.notify_events if events is None else events)
-        if strange := set(told_of) - set(Status):
+        if strange := set(told_of) - _STATUSES:
             raise InvalidRequest("notify_events", ", ".join(sorted(strange)), ", ".join(Status))
         told_at = url or self.settings.notify_url or None
         if told_at is not None:
