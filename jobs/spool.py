@@ -28,10 +28,11 @@ class Spool:
             raise SpoolFull(f"the spool may hold {self.max_bytes} bytes")
         unique = f"{prefix}{uuid.uuid4().hex[:8]}"
         waiting = self.folder / f".{unique}"
-        with waiting.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            _write_through(waiting, content)
+        except OSError:  # the disk is full, say: a half must not take the room of what comes later
+            waiting.unlink(missing_ok=True)
+            raise
         waiting.rename(self.folder / unique)
         _sync_folder(self.folder)
         return unique
@@ -63,6 +64,13 @@ def _size(entry: os.DirEntry[str]) -> int:
         return entry.stat().st_size if entry.is_file() else 0
     except FileNotFoundError:  # deleted by another process meanwhile
         return 0
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,6 +58,18 @@ def test_what_is_being_written_is_not_listed(spool: Spool) -> None:
     name = spool.write("a-", b"x")
     (spool.folder / ".b-half").write_bytes(b"half")
     assert spool.names() == (name,)
+
+
+def test_a_write_that_fails_leaves_nothing_behind(spool: Spool) -> None:
+    spool.write("a-", b"x")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            spool.write("b-", b"x" * 500)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert spool.size() == 1
 
 
 def test_nobody_else_can_look_into_it(spool: Spool) -> None:
