@@ -171,12 +171,7 @@ NO_KEYS = dict.fromkeys(("DEEPMODE_API_KEY", "CHAINHUB_API_KEY", "PHOTA_API_KEY"
 def test_a_worker_that_cannot_work_stops_at_once_and_says_why(pair: Any) -> None:
     told = {
         "_API_KEY=your-secret-key": _starting(pair, NO_KEYS),
-        "DARKROOM_REDIS_URL=redis://127.0.0.1:6379/0": _starting(pair, {"DARKROOM_REDIS_URL": "http://nowhere"}),
         "DARKROOM_DRAIN_SECONDS=30": _starting(pair, {"DARKROOM_DRAIN_SECONDS": "soon"}),
-        "CHAINHUB_TASK_PATH=/ideogram/task/{task_id}": _starting(pair, {"CHAINHUB_TASK_PATH": "nothing"}),
-        "DARKROOM_SECRET_KEYS=a-long-random-string": _starting(
-            pair, {"DARKROOM_PUBLIC_URL": "http://127.0.0.1:1", "DARKROOM_SECRET_KEYS": ""}
-        ),
         "start the worker without -P": _starting(pair, {}, "-P", "processes"),
     }
     for said, starting in told.items():
