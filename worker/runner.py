@@ -284,7 +284,12 @@ class Runner:
         attempt = job.attempt
         found: Mapping[int, Inline] = {}
         if job.status is Status.SUBMITTING and attempt is not None and attempt.inline:
-            found = await self.keeper.rescued(job, attempt.number)
+            try:
+                found = await self.keeper.rescued(job, attempt.number)
+            except StorageError as error:
+                # Its images may lie there: nothing is declared unknown before the storage can be asked. It stays due.
+                log.warning("job %s: not rescued yet: %s", job.id, error)
+                return
         self.checkpoint("rescued")
 
         def change(current: Job, now: datetime) -> Job:
