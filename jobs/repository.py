@@ -743,5 +743,5 @@ def _parse(job_id: str, text: bytes | None) -> Job:
     version, _, body = text.partition(b" ")
     if _schema(text) > SCHEMA:
         raise Unavailable(f"job {job_id} was written by a later version of Darkroom; upgrade this process")
-    fields = json.loads(body)
-    return _record.validate_python({**fields, "id": job_id, "version": version.decode()})
+    # The record does not repeat its id and its version; they are put back in front of its first field.
+    return _record.validate_json(b'{"id":"%b","version":"%b",%b' % (job_id.encode(), version, body.removeprefix(b"{")))
