@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Self
-from urllib.parse import SplitResult, urlsplit
 
-from . import providers, queue
+from . import address, providers, queue, reading
 from .errors import IdempotencyConflict, InvalidRequest, JobNotFound
 from .job import Event, Inline, Job, OnUnknown, Status
 from .picture import Facts, RejectedPicture, measure
-from .report import Image, Report, Succeeded
+from .report import Failed, Image, Report, Succeeded
 from .repository import Change, Repository, Transition
 from .request import ImageRule, LocalImage, Request
 from .settings import Settings
@@ -265,11 +264,13 @@ class Darkroom:
 
     def _check_url(self, field: str, url: str) -> None:
         """What can be said of a URL without looking up its host; the rest is checked where the connection is opened."""
-        parts = _split(url)
-        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or len(url) > MAX_URL_LENGTH:
-            raise InvalidRequest(field, "no URL", f"an https URL of at most {MAX_URL_LENGTH} characters")
-        if parts.scheme == "http" and not self.settings.allowed_private_networks:
-            raise InvalidRequest(field, f"a plain http URL at {parts.hostname}", "an https URL")
+        match = address.URL.fullmatch(url) if len(url) <= MAX_URL_LENGTH and reading.url(url) else None
+        if match is None:
+            raise InvalidRequest(
+                field, "no URL", f"an https URL of at most {MAX_URL_LENGTH} characters, without a user"
+            )
+        if match["scheme"].lower() == "http" and not self.settings.allowed_private_networks:
+            raise InvalidRequest(field, f"a plain http URL at {match['host']}", "an https URL")
 
     # --- images of a request --------------------------------------------------------------------------------------
 
@@ -311,9 +312,16 @@ def reporting(
     """The change that a report makes; each image learns when its URL dies where the provider did not say."""
 
     def change(job: Job, now: datetime) -> Job:
-        return job.reported(number, _dated(report, job, now), now, inline=inline)
+        return job.reported(number, _discreet(_dated(report, job, now), job), now, inline=inline)
 
     return change
+
+
+def _discreet(report: Report, job: Job) -> Report:
+    """The report without what the vendor quotes of the request's prompts."""
+    if not isinstance(report, Failed):
+        return report
+    return replace(report, message=reading.unquoted(report.message, job.params))
 
 
 def _dated(report: Report, job: Job, now: datetime) -> Report:
@@ -325,18 +333,6 @@ def _dated(report: Report, job: Job, now: datetime) -> Report:
         return image if image.expires_at else replace(image, expires_at=now + timedelta(seconds=life))
 
     return replace(report, images=tuple(dated(image) for image in report.images))
-
-
-def _split(url: str) -> SplitResult | None:
-    """The parts of a URL, or None where it is none: a broken IPv6 address, a port past the last, letters that are not ASCII."""
-    if not url.isascii() or not url.isprintable() or " " in url:
-        return None
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return None
-    return None if port == 0 else parts
 
 
 def reference_key(reference: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,9 @@ _log = logging.getLogger("darkroom.webhooks")
 MAX_BYTES = 1 << 20
 #: how much of a body that nobody understands is kept on the job's timeline
 KEPT_BYTES = 4 << 10
+
+#: how JSON may write a letter
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 #: the body of a 200
 KEPT = b'{"kept":true}'
@@ -100,7 +104,7 @@ def keep(darkroom: Darkroom, job_id: str, number: int, body: bytes) -> None:
     try:
         report = providers.operation(job.attempts[number - 1].operation).called_back(_parsed(body))
     except InvalidCallback as error:
-        darkroom.advance(job_id, _noting(f"callback of {number} not understood: {_excerpt(body)}"), known=job)
+        darkroom.advance(job_id, _noting(f"callback of {number} not understood: {_excerpt(body, job)}"), known=job)
         raise InvalidCallback(str(error)) from None
     darkroom.report(job_id, number, report, known=job)
 
@@ -116,8 +120,10 @@ def _noting(what: str) -> Callable[[Job, datetime], Job]:
     return lambda job, now: job.noted(what, now)
 
 
-def _excerpt(body: bytes) -> str:
-    return reading.redacted(body[:KEPT_BYTES].decode(errors="replace"))
+def _excerpt(body: bytes, job: Job) -> str:
+    """The beginning of a body that nobody understood, without what is secret in it."""
+    said = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), body[:KEPT_BYTES].decode(errors="replace"))
+    return reading.unquoted(reading.redacted(said, KEPT_BYTES), job.params)
 
 
 def blueprint(receiver: Receiver) -> Blueprint:

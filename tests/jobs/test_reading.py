@@ -32,11 +32,46 @@ def test_secrets_do_not_show(words: str, shown: str) -> None:
     assert reading.redacted(words) == shown
 
 
+def test_more_than_a_message_may_be_kept_without_secrets() -> None:
+    words = "a word " * 1000 + "Bearer abc"
+
+    assert len(reading.redacted(words, 4096)) == 4096
+    assert reading.redacted("x " * 1000 + "Bearer abc", 4096) == "x " * 1000 + "Bearer …"
+
+
+PROMPT = {
+    "prompt": "a red canary sings\nin its golden cage",
+    "style": {"negative": "no black cats at all"},
+    "id": "b8a9f7e5d1",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("refused: a red canary sings in its golden cage!", "refused: …!"),
+        ("refused: a red canary sings in i…", "refused: ……"),
+        ("the words 'canary sings in its golden' are unsafe", "the words '…' are unsafe"),
+        ("no black cats at all", "…"),
+        ("model b8a9f7e5d1 not found", "model b8a9f7e5d1 not found"),
+        ("a red light", "a red light"),
+    ],
+)
+def test_a_vendor_may_quote_no_prompt(words: str, shown: str) -> None:
+    assert reading.unquoted(words, PROMPT) == shown
+
+
+def test_a_prompt_of_one_word_or_of_few_signs_is_found_too() -> None:
+    assert reading.unquoted("no Kanarienvogel here", {"prompt": "Kanarienvogel"}) == "no … here"
+    assert reading.unquoted("提示词无效 一只金色的金丝雀", {"prompt": "一只金色的金丝雀在唱歌"}) == "提示词无效 …"
+
+
 def test_hostile_words_are_redacted_in_no_time() -> None:
     began = time.monotonic()
 
     for words in ("http://" * 100_000, "api key" * 100_000, "a@" * 500_000, "bearer " * 100_000):
         assert len(reading.redacted(words)) <= reading.MOST_CHARACTERS
+        reading.unquoted(reading.redacted(words, 4096), {"prompt": words[:5000]})
 
     assert time.monotonic() - began < 2
 
