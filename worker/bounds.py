@@ -53,29 +53,47 @@ class Slots:
 
 
 class Bytes:
-    """The bytes of images that a process holds at once. For one event loop."""
+    """The bytes of images that a process holds at once. For one event loop.
+
+    Whoever holds some and needs more waits as a newcomer does, but for one at a time: that one goes on over the limit, ends
+    and gives all back. So holders never wait for each other in a ring, and the limit is passed by one answer at most.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
+        #: the holder that is over the limit
+        self._over: object | None = None
         self._freed = asyncio.Condition()
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
         """The value reserves so many bytes, waiting until there is room; all are given back at the end."""
-        mine = 0
+        mine = _Held()
 
         async def reserve(size: int) -> None:
-            nonlocal mine
             size = min(size, self._limit)
             async with self._freed:
-                await self._freed.wait_for(lambda: self._held == 0 or self._held + size <= self._limit)
+                await self._freed.wait_for(lambda: self._fits(mine, size))
+                if self._held + size > self._limit:
+                    self._over = mine
                 self._held += size
-            mine += size
+                mine.size += size
 
         try:
             yield reserve
         finally:
             async with self._freed:
-                self._held -= mine
+                self._held -= mine.size
+                self._over = None if self._over is mine else self._over
                 self._freed.notify_all()
+
+    def _fits(self, holder: _Held, size: int) -> bool:
+        within = self._held + size <= self._limit
+        return within or self._held == 0 or self._over is holder or (holder.size > 0 and self._over is None)
+
+
+class _Held:
+    """What one holder has reserved."""
+
+    size = 0

@@ -41,12 +41,14 @@ import httpx
 from jobs.address import URL, Address, Forbidden, Guard, Network, Resolver, resolved
 from jobs.provider import FilePart, Response
 
-#: awaited once for each answer, before its body is read, with the most bytes it can bring: its Content-Length, or the
-#: caller's `max_bytes` where it names none. While it waits, reading pauses and the call's time stands still.
+#: awaited before an answer's body is read, with its Content-Length; where it names none, with a share, and again whenever
+#: the body has outgrown what was reserved. While it waits, reading pauses and the call's time stands still.
 Reserve = Callable[[int], Awaitable[None]]
 
 #: bytes of an answer that may wait unread before the other side is slowed down
 _READ_AHEAD_BYTES = 1 << 18
+#: what is reserved at a time for an answer that does not say how long it is
+_UNKNOWN_SHARE_BYTES = 4 << 20
 #: an answer in more pieces than this would cost more time than it is worth: an attack, or broken
 _MAX_PIECES = 1 << 16
 _USER_AGENT = f"darkroom/{version('darkroom')}"
@@ -402,32 +404,50 @@ async def _exchanged(stream: _Stream, request: _Request, bounds: _Bounds, clock:
     response = Response(answer.status, _lowered(answer.headers))
     if request.follow and _location(response) is not None:
         return response
-    await _admitted(response, request, bounds, clock)
+    room = _Room(request.target.host, bounds, clock)
+    await room.for_length(response)
     try:
-        body = await _collected(answer, request.target.host, bounds.max_bytes)
+        body = await _collected(answer, request.target.host, bounds.max_bytes, room)
     except httpcore.RemoteProtocolError:
         raise CutShort(request.target.host, "its answer was cut short") from None
     return _decoded(response, body, request.target.host, bounds.max_bytes)
 
 
-async def _admitted(response: Response, request: _Request, bounds: _Bounds, clock: asyncio.Timeout) -> None:
-    """Refuse an answer that says it is too large; make room for any other before it is read."""
-    length = int(response.headers.get("content-length", bounds.max_bytes))
-    if length > bounds.max_bytes:
-        raise TooLarge(
-            request.target.host, f"its answer has {length} bytes, more than {bounds.max_bytes}", response.status
-        )
-    if bounds.reserve is None:
-        return
-    loop, when = asyncio.get_running_loop(), clock.when()
-    asked_at = loop.time()
-    clock.reschedule(None)
-    await bounds.reserve(length)
-    if when is not None:
-        clock.reschedule(when + loop.time() - asked_at)
+@dataclass
+class _Room:
+    """What is reserved for one answer's body."""
+
+    host: str
+    bounds: _Bounds
+    clock: asyncio.Timeout
+    reserved: int = 0
+
+    async def for_length(self, response: Response) -> None:
+        """Refuse an answer that says it is too large; make room for any other before it is read."""
+        length = int(response.headers.get("content-length", min(_UNKNOWN_SHARE_BYTES, self.bounds.max_bytes)))
+        if length > self.bounds.max_bytes:
+            said = f"its answer has {length} bytes, more than {self.bounds.max_bytes}"
+            raise TooLarge(self.host, said, response.status)
+        await self._more(length)
+
+    async def for_size(self, size: int) -> None:
+        """Make room for a body that has outgrown what was reserved."""
+        if size > self.reserved:
+            await self._more(max(size - self.reserved, _UNKNOWN_SHARE_BYTES))
+
+    async def _more(self, size: int) -> None:
+        self.reserved += size
+        if self.bounds.reserve is None:
+            return
+        loop, when = asyncio.get_running_loop(), self.clock.when()
+        asked_at = loop.time()
+        self.clock.reschedule(None)
+        await self.bounds.reserve(size)
+        if when is not None:
+            self.clock.reschedule(when + loop.time() - asked_at)
 
 
-async def _collected(answer: httpcore.Response, host: str, max_bytes: int) -> bytes:
+async def _collected(answer: httpcore.Response, host: str, max_bytes: int, room: _Room) -> bytes:
     chunks: list[bytes] = []
     size = 0
     async with aclosing(cast(Any, answer.stream).__aiter__()) as incoming:
@@ -438,6 +458,7 @@ async def _collected(answer: httpcore.Response, host: str, max_bytes: int) -> by
                 raise TooLarge(host, f"its answer has more than {max_bytes} bytes", answer.status)
             if len(chunks) > _MAX_PIECES:
                 raise OutcomeUnknown(host, f"its answer comes in more than {_MAX_PIECES} pieces")
+            await room.for_size(size)
     return b"".join(chunks)
 
 

@@ -147,3 +147,23 @@ def test_one_holder_may_reserve_more_than_once() -> None:
         assert room._held == 0
 
     run(story())
+
+
+def test_holders_that_need_more_never_wait_for_each_other_in_a_ring() -> None:
+    async def story() -> None:
+        room = Bytes(100)
+        peak = 0
+
+        async def growing() -> None:
+            nonlocal peak
+            async with room.hold() as reserve:
+                for _ in range(4):
+                    await reserve(25)
+                    peak = max(peak, room._held)
+                    await asyncio.sleep(0)
+
+        await asyncio.wait_for(asyncio.gather(*(growing() for _ in range(8))), timeout=5)
+        assert room._held == 0
+        assert peak <= 200
+
+    run(story())

@@ -459,6 +459,20 @@ async def test_room_for_the_body_is_reserved_once_before_it_is_read(answer: byte
 
 
 @on_the_loop
+async def test_an_answer_of_unknown_length_reserves_as_it_grows() -> None:
+    asked: list[int] = []
+
+    async def reserve(n_bytes: int) -> None:
+        asked.append(n_bytes)
+
+    async with serving(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(9 << 20)) as server:
+        response = await fetch(server.url(), reserve=reserve, max_bytes=64 << 20)
+    assert len(response.body) == 9 << 20
+    assert asked[0] == 4 << 20
+    assert 9 << 20 <= sum(asked) <= 16 << 20
+
+
+@on_the_loop
 async def test_waiting_for_room_stops_the_flow_and_the_clock() -> None:
     written = 0
 
