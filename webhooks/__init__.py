@@ -11,12 +11,15 @@ from collections.abc import Mapping
 
 from flask import Flask
 
-from jobs import providers
+from jobs import logs, providers
+from jobs.keys import KeyStore
 from jobs.lifecycle import Darkroom
 from jobs.settings import Settings, provider_settings
 
-from . import api, callbacks, files, health
+from . import api, callbacks, docs, files, health
+from .access import Api
 from .auth import Keys
+from .limits import Limit
 from .problems import QuietFlask, handle_with
 from .waiting import Hub, Waiters, threads_of
 
@@ -36,6 +39,7 @@ def create_app(
     """
     environ = os.environ if environ is None else environ
     settings = settings or Settings.read()
+    logs.install(logs.secrets_of(settings, environ))
     keys = settings.signing_keys()
     darkroom = Darkroom.open(settings, patience_seconds=PATIENCE_SECONDS)
     options = {name: provider_settings(name, environ).options for name in providers.names()}
@@ -47,13 +51,15 @@ def create_app(
     receiver = callbacks.Receiver.of(darkroom, options, keys)
     app.register_blueprint(callbacks.blueprint(receiver))
     app.register_blueprint(api.blueprint(_api(darkroom, threads or threads_of(environ))))
+    app.register_blueprint(docs.blueprint())
     app.register_blueprint(files.blueprint(darkroom.storage, keys))
     app.register_blueprint(health.blueprint(darkroom, receiver.spooled.spool))
     app.wsgi_app = callbacks.ShortCut(app, receiver)  # type: ignore[method-assign]
     return app
 
 
-def _api(darkroom: Darkroom, threads: int) -> api.Api:
+def _api(darkroom: Darkroom, threads: int) -> Api:
     settings = darkroom.settings
-    keys = Keys.of([key.get_secret_value() for key in settings.api_keys])
-    return api.Api(darkroom, keys, Waiters(threads), Hub(settings.redis_url))
+    keys = Keys([key.get_secret_value() for key in settings.api_keys], KeyStore.open(settings.redis_url))
+    limit = Limit.open(settings.redis_url, settings.rate) if settings.rate else None
+    return Api(darkroom, keys, limit, Waiters(threads), Hub(settings.redis_url))

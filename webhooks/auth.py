@@ -1,43 +1,99 @@
-"""Who may use `/v1`: bearers of one of the configured keys, and nobody while none is configured."""
+"""Who may use `/v1`: bearers of a configured key, or of one made by `darkroom keys`; nobody while there is none."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from flask import Response
 
+from jobs.keys import ApiKey, KeyStore, Scope, digest, key_id
+
 from .problems import problem
+
+#: how long the keys in Redis are believed: a revoked key is refused after so long at the latest
+TRUST_SECONDS = 2.0
+
+_NOBODYS = "0" * 64
 
 
 @dataclass(frozen=True)
+class Caller:
+    """Whoever holds a key."""
+
+    #: the owner of its jobs
+    name: str
+    #: the key's own name, for what is counted by key
+    key: str
+    scopes: frozenset[Scope]
+
+    @property
+    def admin(self) -> bool:
+        return Scope.ADMIN in self.scopes
+
+    def may(self, scope: Scope) -> bool:
+        """Whether the key allows it."""
+        return self.admin or scope in self.scopes
+
+
 class Keys:
-    """The API keys, kept as digests."""
+    """The API keys, as digests. Thread-safe. A request with a key of the environment costs no round trip to Redis."""
 
-    digests: tuple[bytes, ...] = field(repr=False)
+    def __init__(self, configured: Sequence[str], store: KeyStore) -> None:
+        self._configured = tuple(digest(key) for key in configured)
+        self._store = store
+        self._made: Mapping[str, ApiKey] = {}
+        self._read_at = float("-inf")
+        self._reading = threading.Lock()
 
-    @classmethod
-    def of(cls, keys: Sequence[str]) -> Keys:
-        """From the keys themselves."""
-        return cls(tuple(hashlib.sha256(key.encode()).digest() for key in keys))
-
-    def owner(self, authorization: str) -> str | None:
-        """The stable name of the key in an `Authorization` header, or None; every key is compared, whichever matches."""
+    def caller(self, authorization: str) -> Caller | None:
+        """Whose key an `Authorization` header holds. Raises RedisUnavailable when it may be one that cannot be looked up."""
         scheme, _, given = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
         # WSGI hands header bytes over as latin-1.
-        digest = hashlib.sha256(given.strip().encode("latin-1", "replace")).digest()
-        known = [hmac.compare_digest(digest, one) for one in self.digests]
-        return digest.hex()[:12] if scheme.lower() == "bearer" and any(known) else None
+        given = given.strip().encode("latin-1", "replace").decode("utf-8", "replace")
+        shown = digest(given)
+        # Every key is compared, whichever matches.
+        if any([hmac.compare_digest(shown, one) for one in self._configured]):  # noqa: C419
+            name = f"env:{hashlib.sha256(shown.encode()).hexdigest()[:12]}"
+            return Caller(name, name, frozenset({Scope.ADMIN}))
+        return self._made_by_command(given, shown)
+
+    def _made_by_command(self, given: str, shown: str) -> Caller | None:
+        id = key_id(given)
+        key = self._known().get(id) if id else None
+        matches = hmac.compare_digest(shown, key.digest if key else _NOBODYS)
+        return Caller(key.name, key.id, key.scopes) if key and matches else None
+
+    def _known(self) -> Mapping[str, ApiKey]:
+        """The keys in Redis, read again when what was read is too old; one thread reads for all."""
+        if time.monotonic() - self._read_at >= TRUST_SECONDS:
+            with self._reading:
+                if time.monotonic() - self._read_at >= TRUST_SECONDS:
+                    asked_at = time.monotonic()
+                    self._made = {key.id: key for key in self._store.all()}
+                    self._read_at = asked_at
+        return self._made
 
 
 def unauthorized(*, given: bool) -> Response:
-    """The 401; `given` tells whether there was a credential at all (RFC 6750)."""
+    """401; `given` tells whether there was a key."""
     challenge = 'Bearer realm="darkroom"' + (', error="invalid_token"' if given else "")
     return problem(
         HTTPStatus.UNAUTHORIZED,
-        "Send `Authorization: Bearer <key>` with one of the keys in DARKROOM_API_KEYS.",
+        "Send one of the API keys: `Authorization: Bearer <key>`.",
         headers={"WWW-Authenticate": challenge},
     )
+
+
+def forbidden(scope: Scope) -> Response:
+    """403 that names the scope that is missing."""
+    challenge = f'Bearer realm="darkroom", error="insufficient_scope", scope="{scope}"'
+    detail = f"This API key does not allow it: it lacks the scope {scope}."
+    return problem(HTTPStatus.FORBIDDEN, detail, headers={"WWW-Authenticate": challenge}, required_scope=scope.value)

@@ -1,159 +1,220 @@
-"""What `/v1` takes, as pydantic models: the one source of validation; and what the domain makes of it."""
+"""What `/v1` takes, as pydantic models: the one source of validation and of the OpenAPI document."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
 
-from flask import request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    RootModel,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+)
 
-from jobs import InvalidRequest, Job, OnUnknown, Status, providers, reading
-from jobs.lifecycle import MAX_DEADLINE_SECONDS, Darkroom
-from jobs.request import Request
+from jobs import OnUnknown, Status, providers
+from jobs.job import FINAL
+from jobs.lifecycle import MAX_DEADLINE_SECONDS, MAX_URL_LENGTH, Wanted
 
 from .problems import InvalidFields, Wrong
 
-#: the largest body of `/v1`: a request with its images as base64
-MAX_BYTES = 64 << 20
-#: how many records are read at most to fill one filtered page
-MOST_LOOKED_AT = 1000
+#: the most jobs of a batch
+MAX_JOBS = 1000
+#: a page holds so many jobs at most
+MAX_PAGE = 100
 
-_CURSOR = re.compile(r"([0-9]{1,15}) ([0-9a-f]{32})")
+#: created_at in ms and id of the last job seen
+CURSOR = re.compile(r"([0-9]{1,15})-([0-9a-f]{32})")
+
+_PORT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+_HTTP_URL = rf"^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:(?:{_PORT}))?(/[!-~]*)?$"
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Model(BaseModel):
+class Body(BaseModel):
+    """The root of what is taken: unknown fields are refused, and types are not guessed."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class NewJob(_Model):
-    """The body of `POST /v1/jobs`."""
+class JobOptions(Body):
+    """What can be wanted for a job, whatever its operation."""
 
-    operation: str = Field(description="What is to be rendered, for example deepmode.generate.")
-    params: dict[str, Any] = Field(
-        description="The operation's own fields; an image is an https URL, a reference or base64."
+    metadata: dict[str, Any] = Field(
+        default_factory=dict, description="Yours, at most 16 kB as JSON; it comes back with the job."
     )
-    metadata: dict[str, Any] = Field(default_factory=dict, description="Yours; it comes back with the job.")
-    deadline_seconds: float | None = Field(None, ge=1, le=MAX_DEADLINE_SECONDS, allow_inf_nan=False)
-    on_unknown: OnUnknown = OnUnknown.FAIL
-    keep_late: bool = Field(False, strict=True)
+    deadline_seconds: float | None = Field(
+        None,
+        ge=1,
+        le=MAX_DEADLINE_SECONDS,
+        allow_inf_nan=False,
+        strict=True,
+        description="How long a provider is waited for, from now on. By default the operation's own.",
+    )
+    on_unknown: OnUnknown = Field(
+        OnUnknown.FAIL,
+        description="What becomes of a job whose submission ended unseen and cannot be looked up: it fails, or it is "
+        "submitted again, which may be charged twice.",
+    )
+    keep_late: bool = Field(False, strict=True, description="Keep the pictures of a canceled job that come after all.")
+    notify_url: str | None = Field(
+        None,
+        max_length=MAX_URL_LENGTH,
+        pattern=_HTTP_URL,
+        description="Where the job tells of itself by signed webhooks; https, unless private networks are allowed.",
+    )
+    notify_events: tuple[Status, ...] | None = Field(
+        None,
+        max_length=len(Status),
+        description=f"The statuses of which it tells; {', '.join(FINAL)} unless the server was told otherwise.",
+    )
+
+
+@cache
+def new_job() -> Any:
+    """The model of a new job: one variant for each operation, told apart by `operation`."""
+    variants = tuple(_variant(name) for name in providers.operation_names())
+    union: Any = Annotated[_either(variants), Field(discriminator="operation")]
+    # A class of this name, so that the document calls it so.
+    return type("NewJob", (RootModel[union],), {"__doc__": "A job of one of the operations.", "__module__": __name__})
+
+
+def _either(variants: tuple[Any, ...]) -> Any:
+    union = variants[0]
+    for variant in variants[1:]:
+        union = union | variant
+    return union
+
+
+def _variant(operation: str) -> type[JobOptions]:
+    request = providers.operation(operation).request
+    shown: Any = {"examples": [{"operation": operation, "params": example} for example in examples(operation)]}
+    fields: Any = {
+        "operation": (Literal[operation], Field(description="What is to be rendered.")),
+        "params": (request, Field(description="The operation's own fields.")),
+    }
+    words = re.split(r"[.-]", operation)
+    name = "New" + "".join(word.capitalize() for word in words)
+    model: type[JobOptions] = create_model(name, __base__=JobOptions, __doc__=request.__doc__, **fields)
+    model.model_config = {**model.model_config, "json_schema_extra": shown}
+    model.model_rebuild(force=True)
+    return model
+
+
+def examples(operation: str) -> Sequence[Any]:
+    """The params that the operation's own file gives as examples."""
+    extra: Any = providers.operation(operation).request.model_config.get("json_schema_extra")
+    return tuple(extra.get("examples", ())) if isinstance(extra, Mapping) else ()
+
+
+@cache
+def new_batch() -> type[BaseModel]:
+    """The model of many new jobs."""
+    field: Any = (
+        list[new_job()],  # type: ignore[misc]
+        Field(min_length=1, max_length=MAX_JOBS, description="The jobs: all are enqueued, or none."),
+    )
+    return create_model("NewBatch", __base__=Body, __doc__="Jobs that are enqueued together.", jobs=field)
+
+
+def wanted(job: Any) -> Wanted:
+    """What a new job of the model wants."""
+    new = job.root
+    return Wanted(
+        new.params,
+        new.metadata,
+        new.deadline_seconds,
+        new.on_unknown,
+        new.keep_late,
+        new.notify_url,
+        new.notify_events,
+    )
+
+
+class Cancel(Body):
+    """Nothing needs to be said."""
+
+
+class Retry(Body):
+    """How a job is to be tried again."""
+
+    may_charge_again: bool = Field(False, strict=True, description="Accept that the provider may charge a second time.")
+
+
+class Redeliver(Body):
+    """What is to be delivered again."""
+
+    delivery: str | None = Field(None, max_length=100, description="The id of a delivery; without it, all of the job.")
 
 
 def _commas(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
-class Search(_Model):
+def _digits(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"[1-9][0-9]{0,2}", value):
+        raise ValueError(f"is no number from 1 to {MAX_PAGE}")
+    return value
+
+
+def _operation(value: Any) -> Any:
+    if value not in providers.operation_names():
+        raise ValueError(f"is unknown; allowed: {', '.join(providers.operation_names())}")
+    return value
+
+
+def _truth(value: Any) -> Any:
+    if value not in ("true", "false"):
+        raise ValueError("is neither true nor false")
+    return value == "true"
+
+
+_STATUSES = "|".join(Status)
+
+
+class Search(Body):
     """The query of `GET /v1/jobs`."""
 
-    status: Annotated[tuple[Status, ...], BeforeValidator(_commas)] = Field((), description="Comma-separated.")
-    operation: str = ""
-    limit: int = Field(20, ge=1, le=100)
-    cursor: str = Field("", max_length=200, description="`next_cursor` of the page before.")
+    status: Annotated[
+        tuple[Status, ...],
+        BeforeValidator(_commas),
+        WithJsonSchema({"type": "string", "pattern": f"^({_STATUSES})(,({_STATUSES}))*$", "example": "queued,running"}),
+    ] = Field((), description="One of the statuses, or several with commas between them.")
+    operation: Annotated[
+        str | None,
+        BeforeValidator(_operation),
+        WithJsonSchema({"type": "string", "enum": list(providers.operation_names())}),
+    ] = Field(None, description="Jobs of this operation only.")
+    unknown: Annotated[bool, BeforeValidator(_truth), WithJsonSchema({"type": "boolean"})] = Field(
+        False, description="Jobs with an attempt whose end nobody saw, and that may have been charged, only."
+    )
+    limit: Annotated[
+        int, BeforeValidator(_digits), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_PAGE})
+    ] = Field(20, ge=1, le=MAX_PAGE, description="How many jobs at most.")
+    cursor: str | None = Field(None, pattern=f"^({CURSOR.pattern})?$", description="`next_cursor` of the page before.")
 
 
-def read_model(model: type[Model], body: bytes) -> Model:
-    """The JSON body as a model. Raises BadRequest, UnsupportedMediaType, or InvalidFields that names each field."""
-    if request.mimetype and request.mimetype != "application/json":
-        raise UnsupportedMediaType
+def checked(model: Any, value: Any) -> Any:
+    """The value as a model. Raises InvalidFields that names each field."""
     try:
-        value = reading.parsed(body)
-    except ValueError:
-        raise BadRequest from None
-    return checked(model, value)
-
-
-def read_query(model: type[Model]) -> Model:
-    """The query as a model. Raises InvalidFields that names each parameter."""
-    return checked(model, request.args.to_dict())
-
-
-def checked(model: type[Model], value: Any, *, below: str = "", **context: Any) -> Model:
-    """The value as a model. Raises InvalidFields, each field's path beginning with `below`."""
-    try:
-        return model.model_validate(value, context=context)
+        return TypeAdapter(model).validate_python(value, context={"base64_images": True})
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
-        raise InvalidFields([_wrong(below, fault["loc"], fault["msg"]) for fault in faults]) from None
+        raise InvalidFields([_wrong(fault["loc"], fault["type"], fault["msg"]) for fault in faults[:20]]) from None
 
 
-def _wrong(below: str, path: tuple[int | str, ...], message: str) -> Wrong:
-    return Wrong(".".join(filter(None, (below, *map(str, path)))), message.removeprefix("Value error, "))
-
-
-def accepted(darkroom: Darkroom, new: NewJob, *, owner: str) -> Job:
-    """Enqueues it. Raises InvalidFields, IdempotencyConflict or Unavailable."""
-    wanted = checked(_request_model(new.operation), new.params, below="params", base64_images=True)
-    try:
-        return darkroom.enqueue(
-            wanted,
-            idempotency_key=_idempotency_key(),
-            metadata=new.metadata,
-            deadline_seconds=new.deadline_seconds,
-            on_unknown=new.on_unknown,
-            keep_late=new.keep_late,
-            owner=owner,
-        )
-    except InvalidRequest as error:
-        in_params = error.field.partition(".")[0] in type(wanted).model_fields
-        path = f"params.{error.field}" if in_params else error.field
-        raise InvalidFields([Wrong(path, f"{error.value}; allowed: {error.allowed}")]) from None
-
-
-def _request_model(operation: str) -> type[Request]:
-    try:
-        return providers.operation(operation).request
-    except InvalidRequest as error:
-        raise InvalidFields([Wrong("operation", f"{error.value}; allowed: {error.allowed}")]) from None
-
-
-def _idempotency_key() -> str:
-    """`Idempotency-Key`, with or without the quotes of a structured field."""
-    key = request.headers.get("Idempotency-Key", "")
-    return key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
-
-
-@dataclass(frozen=True)
-class Page:
-    """Some jobs, the latest first, and the cursor of the next page, or None after the last."""
-
-    jobs: tuple[Job, ...]
-    cursor: str | None
-
-
-def found(darkroom: Darkroom, search: Search) -> Page:
-    """One page. With a rare operation it may be short, or empty, although a cursor leads on."""
-    before, wanted = _position(search.cursor), []
-    for _ in range(0, MOST_LOOKED_AT, search.limit):
-        page = darkroom.list(search.status, before=before, limit=search.limit)
-        for job in page:
-            before = int(job.created_at.timestamp() * 1000), job.id
-            if search.operation in ("", job.operation):
-                wanted.append(job)
-            if len(wanted) == search.limit:
-                return Page(tuple(wanted), _cursor(before))
-        if not page:
-            return Page(tuple(wanted), None)
-    return Page(tuple(wanted), _cursor(before) if before else None)
-
-
-def _cursor(position: tuple[float, str]) -> str:
-    return base64.urlsafe_b64encode(f"{position[0]:.0f} {position[1]}".encode()).rstrip(b"=").decode()
-
-
-def _position(cursor: str) -> tuple[float, str] | None:
-    if not cursor:
-        return None
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except (binascii.Error, ValueError):
-        text = ""
-    if match := _CURSOR.fullmatch(text):
-        return float(match[1]), match[2]
-    raise InvalidFields([Wrong("cursor", "not a cursor of ours; take next_cursor from the page before")])
+def _wrong(path: tuple[int | str, ...], kind: str, message: str) -> Wrong:
+    # The variants of a union stand in the path by their tag, which nobody wrote there.
+    parts = [str(part) for part in path if part not in providers.operation_names()]
+    if kind.startswith("union_tag"):
+        names = ", ".join(providers.operation_names())
+        return Wrong(".".join([*parts, "operation"]), f"is missing or unknown; allowed: {names}")
+    return Wrong(".".join(parts) or "body", message.removeprefix("Value error, "))

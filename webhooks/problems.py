@@ -24,7 +24,8 @@ RETRY_SECONDS = 5
 
 #: what a person reads where the framework, and not our own code, refused
 _SENTENCES = {
-    HTTPStatus.BAD_REQUEST: "The request could not be read: its body is no JSON, or its form is broken.",
+    HTTPStatus.BAD_REQUEST: "The request could not be read: its body is no JSON, is nested too deeply or holds too much, or its form is broken.",
+    HTTPStatus.REQUEST_TIMEOUT: "The body took too long to come.",
     HTTPStatus.NOT_FOUND: "Nothing is served at this path.",
     HTTPStatus.METHOD_NOT_ALLOWED: "This path does not take this method; the Allow header names those it takes.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than this path takes.",
@@ -89,9 +90,9 @@ def _explained(error: DarkroomError) -> Response:
     raise error
 
 
-def unavailable(detail: str, **members: Any) -> Response:
+def unavailable(detail: str, *, seconds: int = RETRY_SECONDS, **members: Any) -> Response:
     """The 503 that asks to come again."""
-    return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_SECONDS)}, **members)
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(seconds)}, **members)
 
 
 class QuietFlask(Flask):

@@ -312,9 +312,23 @@ class TestTheList:
         assert found("status=succeeded") == {stored.id}
         assert found("status=queued") == {queued.id, remix.id}
         assert found("status=queued,succeeded&operation=deepmode.generate") == {queued.id, stored.id}
-        assert found("operation=nobody.nothing") == set()
+        assert found("operation=phota.remix") == set()
 
-    @pytest.mark.parametrize("query", ["status=lost", "limit=0", "limit=x", "limit=1000", "cursor=x", "nonsense=1"])
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "status=lost",
+            "limit=0",
+            "limit=x",
+            "limit=1000",
+            "cursor=x",
+            "nonsense=1",
+            "operation=nobody.nothing",
+            "unknown=1",
+            "limit=1_0",
+            "limit=5&limit=6",
+        ],
+    )
     def test_refuses_a_wrong_query_by_the_name_of_its_parameter(self, api: Any, query: str) -> None:
         answer = api.get(f"/v1/jobs?{query}")
 

@@ -264,7 +264,7 @@ def test_a_failure_of_ours_is_a_problem_and_its_log_holds_no_token(
         answer = new_app().test_client().post(path, json=RESULT)
 
     assert (answer.status_code, answer.content_type) == (500, "application/problem+json")
-    assert "JSONDecodeError" in caplog.text
+    assert "ValidationError" in caplog.text
     assert path.rpartition("/")[2] not in caplog.text
 
 
