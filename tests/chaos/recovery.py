@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from jobs.errors import DarkroomError
@@ -46,9 +46,15 @@ class _Watched:
 
 @dataclass
 class Watch:
-    """Knows which process is which holder, and watches what the dead ones held. Thread-safe."""
+    """Knows which process is which holder, and watches what the dead ones held. Thread-safe.
+
+    An attempt whose answer may have been kept in the storage is not settled before the storage can be asked: while that is
+    away, such a job's clock stands.
+    """
 
     darkroom: Darkroom
+    #: whether the storage is away
+    storage_away: bool = False
     deaths: list[Death] = field(default_factory=list)
     recoveries: list[Rescue] = field(default_factory=list)
     _holders: dict[int, str] = field(default_factory=dict)
@@ -91,8 +97,11 @@ class Watch:
                 self._watched[job_id] = self._fresh[0]
             self._fresh.pop(0)
         for job_id, job in repository.get_many(tuple(self._watched)).items():
-            if job is None or job.holder != self._watched[job_id].death.holder:
+            watched = self._watched[job_id]
+            if job is None or job.holder != watched.death.holder:
                 self.recoveries.append(self._watched.pop(job_id).over(job_id))
+            elif self.storage_away and job.attempt is not None and job.attempt.inline:
+                self._watched[job_id] = replace(watched, since=time.monotonic())
 
 
 def in_flight_at_a_kill(job: Job, deaths: Sequence[Death]) -> bool:

@@ -146,8 +146,10 @@ class Town:
                     self.watch.killed(blow.target, pid)
             case "storage away":
                 self.gate.shut()
+                self.watch.storage_away = True
             case "storage back":
                 self.gate.open()
+                self.watch.storage_away = False
             case "skew":
                 self._control("POST", "faults", {"faults": [f"clock-skew=2@{blow.target}"]})
             case "no skew":
