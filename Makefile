@@ -4,7 +4,7 @@ UV := .venv/bin/uv
 # The machine's own certificates count, as they do for pip: a proxy may have added one.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: install demo test check bench format
+.PHONY: install demo test check bench chaos scoreboard format
 
 install: .venv/.installed
 
@@ -28,6 +28,13 @@ check: install
 
 bench: install
 	.venv/bin/python -m tests.benchmarks
+
+# A seed is drawn when none is given; a run that fails prints it. SECONDS=120 takes the storage away for a minute.
+chaos: install
+	.venv/bin/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
+scoreboard: install
+	.venv/bin/python -m tests.chaos.scoreboard
 
 format: install
 	.venv/bin/ruff format .
