@@ -164,8 +164,7 @@ class _FaceIdRemix(_Operation):
     deadline_seconds = 900.0
 
     def abilities(self, request: FaceIdRemix, *, has_callback: bool, options: Options) -> Abilities:
-        by_callback = _calls_back(request, options) and has_callback
-        return Abilities(callback=by_callback, poll=not by_callback)
+        return Abilities(callback=_calls_back(request, options) and has_callback, poll=True)
 
     def images_expected(self, request: FaceIdRemix) -> int:  # noqa: ARG002
         return 1
