@@ -130,8 +130,8 @@ return {1, now, ''}
 _WRITE = (
     _NOW
     + """
--- KEYS job due line from to held_from held_to unknown queue channel
--- ARGV id expected record due line created retention unknown message
+-- KEYS job due line from to held_from held_to unknown queue channel holders
+-- ARGV id expected record due line created retention unknown message holder status lease_ms
 local old = redis.call('GET', KEYS[1])
 if not old or string.sub(old, 1, #ARGV[2] + 1) ~= ARGV[2] .. ' ' then return {0, now, old or ''} end
 local id = ARGV[1]
@@ -140,7 +140,11 @@ if ARGV[4] ~= '' then redis.call('ZADD', KEYS[2], ARGV[4], id) else redis.call('
 if ARGV[5] ~= '' then redis.call('ZADD', KEYS[3], ARGV[5], id) else redis.call('ZREM', KEYS[3], id) end
 if KEYS[6] ~= KEYS[7] then
   redis.call('SREM', KEYS[6], id)
-  if ARGV[10] ~= '' then redis.call('SADD', KEYS[7], id) end
+  if ARGV[10] ~= '' then
+    redis.call('SADD', KEYS[7], id)
+    -- A worker that was believed dead and forgotten may still claim: should it die now, it must be missed.
+    redis.call('ZADD', KEYS[11], 'NX', now + ARGV[12], ARGV[10])
+  end
 end
 if ARGV[8] == '1' then redis.call('ZADD', KEYS[8], ARGV[6], id) elseif ARGV[8] == '0' then redis.call('ZREM', KEYS[8], id) end
 if KEYS[4] ~= KEYS[5] then
@@ -695,7 +699,7 @@ class _Write:
     call: Command = ()
 
 
-_WRITE_KEYS = 10
+_WRITE_KEYS = 11
 
 
 def _written(update: Update, before: Job, now: datetime, retention_seconds: int) -> _Write:
@@ -716,6 +720,7 @@ def _written(update: Update, before: Job, now: datetime, retention_seconds: int)
         _index("unknown"),
         message.queue if message else _DUE,
         channel(after.id),
+        _HOLDERS,
     )
     arguments = (
         after.id,
@@ -729,6 +734,7 @@ def _written(update: Update, before: Job, now: datetime, retention_seconds: int)
         message.body if message else b"",
         after.holder or "",
         after.status.value,
+        int(LEASE_SECONDS * 1000),
     )
     return _Write(before, after, version, keys + arguments)
 

@@ -565,6 +565,20 @@ def test_what_a_dead_worker_held_becomes_due(repository: Repository, redis: Redi
     assert set(repository.tick(US, {}, 10).due) == set()
 
 
+def test_a_worker_that_was_forgotten_and_claims_after_all_is_missed_when_it_dies(
+    repository: Repository, redis: Redis
+) -> None:
+    """It was silent for long, woke up, claimed before it renewed its lease, and died."""
+    repository.tick(OTHER, {}, 0)
+    repository.tick(US, {}, 0)
+    die(redis, OTHER)
+    assert repository.tick(US, {}, 0).living == {US}
+    job = claim(repository, new(repository), OTHER)
+    assert repository.tick(US, {}, 10).due == ()
+    die(redis, OTHER)
+    assert repository.tick(US, {}, 10).due == (job.id,)
+
+
 def test_what_a_living_worker_holds_is_left_alone(repository: Repository) -> None:
     repository.tick(OTHER, {}, 0)
     send(repository, new(repository), OTHER)
