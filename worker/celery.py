@@ -6,13 +6,14 @@ bootstep, which starts the loop and the sweep and, on SIGTERM, finishes what is 
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 from celery import bootsteps
 from celery.signals import celeryd_init
 
-from jobs import queue
+from jobs import logs, queue
 from jobs.errors import SettingsError
 from jobs.settings import Settings, enabled_providers
 
@@ -28,9 +29,11 @@ EVENTS_SECONDS, EVENTS_TOGETHER = 0.5, 500
 
 def _settings() -> Settings:
     try:
-        return Settings.read()
+        settings = Settings.read()
     except SettingsError as error:
         sys.exit(f"darkroom: {error}")
+    logs.install(logs.secrets_of(settings, os.environ))
+    return settings
 
 
 app = queue.application(_settings())

@@ -61,6 +61,7 @@ def darkroom(context: click.Context) -> None:
     """
     if context.invoked_subcommand not in _SELF_CONTAINED:
         _join_running_stack()
+        _hide_secrets()
 
 
 def _join_running_stack() -> None:
@@ -72,6 +73,17 @@ def _join_running_stack() -> None:
     if found := read_env_file(STACK_FOLDER):
         note(f"with the stack that runs in {STACK_FOLDER}")
         os.environ.update({name: value for name, value in found.items() if not os.environ.get(name)})
+
+
+def _hide_secrets() -> None:
+    """What libraries log of a command passes the same border as a worker's log."""
+    from .. import logs
+    from ..settings import Settings
+
+    try:
+        logs.install(logs.secrets_of(Settings.read(), os.environ))
+    except SettingsError:
+        logs.install()  # the command itself says what is wrong, where that matters to it
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -1,0 +1,182 @@
+"""The logging border: what leaves a process in its log, and what does not."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from jobs import callback_url, logs
+from jobs.logs import MOST_CHARACTERS, Redaction
+from jobs.settings import Settings
+
+JOB = "0123456789abcdef0123456789abcdef"
+KNOWN = "canary/key+with=signs"
+TOKEN = callback_url.sign("deepmode", JOB, 1, ["the-signing-key"])
+PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+redaction = Redaction([KNOWN])
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (f"key {KNOWN} refused", "key … refused"),
+        (f"X{KNOWN}X", "X…X"),
+        ("?key=canary%2Fkey%2Bwith%3Dsigns", "?key=…"),
+        ("GET https://cdn.example/a.png?X-Amz-Signature=canary HTTP", "GET https://cdn.example/… HTTP"),
+        ("GET /pictures/a.png?sig=canary&se=1", "GET /pictures/a.png?…"),
+        (f"POST /webhooks/deepmode/{TOKEN}", f"POST /webhooks/deepmode/{JOB}.1.…"),
+        ("Authorization: Bearer canary-canary", "Authorization: … …"),
+        ("{'X-API-Key': 'canary'}", "{'X-API-Key': …"),
+        ("'Authorization': b'AWS4-HMAC-SHA256 Credential=AKIA/x, Signature=canarycanary'", None),
+        ("redis://:canary@127.0.0.1:6379/0", "redis://…@127.0.0.1:6379/0"),
+        ("amqp://guest:canary@rabbit//", "amqp://…@rabbit//"),
+        ("secret whsec_canary+canary/canary= is old", "secret … is old"),
+        (f"b64 {base64.b64encode(PICTURE).decode()}", "b64 …"),
+        (f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}", "data:image/png;base64,…"),
+        (f"body {PICTURE!r}", "body b'…'"),
+        ("Command # 1 (SET x {canary}) of pipeline caused error: OOM", "Command # 1 (…) of pipeline caused error: OOM"),
+        ("prompt\n  Too short [type=x, input_value='canary', input_type=str]", None),
+        (f"job {JOB} attempt 1", f"job {JOB} attempt 1"),
+        (f"msg_{JOB}_1 delivered", f"msg_{JOB}_1 delivered"),
+        (f"put artifacts/{JOB}/1-0.jpg: away", f"put artifacts/{JOB}/1-0.jpg: away"),
+        ("Task darkroom.run[0b7a3d7c-2b57-4a4e-9f0f-8f2a1f3b6c1d] received", None),
+    ],
+)
+def test_secrets_go_and_names_stay(said: str, shown: str | None) -> None:
+    clean = redaction(said)
+    assert "canary" not in clean
+    assert clean == shown or shown is None
+
+
+def test_a_traceback_keeps_its_lines() -> None:
+    lines = [
+        "Traceback (most recent call last):",
+        '  File "/A/very/long/Path/to/a/Python/of/somebody/site-packages/redis/client", line 12, in get',
+        "    return self.execute(key)",
+        "ValueError: no",
+    ]
+    assert redaction("\n".join(lines)) == "\n".join(lines)
+
+
+def test_hostile_texts_cost_little() -> None:
+    began = time.monotonic()
+    for text in (
+        "b'" * 50_000,
+        "\\x00" * 50_000,
+        "/a?" * 50_000,
+        "input_value=" * 20_000,
+        "Command # 1 (" * 20_000,
+        "://" * 50_000,
+    ):
+        assert len(redaction(text)) <= MOST_CHARACTERS + 100
+    assert time.monotonic() - began < 5
+
+
+@given(st.binary(min_size=48, max_size=400), st.text(alphabet=" \n.,:'\"", max_size=5))
+def test_no_bytes_show_in_base64_or_as_python_writes_them(content: bytes, around: str) -> None:
+    for written in (base64.b64encode(content).decode(), base64.urlsafe_b64encode(content).decode()):
+        clean = redaction(f"{around}{written}{around}")
+        assert not any(written[at : at + 40] in clean for at in range(len(written) - 40))
+
+
+@given(st.text(min_size=6, max_size=40), st.text(max_size=40), st.text(max_size=40))
+def test_a_known_secret_shows_nowhere(secret: str, before: str, after: str) -> None:
+    shown = Redaction([secret])(f"{before}{secret}{after}")
+    assert secret not in shown or secret in f"{before}…{after}"
+
+
+# The border of a process
+
+PROGRAM = """
+import logging, sys, threading
+from jobs import logs
+logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(message)s", stream=sys.stdout)
+logs.install(["canary-one"])
+logs.install(["canary-two"])
+log = logging.getLogger("any.library")
+log.info("with %s and %s", "canary-one", {"x": "canary-two"})
+log.info("no %d", "number")
+try:
+    try:
+        raise KeyError("canary-one")
+    except KeyError as cause:
+        raise ValueError("canary-two") from cause
+except ValueError:
+    log.exception("both")
+log.warning("stack", stack_info=True)
+def broken(): raise RuntimeError("canary-one in a thread")
+thread = threading.Thread(target=broken); thread.start(); thread.join()
+raise RuntimeError("canary-two at the end")
+"""
+
+
+def test_no_secret_leaves_a_process_by_its_log_its_threads_or_its_end() -> None:
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=30, check=False)
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 1
+    assert "canary" not in said
+    assert "INFO with … and {'x': '…'}" in said
+    assert "INFO no %d" in said
+    for name in ("KeyError", "ValueError", "RuntimeError", "Traceback", "a thread ended", "it ended"):
+        assert name in said
+
+
+def test_every_secret_of_the_settings_is_known(tmp_path: Path) -> None:
+    settings = Settings(
+        redis_url="redis://:canary%2Fredis@127.0.0.1/0",
+        broker_url="amqp://guest:canary-broker@rabbit//",
+        storage_url=f"file://{tmp_path}",
+        secret_keys="canary-sign,canary-before",
+        api_keys="canary-api",
+        notify_url="https://app.example.com/hook?token=canary-notify",
+        notify_secrets="whsec_Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5",
+    )
+    environ = {
+        "DEEPMODE_API_KEY": "canary-vendor",
+        "CHAINHUB_WEBHOOK_SECRET": "whsec_Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5",
+        "AWS_SECRET_ACCESS_KEY": "canary-aws",
+    }
+    known = set(logs.secrets_of(settings, environ)) - {""}
+    assert known == {
+        "canary/redis", "canary-broker", "canary-sign", "canary-before", "canary-api", "token=canary-notify",
+        "whsec_Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5", "canary-vendor", "whsec_Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5", "canary-aws",
+    }  # fmt: skip
+
+
+def test_a_value_that_a_validation_refused_does_not_show() -> None:
+    class Model(BaseModel):
+        prompt: int
+
+    with pytest.raises(ValidationError) as refused:
+        Model(prompt="a red canary sings")  # type: ignore[arg-type]
+    assert "canary" in str(refused.value)
+    assert "canary" not in redaction(str(refused.value))
+
+
+@pytest.fixture
+def border() -> Iterator[None]:
+    """The border in this process, and none afterwards."""
+    before = logging.getLogRecordFactory()
+    logs.install()
+    yield
+    logging.setLogRecordFactory(before)
+
+
+def test_a_handler_gets_nothing_that_it_could_format_otherwise(border: None, caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        raise ValueError(TOKEN)  # noqa: TRY301 - it is what is logged
+    except ValueError:
+        logging.getLogger("any").exception("job %s", JOB, extra={"job": JOB})
+    (record,) = caplog.records
+    assert (record.msg, record.args, record.exc_info) == (f"job {JOB}", (), None)
+    assert str(record.exc_text).endswith(f"ValueError: {JOB}.1.…")
