@@ -114,6 +114,8 @@ class Loopback:
         """The settings of an installation whose vendor and store this is."""
         return {
             "DARKROOM_REDIS_URL": redis_url,
+            "DARKROOM_BROKER_URL": "",
+            "DARKROOM_PUBLIC_URL": "",  # so that the vendor answers with the pictures
             "DARKROOM_STORAGE_URL": "s3://pictures",
             "DARKROOM_SPOOL_DIR": str(folder / "spool"),
             "DARKROOM_ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8",
