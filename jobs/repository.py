@@ -284,8 +284,9 @@ class Repository:
         return other
 
     def close(self) -> None:
-        """Ends all patience: whoever waits for Redis gets RedisUnavailable now."""
+        """Ends all patience, so that whoever waits for Redis gets RedisUnavailable now, and hangs up."""
         self._closed.set()
+        self._wire.close()
 
     # --- reading --------------------------------------------------------------------------------------------------
 

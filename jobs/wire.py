@@ -64,6 +64,11 @@ class Wire:
                 raise answer
         return list(answers)
 
+    def close(self) -> None:
+        """Hangs up the connections that nobody uses."""
+        while self._idle:
+            self._idle.pop().disconnect()
+
     def _connection(self) -> Any:
         if self._pid != os.getpid():
             # A fork shares its parent's sockets: an answer would reach either.

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -56,8 +57,18 @@ BUSY = Failed(Code.RATE_LIMITED, "slow down", retryable=True)
 
 
 @pytest.fixture
-def repository(redis: Redis) -> Repository:
-    return Repository(redis, retention_seconds=RETENTION)
+def repository(redis: Redis) -> Iterator[Repository]:
+    repository = Repository(redis, retention_seconds=RETENTION)
+    yield repository
+    repository.close()
+
+
+@pytest.fixture
+def beside(redis: Redis) -> Iterator[Repository]:
+    """Another process that writes the same jobs."""
+    repository = Repository(redis, retention_seconds=RETENTION)
+    yield repository
+    repository.close()
 
 
 @pytest.fixture
@@ -306,21 +317,32 @@ class Wire:
         while not self._stopped:
             try:
                 client, _ = self._listener.accept()
+                server = socket.create_connection((self._target.hostname, self._target.port))
             except OSError:
                 return
-            self._start(self._serve, client)
+            marked = threading.Event()
+            self._start(self._ask, client, server, marked)
+            self._start(self._answer, client, server, marked)
 
-    def _serve(self, client: socket.socket) -> None:
-        server = socket.create_connection((self._target.hostname, self._target.port))
-        with client, server:
-            while asked := _received(client):
-                server.sendall(asked)
-                answer = _received(server)
-                if self.loses in asked and (losing := self.losing) is not None:
-                    self.losing, self.lost = None, self.lost + 1
-                    losing()
-                    return
-                client.sendall(answer)
+    def _ask(self, client: socket.socket, server: socket.socket, marked: threading.Event) -> None:
+        while asked := _received(client):
+            if self.loses in asked and self.losing is not None:
+                marked.set()
+            if not _passed_on(server, asked):
+                break
+        _hang_up(client, server)
+
+    def _answer(self, client: socket.socket, server: socket.socket, marked: threading.Event) -> None:
+        while answer := _received(server):
+            if marked.is_set() and (losing := self.losing) is not None:
+                self.losing, self.lost = None, self.lost + 1
+                losing()
+                break
+            if not _passed_on(client, answer):
+                break
+        _hang_up(client, server)
+        client.close()
+        server.close()
 
     def close(self) -> None:
         self._stopped = True
@@ -333,6 +355,20 @@ def _received(side: socket.socket) -> bytes:
         return side.recv(1 << 20)
     except OSError:
         return b""
+
+
+def _passed_on(side: socket.socket, data: bytes) -> bool:
+    try:
+        side.sendall(data)
+    except OSError:
+        return False
+    return True
+
+
+def _hang_up(*sides: socket.socket) -> None:
+    for side in sides:
+        with suppress(OSError):
+            side.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
@@ -350,6 +386,7 @@ def wired(wire: Wire) -> Iterator[Repository]:
         new(repository)
         send(repository, new(repository))
         yield repository
+        repository.close()
 
 
 def nothing() -> None:
@@ -374,8 +411,7 @@ def test_an_attempt_whose_write_was_heard_late_is_on_the_ledger_once(wired: Repo
     assert [attempt.sends for attempt in wired.get(job.id).attempts] == [1]
 
 
-def test_who_lost_the_answer_and_then_the_job_does_not_send(wired: Repository, wire: Wire, redis: Redis) -> None:
-    beside = Repository(redis, retention_seconds=RETENTION)
+def test_who_lost_the_answer_and_then_the_job_does_not_send(wired: Repository, wire: Wire, beside: Repository) -> None:
     job = claim(wired, new(wired))
     wire.losing = lambda: cancel(beside, job) and None
     change = wired.update(job.id, lambda job, now: job.sending(US, now))
@@ -383,9 +419,10 @@ def test_who_lost_the_answer_and_then_the_job_does_not_send(wired: Repository, w
     assert (change.made, change.after.status) == (False, Status.CANCELED)
 
 
-def test_a_create_that_is_repeated_does_not_undo_what_a_worker_did(wired: Repository, wire: Wire, redis: Redis) -> None:
+def test_a_create_that_is_repeated_does_not_undo_what_a_worker_did(
+    wired: Repository, wire: Wire, beside: Repository
+) -> None:
     """Its answer was lost, and before it came again a worker had sent the attempt."""
-    beside = Repository(redis, retention_seconds=RETENTION)
     job = replace(new(wired), id=uuid.uuid4().hex)
     wire.losing = lambda: send(beside, job) and None
     assert wired.create(job) is None
