@@ -1,0 +1,73 @@
+"""A storage in memory that is now and then away."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from jobs.errors import StorageError
+from jobs.storage import Listed, StoredObject
+
+
+class MemoryStorage:
+    """What `jobs.storage.Storage` promises, by a dict."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._kept: dict[str, bytes] = {}
+
+    def of(self, job_id: str) -> Mapping[str, bytes]:
+        """A job's objects."""
+        return {key: content for key, content in self._kept.items() if key.startswith(f"jobs/{job_id}/")}
+
+    def put(self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]) -> StoredObject | None:
+        self._answer()
+        if key in self._kept:
+            return self.head(key)
+        self._kept[key] = content
+        return None
+
+    def upload_request(self, key: str, **_: Any) -> None:
+        return None
+
+    def get(self, key: str) -> bytes:
+        if key not in self._kept:
+            raise StorageError(f"nothing at {key}", retryable=False)
+        return self._kept[key]
+
+    def head(self, key: str) -> StoredObject | None:
+        content = self._kept.get(key)
+        return None if content is None else StoredObject(key, len(content), datetime.now(UTC), "image/png", {})
+
+    def exists(self, key: str) -> bool:
+        return key in self._kept
+
+    def list(self, prefix: str = "") -> tuple[Listed, ...]:
+        now = datetime.now(UTC)
+        return tuple(
+            Listed(key, len(content), now) for key, content in sorted(self._kept.items()) if key.startswith(prefix)
+        )
+
+    def renew(self, key: str) -> bool:
+        return key in self._kept
+
+    def delete(self, key: str) -> None:
+        self._kept.pop(key, None)
+
+    def url(self, key: str, expires_seconds: int = 3600) -> str:
+        return f"https://storage.example/{key}"
+
+    def check(self) -> None:
+        """It answers."""
+
+    def ensure_bucket(self) -> None:
+        """It is there."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _answer(self) -> None:
+        if self._chance.random() < 0.03:
+            raise StorageError("the storage is away")

@@ -1,0 +1,446 @@
+"""One simulated life of a whole house: producers, workers that die and stall, vendors, a receiver, people; from one seed.
+
+The lifecycle, the repository, the runner, the keeper and the sweep are the real ones, on a Redis whose clock is simulated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+from pydantic import SecretStr
+
+from jobs import callback_url, providers
+from jobs.errors import ChargePossible, NotPossible
+from jobs.job import Job, Outcome, Status
+from jobs.lifecycle import Darkroom
+from jobs.providers import aimlapi, chainhub, deepmode, phota
+from jobs.queue import Dispatch, application, queue_name
+from jobs.report import Charged, Code
+from jobs.repository import Message, Repository
+from jobs.request import Request
+from jobs.settings import ProviderSettings, Settings, provider_settings
+from jobs.spool import Spool
+from worker.bounds import Bytes, Slots
+from worker.images import Keeper
+from worker.process import Work
+from worker.runner import Runner
+from worker.sweep import Sweep
+from worker.updates import Updates
+
+from .clock import SimulatedClock, SimulatedLoop, simulated_redis
+from .storage import MemoryStorage
+from .vendors import Vendors, picture
+
+KEYS = ("a-secret-of-the-simulation",)
+DEADLINE_SECONDS = 60.0
+#: jobs are enqueued over so long
+ARRIVALS_SECONDS = 30.0
+#: whatever is not over after so long is stuck
+PATIENCE_SECONDS = 300.0
+PROCESSES = 3
+TICK_SECONDS = 1.0
+
+INPUT = "https://input.example/photo.png"
+
+
+def request(number: int) -> Request:
+    """The request of one job; its prompt names it everywhere."""
+    prompt = f"p{number}"
+    kinds: tuple[Callable[[], Request], ...] = (
+        lambda: deepmode.Generate(model_id="m", prompt=prompt, num_images=1 + number % 3),
+        lambda: chainhub.IdeogramRemix(image_file=INPUT, prompt=prompt, num_images=1 + number % 2),
+        lambda: phota.Remix(
+            input_image=INPUT,
+            reference_image=INPUT,
+            prompt=prompt,
+            num_output_images=1 + number % 2,
+            output_format="png",
+            response_mode="urls",
+        ),
+        lambda: aimlapi.ReveRemix(image_urls=[INPUT], prompt=prompt, convert_base64_to_url=False),
+    )
+    return kinds[number % 4]()
+
+
+def vendor_settings() -> Mapping[str, ProviderSettings]:
+    def of(name: str) -> ProviderSettings:
+        environ = {f"{name.upper()}_API_KEY": "key", f"{name.upper()}_BASE_URL": f"https://{name}.example"}
+        return provider_settings(name, environ | ({"PHOTA_ASYNC": "true"} if name == "phota" else {}))
+
+    return {name: of(name) for name in providers.names()}
+
+
+class Failures(logging.Handler):
+    """What the house logged as an error: nothing may."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(self.format(record))
+
+
+@dataclass
+class Process:
+    """One worker process: it consumes messages, ticks, runs; it can die at any await, and stall."""
+
+    world: World
+    holder: str
+    darkroom: Darkroom
+    work: Work
+    sweep: Sweep
+    updates: Updates
+    chance: random.Random
+    stalled_until: float = 0.0
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def start(self) -> None:
+        self.darkroom.repository.tick(self.holder, {}, 0)
+        self.tasks = [asyncio.ensure_future(self._consume()), asyncio.ensure_future(self._look())]
+
+    def kill(self) -> None:
+        """Nothing of it runs any more; what was on the wire stays there."""
+        self.world.vendors.troubled |= self.world.prompts(self.work.in_hand)
+        self.work.close()
+        for task in (*self.tasks, *self.work._tasks, *filter(None, [self.updates._writing])):
+            task.cancel()
+
+    async def _consume(self) -> None:
+        while True:
+            await asyncio.sleep(self.chance.uniform(0.3, 1.5))
+            for provider in providers.names():
+                for _ in range(50):
+                    message = self.world.redis.rpop(queue_name(provider))
+                    if message is None:
+                        break
+                    self._received(bytes(message))
+
+    def _received(self, message: bytes) -> None:
+        job_id = self.world.job_of(message)
+        if self.stalled_until + TICK_SECONDS > asyncio.get_running_loop().time():
+            self.world.vendors.troubled |= self.world.prompts(frozenset((job_id,)))
+        drawn = self.chance.random()
+        for _ in range(0 if drawn < 0.03 else 2 if drawn < 0.06 else 1):
+            if self.work.slots.take(job_id, wait=False):
+                self.work.run(job_id)
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        reconciled_at = loop.time()
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            if loop.time() < self.stalled_until:
+                continue
+            reconcile = loop.time() - reconciled_at >= 5
+            self.sweep._reconciled_at = float("-inf") if reconcile else float("inf")
+            reconciled_at = loop.time() if reconcile else reconciled_at
+            self.sweep.look()
+
+
+class Naming(Repository):
+    """Gives new jobs ids that follow from the seed, for ids decide who comes first among equals."""
+
+    seed: int
+    dispatch: Dispatch
+
+    def create(self, job: Job, *, message: Message | None = None, **options: Any) -> tuple[str, str] | None:
+        named = replace(job, id=id_of(self.seed, job.metadata["number"]))
+        return super().create(named, message=self.dispatch.message(named), **options)
+
+
+def id_of(seed: int, number: int) -> str:
+    """The id of a job in the life from this seed."""
+    return hashlib.sha256(f"{seed} job {number}".encode()).hexdigest()[:32]
+
+
+@dataclass
+class World:
+    """Everything, and what went wrong in it."""
+
+    seed: int
+    jobs: int
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.loop = SimulatedLoop()
+        self.chance = random.Random(f"{self.seed} world")
+        self.vendors = Vendors(self.seed, self._called_back)
+        self.storage = MemoryStorage(random.Random(f"{self.seed} storage"))
+        self.providers = vendor_settings()
+        self.settings = Settings(
+            redis_url="redis://simulated:6379/0",
+            public_url="https://darkroom.example",
+            secret_keys=tuple(SecretStr(key) for key in KEYS),
+            spool_dir=self.folder,
+        )
+        self.dispatch = Dispatch(application(self.settings), broker_is_redis=True)
+        self.ids: dict[str, int] = {}
+        self.words: set[str] = set()
+        self.processes: list[Process] = []
+        self.born = 0
+        self.failures = Failures()
+
+    def run(self) -> Counter[str]:
+        """Lives until every job is over; what became of them. Raises AssertionError with the seed."""
+        random.seed(self.seed)
+        asyncio.set_event_loop(self.loop)
+        try:
+            with simulated_redis(self.loop) as server, self._listening():
+                self.server = server
+                self.redis = fakeredis.FakeRedis(server=server)
+                self.repository = self._repository(0.0)
+                self.darkroom = Darkroom(self.settings, self.repository, self.storage, self.dispatch)
+                self.loop.run_until_complete(self._live())
+                return self._check()
+        finally:
+            asyncio.set_event_loop(None)
+            self.loop.close()
+
+    # --- what happens ---------------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        for _ in range(PROCESSES):
+            self._begin()
+        doers = [asyncio.ensure_future(doing) for doing in (self._produce(), self._disturb())]
+        await doers[0]
+        await self._until(lambda: self.loop.seconds >= PATIENCE_SECONDS or not self._open())
+        doers[1].cancel()
+        await self._until(lambda: not self.vendors.busy)
+        await asyncio.sleep(30)  # what came late is stored too
+        for process in self.processes:
+            process.kill()
+        await asyncio.sleep(0)
+
+    async def _until(self, over: Callable[[], bool]) -> None:
+        while not over():  # noqa: ASYNC110 - simulated seconds cost nothing
+            await asyncio.sleep(2)
+
+    def _open(self) -> bool:
+        counted = self.repository.count()
+        return any(counted[status] for status in Status if not status.final)
+
+    async def _produce(self) -> None:
+        for number in range(self.jobs):
+            await asyncio.sleep(self.chance.expovariate(self.jobs / ARRIVALS_SECONDS))
+            policy = "resubmit" if self.chance.random() < 0.1 else "fail"
+            name = id_of(self.seed, number)
+            self.ids[name] = number
+            self.darkroom.enqueue(
+                request(number),
+                deadline_seconds=DEADLINE_SECONDS,
+                on_unknown=policy,
+                keep_late=self.chance.random() < 0.5,
+                metadata={"number": number},
+                idempotency_key=f"order-{number}" if number % 3 == 0 else "",
+            )
+            if self.chance.random() < 0.04:
+                asyncio.ensure_future(self._person(name, self.chance.uniform(0, 20)))  # noqa: RUF006
+
+    async def _person(self, job_id: str, after: float) -> None:
+        """Cancels, and half of them think better of it."""
+        await asyncio.sleep(after)
+        self.darkroom.cancel(job_id)
+        if self.ids[job_id] % 2:
+            await asyncio.sleep(3)
+            with suppress(NotPossible):
+                try:
+                    self.darkroom.retry(job_id)
+                except ChargePossible:
+                    self.words.add(job_id)
+                    self.darkroom.retry(job_id, may_charge_again=True)
+
+    async def _disturb(self) -> None:
+        """A process dies or stalls every few seconds."""
+        while True:
+            await asyncio.sleep(self.chance.uniform(3, 12))
+            victim = self.chance.randrange(len(self.processes))
+            if self.chance.random() < 0.3:
+                self.processes[victim].stalled_until = self.loop.seconds + self.chance.uniform(9, 20)
+                self.vendors.troubled |= self.prompts(self.processes[victim].work.in_hand)
+                continue
+            self.processes.pop(victim).kill()
+            await asyncio.sleep(self.chance.uniform(0, 3))
+            self._begin()
+
+    def _called_back(self, provider: str, token: str, body: Any) -> None:
+        """The receiver."""
+        job_id, number = callback_url.verify(provider, token, KEYS)
+        operation = providers.operation(self.repository.get(job_id).operation)
+        self.darkroom.report(job_id, number, operation.called_back(body))
+
+    # --- processes ------------------------------------------------------------------------------------------------
+
+    def _repository(self, ahead_seconds: float) -> Repository:
+        repository = Naming(fakeredis.FakeRedis(server=self.server), retention_seconds=86_400)
+        repository.seed, repository.dispatch = self.seed, self.dispatch
+        repository.clock = SimulatedClock(self.loop, ahead_seconds)
+        return repository
+
+    def _begin(self) -> None:
+        self.born += 1
+        chance = random.Random(f"{self.seed} process {self.born}")
+        darkroom = replace(self.darkroom, repository=self._repository(chance.uniform(-0.02, 0.02)))
+        holder = f"holder-{self.born}"
+
+        async def blocking(call: Callable[[], Any]) -> Any:
+            await asyncio.sleep(chance.uniform(0.0005, 0.01))
+            done = call()
+            await asyncio.sleep(chance.uniform(0.0005, 0.01))
+            return done
+
+        transport: Any = self.vendors
+        nobody: Any = None  # no job here tells of itself
+        repository, now = darkroom.repository, darkroom.repository.clock.now
+        keeper = Keeper(
+            settings=self.settings,
+            providers=self.providers,
+            storage=self.storage,
+            spool=Spool(self.folder / "images", 1 << 30),
+            transport=transport,
+            room=Bytes(64 << 20),
+            blocking=blocking,
+            now=now,
+        )
+        updates = Updates(repository, blocking)
+        runner = Runner(darkroom, holder, keeper, transport, updates, blocking)
+        slots = Slots(1000), Slots(512), Slots(512)
+        work = Work(runner, nobody, self.loop, *slots, now=now)
+        sweep = Sweep(
+            repository=repository,
+            holder=holder,
+            description={},
+            providers=providers.names(),
+            slots=work.slots,
+            in_hand=lambda: work.in_hand,
+            attend=work.attend,
+            run=work.run,
+        )
+        process = Process(self, holder, darkroom, work, sweep, updates, chance)
+        self.processes.append(process)
+        process.start()
+
+    @staticmethod
+    def job_of(message: bytes) -> str:
+        """The job id in a message."""
+        body: str = json.loads(message)["body"]
+        return str(json.loads(base64.b64decode(body))[0][0])
+
+    def prompts(self, ids: frozenset[str]) -> set[str]:
+        return {f"p{self.ids[job_id]}" for job_id in ids if job_id in self.ids}
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        logger = logging.getLogger("worker")
+        logger.addHandler(self.failures)
+        propagate, logger.propagate = logger.propagate, False
+        try:
+            yield
+        finally:
+            logger.removeHandler(self.failures)
+            logger.propagate = propagate
+
+    # --- what must hold -------------------------------------------------------------------------------------------
+
+    def _check(self) -> Counter[str]:
+        told: Counter[str] = Counter()
+        found = self.found = self.repository.get_many(list(self.ids))
+        for job_id, number in self.ids.items():
+            job = found[job_id]
+            assert job is not None, self._said(job_id, "is lost")
+            for sentence, holds in _SENTENCES.items():
+                assert holds(self, job, f"p{number}"), self._said(job_id, sentence, job)
+            told[job.status] += 1
+            told["unknown"] += bool(job.error and job.error.code is Code.OUTCOME_UNKNOWN)
+            told["images"] += len(job.artifacts)
+            told["rescued"] += any(attempt.outcome is Outcome.UNKNOWN for attempt in job.attempts)
+            told["paid more than once, as allowed"] += self.vendors.charged[f"p{number}"] > 1
+        assert not self.failures.seen, self._said("", self.failures.seen[0])
+        assert self.redis.zcard("darkroom:due") == 0, self._said("", "the due set holds what is over")
+        assert not self.redis.keys("darkroom:held:*"), self._said("", "somebody holds what is over")
+        told["jobs"] = len(self.ids)
+        return told
+
+    def _said(self, job_id: str, sentence: str, job: Job | None = None) -> str:
+        lines = [f"  {event.at:%H:%M:%S.%f} {event.what}" for event in job.timeline] if job else []
+        ledger = [f"  {attempt}" for attempt in job.attempts] if job else []
+        what = f"job {self.ids.get(job_id, '?')} {job.operation if job else ''} {job.error if job else ''}"
+        replay = f"replay with: python -m simulation --seed {self.seed} --jobs {self.jobs}"
+        return "\n".join([f"seed {self.seed}: {what}: {sentence}; {replay}", *lines, *ledger])
+
+
+def _is_over(world: World, job: Job, prompt: str) -> bool:
+    return job.status.final and not job.pending and job.holder is None
+
+
+def _says_why(world: World, job: Job, prompt: str) -> bool:
+    return (job.status is Status.FAILED) == (job.error is not None)
+
+
+def _charged_once(world: World, job: Job, prompt: str) -> bool:
+    return world.vendors.charged[prompt] <= 1 or job.on_unknown == "resubmit" or job.id in world.words
+
+
+def _doubts_are_on_the_ledger(world: World, job: Job, prompt: str) -> bool:
+    doubtful = [attempt for attempt in job.attempts if attempt.charged is not Charged.NO]
+    return len(doubtful) >= min(world.vendors.charged[prompt], 1)
+
+
+def _nothing_is_on_its_way(world: World, job: Job, prompt: str) -> bool:
+    return all(attempt.outcome is not Outcome.SENDING for attempt in job.attempts)
+
+
+def _each_image_is_stored_once(world: World, job: Job, prompt: str) -> bool:
+    places = [item.index for item in job.artifacts] + [item.index for item in job.missing]
+    if job.status is Status.SUCCEEDED and sorted(places) != list(range(job.images_expected)):
+        return False
+    stored = {key: hashlib.sha256(content).hexdigest() for key, content in world.storage.of(job.id).items()}
+    return len(set(places)) == len(places) and all(stored.get(item.key) == item.sha256 for item in job.artifacts)
+
+
+def _each_image_is_the_jobs_own(world: World, job: Job, prompt: str) -> bool:
+    own = {hashlib.sha256(picture(f"/{prompt}/inline")).hexdigest()}
+    own |= {
+        hashlib.sha256(picture(f"/{prompt}/{number}/{index}.png")).hexdigest()
+        for number in range(1, 12)
+        for index in range(job.images_expected)
+    }
+    return all(item.sha256 in own for item in job.artifacts)
+
+
+def _no_accepted_callback_is_lost(world: World, job: Job, prompt: str) -> bool:
+    took = (Outcome.SUCCEEDED, Outcome.SURPLUS)
+    told = [int(token.split(".")[1]) for token in world.vendors.accepted.get(prompt, ())]
+    if any(job.attempts[number - 1].outcome not in took for number in told):
+        return False
+    return not told or job.status is not Status.FAILED or bool(job.missing)
+
+
+def _doubt_has_a_reason(world: World, job: Job, prompt: str) -> bool:
+    unknown = job.error is not None and job.error.code is Code.OUTCOME_UNKNOWN
+    return not unknown or prompt in world.vendors.troubled
+
+
+_SENTENCES: Mapping[str, Callable[[World, Job, str], bool]] = {
+    "it is not over": _is_over,
+    "its record does not say why": _says_why,
+    "it was charged twice": _charged_once,
+    "a charge is not on its ledger": _doubts_are_on_the_ledger,
+    "an attempt is still on its way": _nothing_is_on_its_way,
+    "an image is not stored once": _each_image_is_stored_once,
+    "an image is another job's": _each_image_is_the_jobs_own,
+    "a callback that was accepted is lost": _no_accepted_callback_is_lost,
+    "its outcome is unknown although nothing happened to it": _doubt_has_a_reason,
+}
