@@ -10,8 +10,9 @@ from chaos.kill_points import CELLS, Cell, Told, theater
 from jobs.embedded import Processes
 from jobs.job import Outcome
 
-#: from the death of a worker to the final status of the job that it held, unless that has to wait for a deadline
-FINAL_SECONDS = 15.0
+#: From the death of a worker to the final status of the job that it held: generous, for a dozen cells start workers at once. That
+#: dead workers are found in 15 s is measured by chaos.
+FINAL_SECONDS = 45.0
 
 
 @pytest.fixture(scope="module")
@@ -47,5 +48,4 @@ def test_a_worker_killed_at(cell: Cell, outcomes: Mapping[str, Told | BaseExcept
         assert len(job.artifacts) == cell.kind.images, said
         assert not job.missing, said
         assert not told.spooled, said
-    if cell.deadline_seconds > FINAL_SECONDS:
-        assert told.seconds <= FINAL_SECONDS, f"{told.seconds:.1f} s\n{said}"
+    assert told.seconds <= FINAL_SECONDS, f"{told.seconds:.1f} s\n{said}"
