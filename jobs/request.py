@@ -107,6 +107,8 @@ else:
                 "type": "string",
                 "description": "An https URL, an upload reference (staged:<sha256>.<extension>) or base64.",
                 "minLength": 1,
+                # A name of ours: which text is an image no pattern can say.
+                "format": "image-source",
             }
         ),
     ]

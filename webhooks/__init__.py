@@ -27,15 +27,22 @@ __all__ = ["create_app"]
 
 #: a blip of Redis is sat out for so long before a request is answered 503
 PATIENCE_SECONDS = 1.0
+#: a stream of events ends after so long, and its client comes back
+STREAM_SECONDS = 600.0
 
 
 def create_app(
-    settings: Settings | None = None, *, environ: Mapping[str, str] | None = None, threads: int | None = None
+    settings: Settings | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    stream_seconds: float = STREAM_SECONDS,
 ) -> Flask:
     """The WSGI application.
 
     `environ` holds the providers' own settings (the process's environment by default); `threads` is how many threads of
-    this process answer requests, where GRANIAN_BLOCKING_THREADS does not say so. Raises SettingsError.
+    this process answer requests, where GRANIAN_BLOCKING_THREADS does not say so; a stream of events ends after
+    `stream_seconds`. Raises SettingsError.
     """
     environ = os.environ if environ is None else environ
     settings = settings or Settings.read()
@@ -50,7 +57,7 @@ def create_app(
     handle_with(app)
     receiver = callbacks.Receiver.of(darkroom, options, keys)
     app.register_blueprint(callbacks.blueprint(receiver))
-    app.register_blueprint(api.blueprint(_api(darkroom, threads or threads_of(environ))))
+    app.register_blueprint(api.blueprint(_api(darkroom, threads or threads_of(environ), stream_seconds)))
     app.register_blueprint(docs.blueprint())
     app.register_blueprint(files.blueprint(darkroom.storage, keys))
     app.register_blueprint(health.blueprint(darkroom, receiver.spooled.spool))
@@ -58,8 +65,8 @@ def create_app(
     return app
 
 
-def _api(darkroom: Darkroom, threads: int) -> Api:
+def _api(darkroom: Darkroom, threads: int, stream_seconds: float) -> Api:
     settings = darkroom.settings
     keys = Keys([key.get_secret_value() for key in settings.api_keys], KeyStore.open(settings.redis_url))
     limit = Limit.open(settings.redis_url, settings.rate) if settings.rate else None
-    return Api(darkroom, keys, limit, Waiters(threads), Hub(settings.redis_url))
+    return Api(darkroom, keys, limit, Waiters(threads), Hub(settings.redis_url), stream_seconds)

@@ -39,6 +39,8 @@ class Api:
     limit: Limit | None
     waiters: Waiters
     hub: Hub
+    #: a stream of events ends after so long; the client comes back with the last id, and its key is looked at again
+    stream_seconds: float
 
     def job(self, job_id: str) -> Job:
         """A job of the caller's. Raises JobNotFound for another's too, in the same words."""

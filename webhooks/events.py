@@ -18,8 +18,6 @@ from .waiting import LOOK_SECONDS, Hub
 
 #: a silent stream is kept open by a comment so often; where nobody listens any more, it finds that out
 HEARTBEAT_SECONDS = 10.0
-#: a stream ends after so long; the client comes back with the last id, and its key is looked at again
-MAX_STREAM_SECONDS = 600.0
 #: how soon a client whose stream ended comes back
 RETRY_MS = 2000
 
@@ -35,7 +33,7 @@ def add(routes: Blueprint, api: Api) -> None:
             return Response(status=HTTPStatus.NO_CONTENT)  # tells an EventSource to stay away
         with ExitStack() as held:
             held.enter_context(api.seat())
-            lines = told(api.hub, job_id, lambda: api.darkroom.get(job_id), known)
+            lines = told(api.hub, job_id, lambda: api.darkroom.get(job_id), known, api.stream_seconds)
             response = Response(lines, content_type="text/event-stream")
             response.headers.update({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
             # Not at the generator's end: one that was never begun has none.
@@ -43,10 +41,10 @@ def add(routes: Blueprint, api: Api) -> None:
         return response
 
 
-def told(hub: Hub, job_id: str, read: Callable[[], Job], known: str) -> Iterator[str]:
-    """The job whenever its record is another than the one last told, and a comment now and then, until it is final."""
+def told(hub: Hub, job_id: str, read: Callable[[], Job], known: str, seconds: float) -> Iterator[str]:
+    """The job whenever its record is not the one last told, and a comment now and then, until it is final or time is up."""
     yield f"retry: {RETRY_MS}\n\n"
-    ends_at, spoke_at = time.monotonic() + MAX_STREAM_SECONDS, time.monotonic()
+    ends_at, spoke_at = time.monotonic() + seconds, time.monotonic()
     with hub.changes(job_id) as changed:
         while time.monotonic() < ends_at:
             changed.clear()
@@ -62,7 +60,7 @@ def told(hub: Hub, job_id: str, read: Callable[[], Job], known: str) -> Iterator
                 yield ": still here\n\n"
             if job.status.final:
                 return
-            changed.wait(LOOK_SECONDS)
+            changed.wait(min(LOOK_SECONDS, seconds))
 
 
 def _event(job: Job) -> str:

@@ -231,7 +231,8 @@ _FORM = {
                 "properties": {"file": {"type": "string", "format": "binary", "description": "The image."}},
                 "required": ["file"],
                 "additionalProperties": False,
-            }
+            },
+            "encoding": {"file": {"contentType": "image/jpeg, image/png, image/webp, image/gif"}},
         }
     },
 }
@@ -337,12 +338,28 @@ def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "description": text, "schema": schema}
 
 
+#: one event; OpenAPI 3.1 has no word for a stream of them
+_SERVER_SENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "For Last-Event-ID."},
+        "event": {"const": "job"},
+        "data": {
+            "type": "string",
+            "contentMediaType": _JSON,
+            "contentSchema": {"$ref": "#/components/schemas/Job"},
+        },
+    },
+    "required": ["id", "event", "data"],
+}
+
+
 def _answer(answer: Answer, models: _Models) -> dict[str, Any]:
     found: dict[str, Any] = {"description": answer.text, "headers": _headers(*answer.headers, *_LIMIT_HEADERS)}
     if answer.model:
         found["content"] = {answer.media_type: {"schema": models.ref(answer.model)}}
     elif answer.media_type != _JSON:
-        found["content"] = {answer.media_type: {"schema": {"type": "string"}}}
+        found["content"] = {answer.media_type: {"schema": _SERVER_SENT}}
     return found
 
 

@@ -91,7 +91,17 @@ class Color(BaseModel):
 class ColorPalette(BaseModel):
     """A preset palette by its name, or colors of your own: one of the two."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["name"], "properties": {"name": {"type": "string"}}},
+                {"required": ["members"], "properties": {"members": {"type": "array"}}},
+            ]
+        },
+    )
 
     name: Literal["EMBER", "FRESH", "JUNGLE", "MAGIC", "MELON", "MOSAIC", "PASTEL", "ULTRAMARINE"] | None = Field(
         None, description="A preset palette; excludes `members`."
@@ -112,6 +122,10 @@ class IdeogramRemix(Request):
     image_rules: ClassVar[Mapping[str, ImageRule]] = {"image_file": ImageRule(max_bytes=10_000_000, wants_bytes=True)}
     model_config = ConfigDict(
         json_schema_extra={
+            "not": {
+                "required": ["aspect_ratio", "resolution"],
+                "properties": {"aspect_ratio": {"type": "string"}, "resolution": {"type": "string"}},
+            },
             "examples": [
                 {
                     "image_file": "https://example.com/beach.png",
@@ -123,7 +137,7 @@ class IdeogramRemix(Request):
                     "seed": 12345,
                     "style_type": "REALISTIC",
                 }
-            ]
+            ],
         }
     )
 
