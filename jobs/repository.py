@@ -54,7 +54,7 @@ SILENCE_SECONDS = 3.0
 #: after an outage of Redis nobody is believed dead for so long, so that the living can renew first
 GRACE_SECONDS = 5.0
 #: what the sweep popped comes back after so long if the sweeping process died over it
-SWEEP_LEASE_SECONDS = 10.0
+SWEEP_LEASE_SECONDS = 5.0
 #: a queued job whose message has not arrived after so long is taken from the line
 MESSAGE_GRACE_SECONDS = 10.0
 #: how long replicas may take to confirm a write
