@@ -18,6 +18,8 @@ from .problems import problem
 
 #: how long the keys in Redis are believed: a revoked key is refused after so long at the latest
 TRUST_SECONDS = 2.0
+#: how soon a key that is not known is looked for again: whoever tries keys must not make us read them each time
+NEWS_SECONDS = 0.1
 
 _NOBODYS = "0" * 64
 
@@ -67,15 +69,19 @@ class Keys:
 
     def _made_by_command(self, given: str, shown: str) -> Caller | None:
         id = key_id(given)
-        key = self._known().get(id) if id else None
+        key = self._key(id) if id else None
         matches = hmac.compare_digest(shown, key.digest if key else _NOBODYS)
         return Caller(key.name, key.id, key.scopes) if key and matches else None
 
-    def _known(self) -> Mapping[str, ApiKey]:
-        """The keys in Redis, read again when what was read is too old; one thread reads for all."""
-        if time.monotonic() - self._read_at >= TRUST_SECONDS:
+    def _key(self, id: str) -> ApiKey | None:
+        """The key of this id; one that is not known may be new."""
+        return self._known(TRUST_SECONDS).get(id) or self._known(NEWS_SECONDS).get(id)
+
+    def _known(self, seconds: float) -> Mapping[str, ApiKey]:
+        """The keys in Redis, read again when what was read is older than that; one thread reads for all."""
+        if time.monotonic() - self._read_at >= seconds:
             with self._reading:
-                if time.monotonic() - self._read_at >= TRUST_SECONDS:
+                if time.monotonic() - self._read_at >= seconds:
                     asked_at = time.monotonic()
                     self._made = {key.id: key for key in self._store.all()}
                     self._read_at = asked_at

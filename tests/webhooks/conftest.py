@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
+import io
 import json
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -16,11 +21,14 @@ from standardwebhooks import Webhook
 
 import webhooks
 from jobs import Job, callback_url
+from jobs.embedded import Command, Process, Processes
+from jobs.keys import KeyStore, Scope
 from jobs.lifecycle import Darkroom
 from jobs.providers import chainhub, deepmode
 from jobs.report import Report
 from jobs.request import Request
 from jobs.settings import Settings
+from webhooks.auth import NEWS_SECONDS
 
 SECRET = "the-signing-secret"
 WEBHOOK_SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
@@ -152,3 +160,84 @@ def signed_update() -> Callable[[Any], tuple[Mapping[str, str], str]]:
 def jobs(darkroom: Darkroom) -> Iterator[Jobs]:
     """Brings jobs into being."""
     return Jobs(darkroom)
+
+
+@dataclass(frozen=True)
+class Grants:
+    """Makes API keys, and clients that hold them."""
+
+    store: KeyStore
+    client: FlaskClient
+
+    def __call__(self, name: str, *scopes: str) -> ApiClient:
+        """A client with a new key, once every receiver would know it."""
+        _, secret = self.store.new(name, scopes or tuple(Scope))
+        time.sleep(NEWS_SECONDS)
+        return ApiClient(self.client, secret)
+
+
+@pytest.fixture
+def grant(settings: Settings, client: FlaskClient) -> Grants:
+    """Makes clients with keys of their own: `grant("shop", "jobs:read")`."""
+    return Grants(KeyStore.open(settings.redis_url), client)
+
+
+@pytest.fixture
+def picture() -> bytes:
+    """A small PNG."""
+    content = io.BytesIO()
+    PIL.Image.new("RGB", (64, 48), "navy").save(content, "PNG")
+    return content.getvalue()
+
+
+@dataclass(frozen=True)
+class Served:
+    """The address of a receiver, and its process."""
+
+    port: int
+    process: Process
+
+    def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+        """One exchange on a connection of its own: status, headers, body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            chunked = not isinstance(body, str | bytes | None)
+            connection.request(method, path, body, dict(headers or {}), encode_chunked=chunked)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            connection.close()
+
+    def lives(self) -> bool:
+        """Whether it answers."""
+        try:
+            return bool(self.ask("GET", "/healthz")[0] == 200)
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def serve(processes: Processes, free_port: int, settings: Settings) -> Iterator[Callable[..., Served]]:
+    """Starts a granian worker with so many threads."""
+    started: list[Process] = []
+
+    def start(threads: int, *options: str, **environ: str) -> Served:
+        arguments = [sys.executable, "-m", "granian", "--interface", "wsgi", "--factory", "webhooks:create_app"]
+        known = {
+            "GRANIAN_BLOCKING_THREADS": str(threads),
+            "DARKROOM_REDIS_URL": settings.redis_url,
+            "DARKROOM_STORAGE_URL": settings.storage_url,
+            "DARKROOM_PUBLIC_URL": settings.public_url,
+            "DARKROOM_SECRET_KEYS": SECRET,
+            "DARKROOM_API_KEYS": KEY,
+        }
+        place = ["--host", "127.0.0.1", "--port", str(free_port), *options]
+        command = Command("receiver", [*arguments, *place], {**known, **environ}, Path(__file__).parents[2])
+        started.append(processes.start(command))
+        receiver = Served(free_port, started[-1])
+        started[-1].await_ready(receiver.lives)
+        return receiver
+
+    yield start
+    for process in started:
+        processes.stop(process)
