@@ -54,7 +54,9 @@ SILENCE_SECONDS = 3.0
 #: after an outage of Redis nobody is believed dead for so long, so that the living can renew first
 GRACE_SECONDS = 5.0
 #: what the sweep popped comes back after so long if the sweeping process died over it
-SWEEP_LEASE_SECONDS = 5.0
+SWEEP_LEASE_SECONDS = 10.0
+#: what a dead worker held comes back sooner, for a rescuer may die too, and both are to be found within 15 s
+RESCUE_LEASE_SECONDS = 5.0
 #: a queued job whose message has not arrived after so long is taken from the line
 MESSAGE_GRACE_SECONDS = 10.0
 #: how long replicas may take to confirm a write
@@ -160,7 +162,7 @@ return {1, now, ''}
 _TICK = (
     _NOW
     + """
--- KEYS holders due grace workers ticked; ARGV holder lease_ms grace_ms sweep_ms limit held_prefix description silence_ms
+-- KEYS holders due grace workers ticked; ARGV holder lease_ms grace_ms sweep_ms limit held_prefix description silence_ms rescue_ms
 -- When nobody has been heard, Redis was away, and those who were silent may live.
 local last = redis.call('GET', KEYS[5])
 redis.call('SET', KEYS[5], now)
@@ -168,11 +170,15 @@ if last and now - last > tonumber(ARGV[8]) then redis.call('SET', KEYS[3], '1', 
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('HSET', KEYS[4], ARGV[1], ARGV[7])
 local graced = redis.call('EXISTS', KEYS[3]) == 1
+local rescued = {}
 if not graced then
   for _, dead in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, 10)) do
     local held = ARGV[6] .. dead
     local ids = redis.call('SPOP', held, 500)
-    for _, id in ipairs(ids) do redis.call('ZADD', KEYS[2], now, id) end
+    for _, id in ipairs(ids) do
+      redis.call('ZADD', KEYS[2], now, id)
+      rescued[id] = now + ARGV[9]
+    end
     if redis.call('EXISTS', held) == 0 then
       redis.call('ZREM', KEYS[1], dead)
       redis.call('HDEL', KEYS[4], dead)
@@ -180,7 +186,7 @@ if not graced then
   end
 end
 local due = redis.call('ZRANGE', KEYS[2], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[5])
-for _, id in ipairs(due) do redis.call('ZADD', KEYS[2], now + ARGV[4], id) end
+for _, id in ipairs(due) do redis.call('ZADD', KEYS[2], rescued[id] or now + ARGV[4], id) end
 local living = redis.call('ZRANGE', KEYS[1], graced and '-inf' or now, '+inf', 'BYSCORE')
 return {now, due, living}
 """
@@ -502,6 +508,7 @@ class Repository:
             _held(""),
             json.dumps(description),
             int(SILENCE_SECONDS * 1000),
+            int(RESCUE_LEASE_SECONDS * 1000),
         ]
         now, due, living = cast(
             tuple[int, list[bytes], list[bytes]], self._ask(lambda: self._wire.run(self._tick, keys, argv))

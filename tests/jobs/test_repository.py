@@ -44,6 +44,7 @@ from jobs.repository import (
     LEASE_SECONDS,
     MESSAGE_GRACE_SECONDS,
     SCHEMA,
+    RESCUE_LEASE_SECONDS,
     SILENCE_SECONDS,
     SWEEP_LEASE_SECONDS,
     Message,
@@ -692,6 +693,19 @@ def test_due_jobs_are_popped_and_come_back_when_nobody_acts(repository: Reposito
     score = redis.zscore("darkroom:due", job.id)
     assert score is not None
     assert abs(score - redis_ms(redis) - SWEEP_LEASE_SECONDS * 1000) < 2000
+
+
+def test_what_a_dead_worker_held_comes_back_sooner_for_its_rescuer_may_die_too(
+    repository: Repository, redis: Redis
+) -> None:
+    repository.tick(OTHER, {}, 0)
+    job = send(repository, new(repository), OTHER)
+    repository.tick(US, {}, 0)
+    die(redis, OTHER)
+    assert repository.tick(US, {}, 10).due == (job.id,)
+    score = redis.zscore("darkroom:due", job.id)
+    assert score is not None
+    assert abs(score - redis_ms(redis) - RESCUE_LEASE_SECONDS * 1000) < 2000
 
 
 def test_a_tick_pops_no_more_than_it_was_asked_for(repository: Repository, redis: Redis) -> None:
