@@ -1,11 +1,16 @@
 """Only public addresses pass, however they are written, and what the operator has opened."""
 
 import asyncio
-from ipaddress import ip_address, ip_network
+import re
+import socket
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jobs.address import Forbidden, Guard, effective, kind_of_forbidden, resolved
+from jobs.address import URL, Address, Forbidden, Guard, effective, host_of, kind_of_forbidden, resolved
 
 FORBIDDEN = [
     ("0.0.0.0", "unspecified"),
@@ -112,3 +117,61 @@ def test_every_spelling_of_loopback_resolves_to_it(spelling: str) -> None:
 
 def test_a_literal_ipv6_address_resolves_to_itself() -> None:
     assert list(asyncio.run(resolved("::ffff:127.0.0.1", 80))) == [ip_address("::ffff:127.0.0.1")]
+
+
+# Whatever the spelling
+
+
+def _number(value: int, base: int) -> str:
+    return {8: f"0{value:o}", 10: str(value), 16: f"0x{value:x}"}[base]
+
+
+def _spelled(number: int, bases: Sequence[int], parts: int) -> str:
+    """An IPv4 address in so many parts, as `inet_aton` reads it: the last one holds the rest."""
+    octets = number.to_bytes(4, "big")
+    last = int.from_bytes(octets[parts - 1 :], "big")
+    return ".".join(map(_number, [*octets[: parts - 1], last], bases))
+
+
+_BASES = st.lists(st.sampled_from([8, 10, 16]), min_size=4, max_size=4)
+_PRIVATE = st.sampled_from(
+    [
+        int(IPv4Address(text))
+        for text in ("127.0.0.1", "10.1.2.3", "169.254.169.254", "192.168.0.1", "100.64.0.1", "0.0.0.0")
+    ]
+)
+
+
+def addresses(host: str) -> Sequence[Address]:
+    """What the system's resolver makes of a numeric host."""
+    return [ip_address(found[4][0]) for found in socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM)]
+
+
+@given(_PRIVATE, _BASES, st.integers(1, 4))
+def test_no_spelling_of_a_private_ipv4_address_passes(number: int, bases: list[int], parts: int) -> None:
+    host = _spelled(number, bases, parts)
+    assert host_of(f"https://{host}/x") == host
+    with pytest.raises(Forbidden):
+        Guard().check(addresses(host))
+
+
+@given(_PRIVATE, st.sampled_from(["::ffff:0:0", "64:ff9b::"]), st.booleans())
+def test_no_ipv6_address_that_stands_for_a_private_one_passes(number: int, prefix: str, dotted: bool) -> None:
+    address = IPv6Address(int(IPv6Address(prefix)) | number)
+    text = f"{prefix.removesuffix('0:0')}{IPv4Address(number)}" if dotted else str(address)
+    with pytest.raises(Forbidden):
+        Guard().check(addresses(text))
+
+
+@given(st.ip_addresses())
+def test_what_passes_is_what_the_standard_library_calls_global(address: Address) -> None:
+    if kind_of_forbidden(address) is None:
+        assert effective(address).is_global
+
+
+@given(st.text(max_size=60) | st.from_regex(r"https?://[\x00-\x7f]{0,40}", fullmatch=True))
+def test_a_url_is_read_in_one_way_or_not_at_all(text: str) -> None:
+    host = host_of(text)
+    assert re.fullmatch(r"|\[[0-9a-f:.]+\]?|[a-z0-9._-]*", host)
+    if URL.fullmatch(text):
+        assert "@" not in text.split("//", 1)[1].split("/")[0].split("?")[0].split("#")[0]

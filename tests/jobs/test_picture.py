@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, features
 
@@ -281,18 +281,50 @@ def test_fill_bytes_and_garbage_between_the_markers_of_a_jpeg_are_skipped_as_dec
     assert picture.inspect(filled, max_bytes=MAX_BYTES).width == 61
 
 
-@settings(max_examples=150, deadline=None)
-@given(name=st.sampled_from(ONE_OF_EACH), at=st.integers(0, 5000), noise=st.binary(min_size=1, max_size=8))
-def test_whatever_the_bytes_the_answer_is_facts_or_a_refusal(name: str, at: int, noise: bytes) -> None:
-    content = written(name)
-    at %= len(content)
-
+def facts_or_refusal(content: bytes) -> Facts | None:
+    """Facts that are true to the bytes, or a refusal that tells nothing of them."""
     try:
-        assert isinstance(
-            picture.inspect(content[:at] + noise + content[at + len(noise) :], max_bytes=MAX_BYTES), Facts
-        )
+        facts = picture.inspect(content, max_bytes=MAX_BYTES)
     except RejectedPicture as refused:
         assert len(str(refused)) < 200  # noqa: PT017 - either outcome is right
+        return None
+    assert (facts.size, facts.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert 0 < facts.width * facts.height <= picture.MAX_PIXELS
+    return facts
+
+
+SAMPLES = {name: written(name) for name in WRITERS}
+_SIGNATURES = st.sampled_from(
+    [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\xff\x00\x00\x00WEBP", b"GIF89a", b"<svg", b""]
+)
+
+
+@given(name=st.sampled_from(sorted(SAMPLES)), at=st.integers(0, 5000), noise=st.binary(min_size=1, max_size=8))
+def test_whatever_the_bytes_the_answer_is_facts_or_a_refusal(name: str, at: int, noise: bytes) -> None:
+    content = SAMPLES[name]
+    at %= len(content)
+    facts_or_refusal(content[:at] + noise + content[at + len(noise) :])
+
+
+@given(_SIGNATURES, st.binary(max_size=600))
+def test_whatever_follows_a_signature_the_answer_is_facts_or_a_refusal(signature: bytes, rest: bytes) -> None:
+    facts = facts_or_refusal(signature + rest)
+    assert facts is None or signature
+
+
+@given(st.sampled_from(sorted(SAMPLES)), st.sampled_from(sorted(SAMPLES)), st.integers(0, 5000), st.integers(0, 5000))
+def test_two_pictures_grown_together_are_facts_or_a_refusal(one: str, other: str, end: int, start: int) -> None:
+    first, second = SAMPLES[one], SAMPLES[other]
+    facts_or_refusal(first[: end % len(first)] + second[start % len(second) :])
+
+
+@given(
+    st.sampled_from(sorted(SAMPLES)),
+    st.binary(min_size=1, max_size=300).filter(lambda rest: rest.strip(b"\x00 \t\r\n\x0b\x0c")),
+)
+def test_nothing_that_says_something_may_follow_a_picture(name: str, rest: bytes) -> None:
+    if not rest.startswith(b"\xff\xd8"):
+        assert facts_or_refusal(SAMPLES[name] + rest) is None
 
 
 def test_a_megabyte_costs_little_more_than_its_hash() -> None:

@@ -21,6 +21,8 @@ from jobs.provider import Response
 from jobs.report import Failed, Image, Report, Running, Succeeded
 
 _OPERATIONS = providers.operation_names()
+#: the profile's examples, shared by all operations
+_ITS_SHARE = settings(max_examples=settings().max_examples // len(_OPERATIONS))
 _KINDS = {Running: "running", Succeeded: "succeeded", Failed: "failed"}
 
 
@@ -213,7 +215,7 @@ def _is_sound(report: Report | None) -> None:
 
 @pytest.mark.parametrize("name", _OPERATIONS)
 @given(status=_STATUSES, body=_BODIES, retry_after=st.text(max_size=4))
-@settings(max_examples=100, deadline=None)
+@_ITS_SHARE
 def test_no_answer_breaks_an_operation(name: str, status: int, body: bytes, retry_after: str) -> None:
     operation, response = providers.operation(name), Response(status, {"retry-after": retry_after}, body)
     request = operation.request.model_validate(operation.request.model_json_schema()["examples"][0])
@@ -263,7 +265,7 @@ def test_no_callback_breaks_when_one_value_is_another(callback_payload: Any, rec
 
 @pytest.mark.parametrize("name", _OPERATIONS)
 @given(body=_JSON)
-@settings(max_examples=100, deadline=None)
+@_ITS_SHARE
 def test_no_callback_breaks_an_operation(name: str, body: Any) -> None:
     try:
         report = providers.operation(name).called_back(body)
@@ -276,7 +278,7 @@ def test_no_callback_breaks_an_operation(name: str, body: Any) -> None:
 @given(
     headers=st.dictionaries(st.sampled_from(["webhook-timestamp", "webhook-signature", "webhook-id", "x"]), st.text())
 )
-@settings(max_examples=50, deadline=None)
+@_ITS_SHARE
 def test_no_header_passes_for_a_signature(name: str, headers: dict[str, str]) -> None:
     provider = providers.provider(name)
     options = provider.options.model_validate({"webhook_secret": "whsec_c2VjcmV0"})
