@@ -14,7 +14,7 @@ from pathlib import Path
 from .world import World
 
 #: jobs of one life: many enough to meet each other, few enough to be replayed in seconds
-JOBS = 1000
+JOBS = 2000
 
 
 def live(seed: int, jobs: int = JOBS) -> Counter[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -17,16 +18,17 @@ class MemoryStorage:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self._kept: dict[str, bytes] = {}
+        self._folders: dict[str, dict[str, bytes]] = defaultdict(dict)
 
     def of(self, job_id: str) -> Mapping[str, bytes]:
         """A job's objects."""
-        return {key: content for key, content in self._kept.items() if key.startswith(f"jobs/{job_id}/")}
+        return self._folders[f"jobs/{job_id}"]
 
     def put(self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]) -> StoredObject | None:
         self._answer()
         if key in self._kept:
             return self.head(key)
-        self._kept[key] = content
+        self._kept[key] = self._folders[_folder(key)][key] = content
         return None
 
     def upload_request(self, key: str, **_: Any) -> None:
@@ -46,15 +48,15 @@ class MemoryStorage:
 
     def list(self, prefix: str = "") -> tuple[Listed, ...]:
         now = datetime.now(UTC)
-        return tuple(
-            Listed(key, len(content), now) for key, content in sorted(self._kept.items()) if key.startswith(prefix)
-        )
+        found = sorted(self._folders[_folder(prefix)].items())
+        return tuple(Listed(key, len(content), now) for key, content in found if key.startswith(prefix))
 
     def renew(self, key: str) -> bool:
         return key in self._kept
 
     def delete(self, key: str) -> None:
         self._kept.pop(key, None)
+        self._folders[_folder(key)].pop(key, None)
 
     def url(self, key: str, expires_seconds: int = 3600) -> str:
         return f"https://storage.example/{key}"
@@ -71,3 +73,7 @@ class MemoryStorage:
     def _answer(self) -> None:
         if self._chance.random() < 0.03:
             raise StorageError("the storage is away")
+
+
+def _folder(key: str) -> str:
+    return "/".join(key.split("/")[:2])

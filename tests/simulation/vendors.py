@@ -65,6 +65,10 @@ class Vendors:
         self._counts[kind, prompt] += 1
         return random.Random(f"{self.seed} {kind} {prompt} {self._counts[kind, prompt]}")
 
+    def submits(self, prompt: str) -> int:
+        """How many requests for this prompt arrived."""
+        return self._counts["submit", prompt]
+
     # --- the transport's face -------------------------------------------------------------------------------------
 
     async def send(self, method: str, url: str, **request: Any) -> Response:

@@ -122,11 +122,8 @@ class Process:
         while True:
             await asyncio.sleep(self.chance.uniform(0.3, 1.5))
             for provider in providers.names():
-                for _ in range(50):
-                    message = self.world.redis.rpop(queue_name(provider))
-                    if message is None:
-                        break
-                    self._received(bytes(message))
+                for message in self.world.redis.rpop(queue_name(provider), 100) or ():
+                    self._received(message)
 
     def _received(self, message: bytes) -> None:
         job_id = self.world.job_of(message)
@@ -414,7 +411,7 @@ def _each_image_is_the_jobs_own(world: World, job: Job, prompt: str) -> bool:
     own = {hashlib.sha256(picture(f"/{prompt}/inline")).hexdigest()}
     own |= {
         hashlib.sha256(picture(f"/{prompt}/{number}/{index}.png")).hexdigest()
-        for number in range(1, 12)
+        for number in range(1, world.vendors.submits(prompt) + 1)
         for index in range(job.images_expected)
     }
     return all(item.sha256 in own for item in job.artifacts)
