@@ -4,7 +4,7 @@ UV := .venv/bin/uv
 # The machine's own certificates count, as they do for pip: a proxy may have added one.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: install demo test check bench chaos scoreboard format
+.PHONY: install demo test check bench fuzz chaos scoreboard format
 
 install: .venv/.installed
 
@@ -28,6 +28,10 @@ check: install
 
 bench: install
 	.venv/bin/python -m tests.benchmarks
+
+# Each property with so many examples: `make fuzz FUZZ_EXAMPLES=200000`.
+fuzz: install
+	HYPOTHESIS_PROFILE=fuzz FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),20000) .venv/bin/python -m pytest -m hypothesis --timeout 0 tests/jobs tests/webhooks
 
 # A seed is drawn when none is given; a run that fails prints it. SECONDS=120 takes the storage away for a minute.
 chaos: install

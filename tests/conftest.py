@@ -27,7 +27,7 @@ from jobs.storage import S3Access
 #: `HYPOTHESIS_PROFILE` names one: `fuzz` looks as long as FUZZ_EXAMPLES says (`make fuzz`)
 hypothesis.settings.register_profile("default", max_examples=1000, deadline=None)
 hypothesis.settings.register_profile(
-    "fuzz", max_examples=int(os.environ.get("FUZZ_EXAMPLES", "50000")), deadline=None, print_blob=True
+    "fuzz", max_examples=int(os.environ.get("FUZZ_EXAMPLES", "20000")), deadline=None, print_blob=True
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
