@@ -35,6 +35,8 @@ _PATTERNS = (
     (re.compile(r"(?:\\x[0-9a-f]{2}[^\\\s]{0,8}){8,}", re.IGNORECASE), "…"),
     # a callback's token keeps the job and the attempt that it names
     (re.compile(r"\b([0-9a-f]{32}\.[1-9][0-9]{0,3})\.[\w-]{20,}"), r"\1.…"),
+    # an API key keeps its id
+    (re.compile(r"\b(drk_[0-9a-f]{12})_[\w-]{20,}"), r"\1_…"),
     # Redis' client quotes the command, pydantic the value
     (re.compile(r"(Command # \d+ \().*?(\) of pipeline)", re.DOTALL), r"\1…\2"),
     (re.compile(r"(input_value=).*?(, input_type=)", re.DOTALL), r"\1…\2"),
@@ -48,7 +50,7 @@ _PATTERNS = (
         r"\1…",
     ),
     # a query without its host
-    (re.compile(r"(/[^\s?'\"<>]*)\?[^\s'\"<>]+"), r"\1?…"),
+    (re.compile(r"(/[^\s?'\"<>]{0,300})\?[^\s'\"<>]+"), r"\1?…"),
 )
 #: what may be a signature or a picture, and what is a path of ours
 _RUN = re.compile(r"[\w+/=-]{40,}", re.ASCII)

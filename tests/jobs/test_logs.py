@@ -36,6 +36,7 @@ redaction = Redaction([KNOWN])
         ("GET /pictures/a.png?sig=canary&se=1", "GET /pictures/a.png?…"),
         (f"POST /webhooks/deepmode/{TOKEN}", f"POST /webhooks/deepmode/{JOB}.1.…"),
         ("Authorization: Bearer canary-canary", "Authorization: … …"),
+        (f"with drk_0123456789ab_{'canary7' * 7}", "with drk_0123456789ab_…"),
         ("{'X-API-Key': 'canary'}", "{'X-API-Key': …"),
         ("'Authorization': b'AWS4-HMAC-SHA256 Credential=AKIA/x, Signature=canarycanary'", None),
         ("redis://:canary@127.0.0.1:6379/0", "redis://…@127.0.0.1:6379/0"),
@@ -69,7 +70,7 @@ def test_a_traceback_keeps_its_lines() -> None:
 
 
 def test_hostile_texts_cost_little() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     for text in (
         "b'" * 50_000,
         "\\x00" * 50_000,
@@ -79,7 +80,7 @@ def test_hostile_texts_cost_little() -> None:
         "://" * 50_000,
     ):
         assert len(redaction(text)) <= MOST_CHARACTERS + 100
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 3
 
 
 @given(st.binary(min_size=48, max_size=400), st.text(alphabet=" \n.,:'\"", max_size=5))
