@@ -36,7 +36,7 @@ from .kinds import GENERATE, IDEOGRAM_POLL, PHOTA_ASYNC, PHOTA_URLS, REVE_BYTES,
 #: how long a synchronous vendor works, and for how long a callback's or a poll's result is not there
 LATENCY_SECONDS = 1.0
 #: cells that run at once
-AT_ONCE = 12
+AT_ONCE = 16
 #: no step of the worker's: the vendor has the request, the worker has no answer
 UNDER_WAY = "under way"
 #: nobody can know the end of an attempt that may never have left us but by waiting: such cells wait for this deadline
