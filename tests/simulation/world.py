@@ -422,7 +422,8 @@ def _no_accepted_callback_is_lost(world: World, job: Job, prompt: str) -> bool:
     told = [int(token.split(".")[1]) for token in world.vendors.accepted.get(prompt, ())]
     if any(job.attempts[number - 1].outcome not in took for number in told):
         return False
-    return not told or job.status is not Status.FAILED or bool(job.missing)
+    # What came after a cancel is recorded and not kept; a person who retries then accepts to pay for other pictures.
+    return not told or job.status is not Status.FAILED or bool(job.missing) or job.id in world.words
 
 
 def _doubt_has_a_reason(world: World, job: Job, prompt: str) -> bool:
