@@ -41,6 +41,8 @@ from .town import Supervisor
 #: what the vendor does to calls
 FAULTS = ("drop%4", "reset%2", "429%3", "503%3", "latency=5%5", "result-500%3")
 WORKERS = ("worker-1", "worker-2")
+#: calls that a worker may have under way: as many for each contestant, for what is under way at a kill is what is at stake
+SLOTS = 8
 #: how long a contestant has after the last kill
 END_SECONDS = 3 * VISIBILITY_TIMEOUT + 30.0
 
@@ -123,7 +125,7 @@ class Contestant:
 
 def _celery(check: str) -> Callable[[str, Ground], Command]:
     def command(name: str, ground: Ground) -> Command:
-        options = ["-A", "tests.chaos.celery_today", "worker", "-c", "8", "-l", "INFO", "-n", f"{name}@%h"]
+        options = ["-A", "tests.chaos.celery_today", "worker", "-c", str(SLOTS), "-l", "INFO", "-n", f"{name}@%h"]
         environ = {**ground.environ, "PYTHONPATH": str(servers.ROOT), "CHAOS_CHECK": check}
         return Command(name, [sys.executable, "-m", "celery", *options], environ, ground.folder)
 
@@ -166,7 +168,8 @@ def _unknown(ground: Ground) -> set[str]:
 
 def _darkroom(name: str, kind: Kind) -> Contestant:
     def worker(name: str, ground: Ground) -> Command:
-        return servers.worker(name, ground.folder, {**ground.environ, **kind.environ})
+        limit = {"DARKROOM_MAX_CALLS_IN_FLIGHT": str(SLOTS)}
+        return servers.worker(name, ground.folder, {**ground.environ, **kind.environ, **limit})
 
     def enqueue(ground: Ground) -> Callable[[str], None]:
         darkroom = servers.darkroom(ground.environ)
@@ -176,10 +179,10 @@ def _darkroom(name: str, kind: Kind) -> Contestant:
 
 
 CONTESTANTS = (
-    Contestant("Celery: acks_late, retries", _celery(""), _send, _ended, _keys),
-    Contestant("the same with the usual check", _celery("1"), _send, _ended, _keys),
+    Contestant("Celery, acks_late and retries", _celery(""), _send, _ended, _keys),
+    Contestant("the same, with the usual check", _celery("1"), _send, _ended, _keys),
     _darkroom("Darkroom", REVE_URL),
-    _darkroom("Darkroom, a vendor with an idempotency key", PHOTA_ASYNC),
+    _darkroom("Darkroom, vendor with a key", PHOTA_ASYNC),
 )
 
 
@@ -279,14 +282,14 @@ def _await(ready: Callable[[], bool], seconds: float) -> None:
 def table(scores: Sequence[Score]) -> Table:
     """The table, in Markdown, as the README keeps it."""
     drawn = Table(box=MARKDOWN)
-    drawn.add_column(f"for each 1,000 jobs ({scores[0].jobs} were run)", overflow="fold")
+    drawn.add_column(f"of 1,000 jobs ({scores[0].jobs} run)", overflow="fold")
     for score in scores:
         drawn.add_column(score.name, justify="right", overflow="fold")
     rows: Mapping[str, Callable[[Score], int]] = {
         "paid twice": lambda score: score.paid_twice,
-        "lost: paid, no picture, and nothing says so": lambda score: score.lost,
+        "lost (paid, no picture)": lambda score: score.lost,
         "stuck": lambda score: score.stuck,
-        "unknown: no picture, perhaps paid, and the job says so": lambda score: score.unknown,
+        "unknown, and says so": lambda score: score.unknown,
         "pictures": lambda score: score.pictures,
     }
     for name, figure in rows.items():
