@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn
 
 from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import UnsupportedMediaType
@@ -58,8 +58,9 @@ class Api:
 
     def json(self, model: Any, limit: int, *, default: Any = None) -> Any:
         """The JSON body as a model. Raises BadRequest, UnsupportedMediaType, Full, or InvalidFields."""
-        with self._reading():
-            body = read_body(request.environ, limit)
+        small = request.content_length is not None and request.content_length <= SMALL_BYTES
+        with self.waiters.reading() if small else self.waiters.seat() as seated:
+            body = read_body(request.environ, limit) if seated else _refuse()
         if not body and default is not None:
             return default
         if request.mimetype and request.mimetype != "application/json":
@@ -67,25 +68,20 @@ class Api:
         return checked(model, read_json(body))
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """A large body takes a seat while it comes: slow clients together must not hold every thread."""
-        if request.content_length is not None and request.content_length <= SMALL_BYTES:
-            yield
-            return
-        with self.seat():
-            yield
-
-    @contextmanager
     def seat(self) -> Iterator[None]:
         """A seat among those who wait. Raises Full."""
         with self.waiters.seat() as seated:
             if not seated:
-                raise Full
+                _refuse()
             yield
 
 
 class Full(Exception):
     """Everybody who may wait does; the other threads are for callbacks."""
+
+
+def _refuse() -> NoReturn:
+    raise Full
 
 
 def caller() -> Caller:

@@ -14,7 +14,7 @@ from werkzeug.wsgi import get_input_stream
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-#: how long a client may take to send a body
+#: how long a client may take to send a body, piece by piece
 READ_SECONDS = 60.0
 #: how deep JSON may be nested
 MAX_DEPTH = 32

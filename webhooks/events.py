@@ -41,7 +41,14 @@ def add(routes: Blueprint, api: Api) -> None:
         return response
 
 
-def told(hub: Hub, job_id: str, read: Callable[[], Job], known: str, seconds: float) -> Iterator[str]:
+def told(
+    hub: Hub,
+    job_id: str,
+    read: Callable[[], Job],
+    known: str,
+    seconds: float,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+) -> Iterator[str]:
     """The job whenever its record is not the one last told, and a comment now and then, until it is final or time is up."""
     yield f"retry: {RETRY_MS}\n\n"
     ends_at, spoke_at = time.monotonic() + seconds, time.monotonic()
@@ -55,12 +62,12 @@ def told(hub: Hub, job_id: str, read: Callable[[], Job], known: str, seconds: fl
             if job.version != known:
                 known, spoke_at = job.version, time.monotonic()
                 yield _event(job)
-            elif time.monotonic() - spoke_at >= HEARTBEAT_SECONDS:
+            elif time.monotonic() - spoke_at >= heartbeat_seconds:
                 spoke_at = time.monotonic()
                 yield ": still here\n\n"
             if job.status.final:
                 return
-            changed.wait(min(LOOK_SECONDS, seconds))
+            changed.wait(min(LOOK_SECONDS, heartbeat_seconds, seconds))
 
 
 def _event(job: Job) -> str:

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from functools import cache
 from http import HTTPStatus
-from typing import IO
 
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
@@ -40,11 +39,9 @@ def add(routes: Blueprint, api: Api) -> None:
 
     @routes.post("/uploads")
     def upload() -> Response:
-        with api.seat(), tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as file:
-            limit = max_bytes()
-            received(_events(pieces(request.environ, limit + _FORM_BYTES)), file, limit)
-            file.seek(0)
-            content = file.read()
+        boundary, limit = _boundary(), max_bytes()
+        with api.seat():
+            content = received(_events(pieces(request.environ, limit + _FORM_BYTES), boundary), limit)
         facts = _measured(content, limit)
         reference = api.darkroom.stage(LocalImage(content), facts)
         return _answer(reference, facts)
@@ -70,14 +67,19 @@ def _measured(content: bytes, limit: int) -> Facts:
         raise InvalidFields([Wrong(PART, str(error))]) from None
 
 
-def _events(body: Iterable[bytes]) -> Iterator[Event]:
-    """The events of the form. Raises UnsupportedMediaType and BadRequest."""
+def _boundary() -> bytes:
+    """What stands between the parts of the form. Raises UnsupportedMediaType and BadRequest."""
     boundary = request.mimetype_params.get("boundary", "")
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send multipart/form-data.")
     if not 1 <= len(boundary) <= 70 or not boundary.isascii():
         raise BadRequest
-    decoder = MultipartDecoder(boundary.encode(), max_form_memory_size=_FORM_BYTES, max_parts=2)
+    return boundary.encode()
+
+
+def _events(body: Iterable[bytes], boundary: bytes) -> Iterator[Event]:
+    """The events of the form. Raises BadRequest."""
+    decoder = MultipartDecoder(boundary, max_parts=2)  # what it holds is bounded by the body
     try:
         for piece in body:
             decoder.receive_data(piece)
@@ -95,20 +97,22 @@ def _known(decoder: MultipartDecoder) -> Iterator[Event]:
             return
 
 
-def received(events: Iterable[Event], file: IO[bytes], limit: int) -> None:
-    """Writes the one part to the file. Raises InvalidFields and RequestEntityTooLarge."""
-    size, parts = 0, 0
-    for event in events:
-        if isinstance(event, Field | File):
-            parts += 1
-            _check_part(event, parts)
-        elif isinstance(event, Data):
-            size += len(event.data)
-            if size > limit:
-                raise RequestEntityTooLarge
-            file.write(event.data)
-    if not parts:
-        raise InvalidFields([Wrong(PART, "is missing")])
+def received(events: Iterable[Event], limit: int) -> bytes:
+    """The one part; what does not fit into little memory is on the disk while it comes. Raises InvalidFields, and 413."""
+    parts = 0
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as file:
+        for event in events:
+            if isinstance(event, Field | File):
+                parts += 1
+                _check_part(event, parts)
+            elif isinstance(event, Data):
+                file.write(event.data)
+                if file.tell() > limit:
+                    raise RequestEntityTooLarge
+        if not parts:
+            raise InvalidFields([Wrong(PART, "is missing")])
+        file.seek(0)
+        return file.read()
 
 
 def _check_part(part: Field | File, number: int) -> None:

@@ -31,6 +31,8 @@ LOOK_SECONDS = 5.0
 ASSUMED_THREADS = 4
 #: the server's own setting, and the one place where it can be learned
 THREADS_VARIABLE = "GRANIAN_BLOCKING_THREADS"
+#: how long a request waits until its small body may be read
+READING_SECONDS = 0.05
 #: how long the listener rests when Redis is away
 REST_SECONDS = 1.0
 
@@ -44,11 +46,17 @@ def threads_of(environ: Mapping[str, str]) -> int:
 
 
 class Waiters:
-    """Counts whoever waits; at least a quarter of the threads are never given away. Thread-safe, never blocks."""
+    """Counts whoever waits, for a job or for a body; at least a quarter of the threads are never given to waiters. Thread-safe.
+
+    No server of ours ends the reading of a body in time, so readers are counted too: half of that quarter is theirs
+    when all seats are taken, the other half is for callbacks alone.
+    """
 
     def __init__(self, threads: int) -> None:
+        kept = -(-threads // 4)
         #: how many may wait at once
-        self.seats = threads - -(-threads // 4)
+        self.seats = threads - kept
+        self._readers = threading.BoundedSemaphore(max(1, kept // 2))
         self._free = threading.BoundedSemaphore(self.seats) if self.seats else None
 
     @contextmanager
@@ -60,6 +68,23 @@ class Waiters:
         finally:
             if self._free is not None and taken:
                 self._free.release()
+
+    @contextmanager
+    def reading(self) -> Iterator[bool]:
+        """Whether a small body may be read now; it waits a moment for that."""
+        if self._readers.acquire(blocking=False):
+            taken = self._readers
+        elif self._free is not None and self._free.acquire(blocking=False):
+            taken = self._free
+        elif self._readers.acquire(timeout=READING_SECONDS):
+            taken = self._readers
+        else:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            taken.release()
 
 
 class Hub:

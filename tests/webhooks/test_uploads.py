@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import io
+import os
 from typing import Any
 
+import PIL.Image
 import pytest
-from flask import Flask
 
+from jobs.storage import staged_key
 from webhooks.uploads import max_bytes
 
 BOUNDARY = "a-boundary"
@@ -40,6 +42,17 @@ def test_an_image_can_be_used_in_any_image_field(api: Any, darkroom: Any, pictur
     made = api.post("/v1/jobs", json={"operation": "chainhub.ideogram-remix", "params": params})
     assert made.status_code == 202
     assert darkroom.get(made.json["id"]).params["image_file"] == kept.json["reference"]
+
+
+def test_a_large_one_is_kept_whole(api: Any, darkroom: Any) -> None:
+    content = io.BytesIO()
+    PIL.Image.frombytes("RGB", (1024, 1024), os.urandom(3 << 20)).save(content, "PNG")
+
+    answer = api.post("/v1/uploads", **form(content.getvalue()))
+
+    sha256 = hashlib.sha256(content.getvalue()).hexdigest()
+    assert (answer.status_code, answer.json["sha256"]) == (201, sha256)
+    assert darkroom.storage.get(staged_key(sha256, "png")) == content.getvalue()
 
 
 def test_the_reference_of_nothing_is_refused(api: Any) -> None:
@@ -85,7 +98,7 @@ def test_a_bomb_is_refused_by_its_header(api: Any, picture: bytes) -> None:
     assert api.post("/v1/uploads", **form(bytes(bomb))).status_code == 422
 
 
-def test_one_takes_a_seat_while_it_comes(new_app: Callable[..., Flask], api: Any, picture: bytes) -> None:
+def test_one_takes_a_seat_while_it_comes(new_app: Any, api: Any, picture: bytes) -> None:
     crowded = type(api)(new_app(threads=1).test_client())
 
     answer = crowded.post("/v1/uploads", **form(picture))
@@ -101,6 +114,7 @@ def test_one_that_comes_in_pieces_is_read_as_far_as_it_may_be_long(serve: Any, p
     status, _, body = served.ask("POST", "/v1/uploads", pieces, headers)
     assert (status, hashlib.sha256(picture).hexdigest() in body.decode()) == (201, True)
 
-    large = iter([whole[:100], *[bytes(1 << 16)] * (max_bytes() // (1 << 16) + 1)])
+    head = whole[: whole.index(b"\r\n\r\n") + 4]
+    large = iter([head, *[bytes(1 << 16)] * (max_bytes() // (1 << 16)), bytes(1024)])
     status, answer, _ = served.ask("POST", "/v1/uploads", large, headers)
     assert (status, answer["Content-Type"]) == (413, "application/problem+json")
