@@ -124,6 +124,12 @@ class Request(BaseModel):
     #: the image fields, and what the provider takes in them
     image_rules: ClassVar[Mapping[str, ImageRule]] = {}
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Neither prompts nor where images lie: what is shown of a request ends in logs."""
+        for name, value in super().__repr_args__():
+            private = name is not None and ("prompt" in name or name in self.image_rules)
+            yield name, "…" if private and value is not None else value
+
     def images(self) -> Iterator[tuple[str, ImageRule, str | LocalImage]]:
         """Each image: its path (`image_file`, `image_urls.0`), its rule, and a URL, a reference or a LocalImage."""
         for name, rule in self.image_rules.items():

@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -118,8 +117,8 @@ def _unpacked(run: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def site(sites: Any, bucket: Any) -> Any:
-    """A site whose every secret is a canary."""
+def site(sites: Any, bucket: Any, new_vendors: Any) -> Any:
+    """A site whose every secret is a canary, and vendors that tell of each request."""
     port = free_port()
     keys = {f"{name.upper()}_API_KEY": f"canary-of-{name}" for name in ("deepmode", "chainhub", "phota", "aimlapi")}
     given = {
@@ -130,7 +129,7 @@ def site(sites: Any, bucket: Any) -> Any:
         "DARKROOM_NOTIFY_SECRETS": f"whsec_{CANARIES['the secret of webhooks out']}",
         "PHOTA_ASYNC": "true",
     }
-    return sites.new("canaries", given, storage=bucket.storage())
+    return sites.new("canaries", given, vendors=new_vendors("canaries", "--verbose"), storage=bucket.storage())
 
 
 def at_debug(site: Any, name: str, program: str, *arguments: str) -> Any:
@@ -283,14 +282,16 @@ def everything(site: Any, output: Output) -> tuple[Sequence[Job], Mapping[str, s
             output.add(f"Redis: {key}", key + value)
     for process in reversed(processes):
         site.processes.stop(process)
-    return jobs, {process.name: Path(process.log).read_text(errors="replace") for process in processes}
+    logs = [process.log for process in processes] + [processes[0].log.with_name("sandbox-canaries.log")]
+    return jobs, {log.stem: log.read_text(errors="replace") for log in logs}
 
 
 def test_the_run_met_success_and_failure_and_was_logged_in_full(run: Run) -> None:
     assert [job.status for job in run.jobs].count(Status.SUCCEEDED) >= 6
     assert {job.error.code.value for job in run.jobs if job.error} >= {"invalid_request", "unauthorized", "moderated"}
-    for text in run.logs.values():
-        assert "DEBUG" in text
+    assert "POST /deepmode" in run.logs["sandbox-canaries"]
+    for name in ("worker-canaries", "receiver-canaries"):
+        assert "DEBUG" in run.logs[name]
     assert "botocore" in run.logs["worker-canaries"]
     assert "task-received" in run.output.said["Celery's events"]
     assert "deepmode" in run.output.said["answers of HTTP"]
