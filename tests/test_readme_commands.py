@@ -52,6 +52,8 @@ def test_its_first_code_is_ten_lines() -> None:
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
 def test_a_command_exists_with_its_options(words: list[str]) -> None:
     command = darkroom.get_command(click.Context(darkroom), words[0])
+    if isinstance(command, click.Group):
+        command = command.get_command(click.Context(command), words[1])
     assert command is not None
     known = {name for parameter in command.params for name in parameter.opts}
     assert {word for word in words if word.startswith("-")} <= known
