@@ -20,7 +20,7 @@ def keys() -> None:
     "--scope",
     "scopes",
     multiple=True,
-    type=click.Choice(list(Scope)),
+    type=click.Choice([scope.value for scope in Scope]),
     help="What it allows; may be given again. Without: jobs:read and jobs:write.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the key as JSON.")

@@ -183,7 +183,9 @@ class Stack:
         return self._python(name, *arguments)
 
     def _receiver(self) -> Command:
-        options = ["--interface", "wsgi", "--no-ws", "--host", "127.0.0.1", "--port", str(self._receiver_port)]
+        # Heads are small and come at once.
+        heads = ["--http", "1", "--http1-header-read-timeout", "10000", "--http1-buffer-size", "65536"]
+        options = ["--interface", "wsgi", "--no-ws", *heads, "--host", "127.0.0.1", "--port", str(self._receiver_port)]
         # Granian forgets to stop a child that is not up yet; without a limit it would wait for it for ever.
         limit = ["--workers-kill-timeout", "2"]
         return self._python("receiver", "-m", "granian", *options, *limit, "--factory", "webhooks:create_app")

@@ -1,0 +1,52 @@
+"""`darkroom keys`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from jobs.cli import run
+from jobs.keys import KeyStore, digest
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> KeyStore:
+    """The keys that the command line keeps."""
+    monkeypatch.setenv("DARKROOM_REDIS_URL", redis_url)
+    return KeyStore.open(redis_url)
+
+
+def test_a_new_key_is_printed_once(store: KeyStore, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["keys", "new", "shop", "--scope", "jobs:read"]) == 0
+    secret = capsys.readouterr().out.strip()
+    (kept,) = store.all()
+
+    assert (kept.name, set(kept.scopes), kept.digest) == ("shop", {"jobs:read"}, digest(secret))
+    assert run(["keys", "list"]) == 0
+    assert run(["keys", "list", "--json"]) == 0
+    listed = capsys.readouterr().out
+    assert kept.id in listed
+    assert secret not in listed
+    assert kept.digest not in listed
+
+
+def test_without_scopes_it_may_read_and_write(store: KeyStore, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["keys", "new", "shop", "--json"]) == 0
+
+    made = json.loads(capsys.readouterr().out)
+    assert (made["scopes"], made["key"][:4]) == (["jobs:read", "jobs:write"], "drk_")
+
+
+def test_it_is_revoked_by_its_name(store: KeyStore, capsys: pytest.CaptureFixture[str]) -> None:
+    store.new("shop", ["admin"])
+
+    assert run(["keys", "revoke", "shop"]) == 0
+    assert run(["keys", "revoke", "shop"]) == 1
+    assert store.all() == ()
+
+
+@pytest.mark.parametrize("words", [["new", "a b"], ["new", "shop", "--scope", "root"]])
+def test_what_is_wrong_is_named(store: KeyStore, words: list[str]) -> None:
+    assert run(["keys", *words]) == 2
+    assert store.all() == ()
