@@ -104,7 +104,8 @@ class Darkroom:
         The idempotency key stands for the request and the `fingerprint` of whatever else the caller wants to be the same.
         Raises InvalidRequest (nothing was written), IdempotencyConflict, RedisUnavailable or StorageError.
         """
-        events = None if notify_events is None else tuple(notify_events)
+        one = (notify_events,) if isinstance(notify_events, str) else notify_events
+        events = None if one is None else tuple(one)
         wanted = Wanted(request, metadata, deadline_seconds, on_unknown, keep_late, notify_url, events)
         _check_key(idempotency_key)
         self._check(wanted)

@@ -29,7 +29,7 @@ from .bounds import Bytes, Slots
 from .images import Keeper
 from .notify import Notifier
 from .runner import Runner
-from .sweep import Sweep
+from .sweep import Lease, Sweep
 from .transport import Transport
 from .updates import Updates
 from .watchdog import EXIT_CODE, Watchdog
@@ -265,7 +265,8 @@ def assemble(
         checkpoint=checkpoint,
     )
     updates = Updates(darkroom.repository, blocking)
-    runner = Runner(darkroom, holder, keeper, transport, updates, blocking, checkpoint)
+    lease = Lease()
+    runner = Runner(darkroom, holder, keeper, transport, updates, blocking, checkpoint, lambda: lease.held)
     notifier = Notifier(darkroom, transport, updates, blocking, keeper.now)
     slots = Slots(settings.max_calls_in_flight), Slots(_CHORES), Slots(_CHORES)
     work = Work(runner, notifier, loop, *slots, now=keeper.now)
@@ -278,6 +279,7 @@ def assemble(
         in_hand=lambda: work.in_hand,
         attend=work.attend,
         run=work.run,
+        lease=lease,
         looked=Watch(work, darkroom, Watchdog(settings.watchdog_seconds), tuple(enabled)).looked,
     )
     thread = threading.Thread(target=loop.run_forever, name="loop", daemon=True)

@@ -75,6 +75,8 @@ class Runner:
     blocking: Callable[[Callable[[], Any]], Awaitable[Any]]
     #: called with the name of each step, so that a test can end the process there
     checkpoint: Callable[[str], None] = lambda _: None
+    #: whether this process renewed its lease in time
+    lease_held: Callable[[], bool] = lambda: True
 
     # --- a job that is ready --------------------------------------------------------------------------------------
 
@@ -101,6 +103,10 @@ class Runner:
         if prepared is None:
             return
         self.checkpoint("prepared")
+        if not self.lease_held():
+            # Others may take us for dead by now, and what we sent for lost: they shall have the job instead.
+            await self._update(job.id, lambda current, now: current.released(self.holder, now), known=job)
+            return
         number = job.next_number
         change = await self._update(job.id, self._sending(job, prepared), known=job)
         if not change.made or change.after.status is not Status.SUBMITTING:
@@ -169,11 +175,13 @@ class Runner:
         inline = await self.keeper.keep_inline(job, number, report)
         self.checkpoint("inline images kept")
         told = reporting(number, _without_content(report), inline=inline)
-        change = await self._update(
-            job.id, lambda current, now: told(current, now).claimed(self.holder, now), known=job
-        )
+        change = await self._update(job.id, lambda current, now: self._kept_in_hand(told(current, now), now), known=job)
         self.checkpoint("reported")
         return change
+
+    def _kept_in_hand(self, job: Job, now: datetime) -> Job:
+        """The job claimed by us in the same write, where it has images to be stored."""
+        return job.claimed(self.holder, now) if job.pending else job
 
     async def _store_if_ours(self, change: Change) -> None:
         if change.made and change.after.holder == self.holder and change.after.pending:
@@ -356,7 +364,7 @@ class Runner:
         self.checkpoint("polled")
         told = reporting(attempt.number, _without_content(report), inline=inline)
         change = await self._update(
-            job.id, lambda current, now: told(current, now).asked(now).claimed(self.holder, now), known=job
+            job.id, lambda current, now: self._kept_in_hand(told(current, now).asked(now), now), known=job
         )
         await self._store_if_ours(change)
 

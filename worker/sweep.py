@@ -10,14 +10,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from jobs.errors import Unavailable
 from jobs.job import Job
-from jobs.repository import Repository
+from jobs.repository import LEASE_SECONDS, Repository
 
 from .bounds import Slots
 
@@ -36,6 +37,25 @@ _FAR = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass
+class Lease:
+    """What this process knows of its own lease: from the moment of its last renewal it counts the seconds itself."""
+
+    _renewed_at: float = float("-inf")
+
+    @property
+    def held(self) -> bool:
+        """Whether it was renewed in time, so that nobody can take this process for dead."""
+        return time.monotonic() - self._renewed_at < LEASE_SECONDS
+
+    @contextmanager
+    def renewal(self) -> Iterator[None]:
+        """Renewed as of the beginning, if the end is reached."""
+        asked_at = time.monotonic()
+        yield
+        self._renewed_at = asked_at
+
+
+@dataclass
 class Sweep:
     """One thread that looks at what is due, until it is stopped."""
 
@@ -50,6 +70,7 @@ class Sweep:
     attend: Callable[[Job, frozenset[str]], None]
     #: runs a queued job that has a slot
     run: Callable[[str], None]
+    lease: Lease = field(default_factory=Lease)
     #: after each look: whether Redis answered
     looked: Callable[[bool], None] = lambda _: None
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -61,7 +82,8 @@ class Sweep:
 
     def start(self) -> None:
         """Registers the worker before it claims anything, and goes on in a thread."""
-        self.repository.tick(self.holder, self.description, 0)
+        with self.lease.renewal():
+            self.repository.tick(self.holder, self.description, 0)
         self._thread = threading.Thread(target=self._go_on, name="sweep", daemon=True)
         self._thread.start()
 
@@ -96,7 +118,8 @@ class Sweep:
     def look(self) -> bool:
         """One look; says whether there may be more to do at once."""
         batch = 0 if self._resting.is_set() else BATCH
-        tick = self.repository.tick(self.holder, self.description, batch)
+        with self.lease.renewal():
+            tick = self.repository.tick(self.holder, self.description, batch)
         if not batch:
             return False
         self._attend(tick.due, tick.living)

@@ -155,6 +155,11 @@ class Hands:
             self.stopped = True
             self.process.stop()
 
+    def renew(self) -> None:
+        """Renews the worker's lease."""
+        with self.process.sweep.lease.renewal():
+            self.darkroom.repository.tick(self.holder, {}, 0)
+
     def enqueue(self, request: Request, **options: Any) -> Job:
         return self.darkroom.enqueue(request, **options)
 
@@ -170,7 +175,8 @@ class Hands:
         return asyncio.run_coroutine_threadsafe(worked(), self.process.work.loop).result(timeout=30)
 
     def run(self, job: Job, runner: Runner | None = None) -> Job:
-        """Does what the job needs next; the job after it."""
+        """Does what the job needs next, on a lease that is fresh; the job after it."""
+        self.renew()
         self.do((runner or self.runner).run(job.id))
         return self.get(job)
 
@@ -214,6 +220,7 @@ def new_hands(redis_url: str, tmp_path: Path, sandbox: Sandbox) -> Iterator[Call
 
         enabled = enabled_providers({**sandbox.environment, **(environ or {})})
         hands.process = processes.assemble(known, enabled, "test", checkpoint)
+        hands.renew()
         made.append(hands)
         return hands
 

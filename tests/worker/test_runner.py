@@ -370,3 +370,13 @@ def test_a_result_that_came_by_callback_first_makes_a_later_refusal_of_the_answe
     assert (after.status, after.attempts[0].outcome) == (called.status, Outcome.SUCCEEDED)
     hands.do(hands.runner._learn(sent, 1, Running("x")))
     assert hands.get(job).status is Status.STORING
+
+
+def test_a_worker_whose_lease_ran_out_sends_nothing_and_gives_the_job_back(hands: Any, picture: bytes) -> None:
+    job = hands.enqueue(reve(picture))
+    silent = replace(hands.runner, lease_held=lambda: False)
+
+    job = hands.run(job, silent)
+
+    assert (job.status, job.holder, job.attempts) == (Status.QUEUED, None, ())
+    assert hands.run(job).status is Status.SUCCEEDED
