@@ -4,7 +4,7 @@ UV := .venv/bin/uv
 # The machine's own certificates count, as they do for pip: a proxy may have added one.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: install demo test check bench fuzz chaos scoreboard format
+.PHONY: install demo test check bench fuzz model soak chaos scoreboard format
 
 install: .venv/.installed
 
@@ -32,6 +32,13 @@ bench: install
 # Each property with so many examples: `make fuzz FUZZ_EXAMPLES=200000`.
 fuzz: install
 	HYPOTHESIS_PROFILE=fuzz FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),20000) .venv/bin/python -m pytest -m hypothesis --timeout 0 tests/jobs tests/webhooks
+
+# Every interleaving of what can happen to a job, to a depth: `make model DEPTH=15`.
+model: install
+	PYTHONPATH=tests .venv/bin/python -m model $(DEPTH)
+
+soak: install
+	PYTHONPATH=tests .venv/bin/python -m simulation --jobs 1000000
 
 # A seed is drawn when none is given; a run that fails prints it. SECONDS=120 takes the storage away for a minute.
 chaos: install
