@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import secrets
 import threading
 import time
@@ -371,14 +372,14 @@ class Repository:
 
         Returns None, or the id and the request digest of the job that was created with this idempotency key before.
         """
-        line = _ms(job.wake_at or job.created_at) + int(MESSAGE_GRACE_SECONDS * 1000)
+        line = _due_ms(job.wake_at or job.created_at) + int(MESSAGE_GRACE_SECONDS * 1000)
         key, owned = _idempotency(job.owner, idempotency_key), _owned(job.owner)
         queue = message.queue if message else _DUE
         keys = [_job(job.id), _DUE, _line(job.provider), _index(job.status), queue, key, owned]
         argv: list[Any] = [
             job.id,
             _record_bytes(job, _next_version("")),
-            _ms(job.deadline_at),
+            _due_ms(job.deadline_at),
             line,
             _ms(job.created_at),
             message.body if message else b"",
@@ -405,9 +406,9 @@ class Repository:
         digest = request_digest if idempotency_key else ""
         argv: list[Any] = [len(jobs), ids, digest, self._retention, self._owned_ms if owner else ""]
         for job, message in jobs:
-            line = _ms(job.wake_at or job.created_at) + int(MESSAGE_GRACE_SECONDS * 1000)
+            line = _due_ms(job.wake_at or job.created_at) + int(MESSAGE_GRACE_SECONDS * 1000)
             keys += [_job(job.id), _line(job.provider), _index(job.status), message.queue if message else _DUE]
-            argv += [job.id, _record_bytes(job, _next_version("")), _ms(job.deadline_at), line, _ms(job.created_at)]
+            argv += [job.id, _record_bytes(job, _next_version("")), _due_ms(job.deadline_at), line, _ms(job.created_at)]
             argv.append(message.body if message else b"")
         answers = self._durably(self._create_many, [(*keys, *argv)], len(keys))
         _, now, first = cast(tuple[int, int, bytes], answers[0])
@@ -683,6 +684,11 @@ def _ms(at: datetime) -> int:
     return int(at.timestamp() * 1000)
 
 
+def _due_ms(at: datetime) -> int:
+    """The millisecond by which the time has come: what is popped a fraction early would wait for its next turn."""
+    return math.ceil(at.timestamp() * 1000)
+
+
 def _time(ms: float) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
@@ -734,8 +740,8 @@ def _written(update: Update, before: Job, now: datetime, retention_seconds: int)
         after.id,
         before.version,
         _record_bytes(after, version),
-        _ms(after.due_at) if after.due_at else "",
-        _ms(line + timedelta(seconds=grace)) if line else "",
+        _due_ms(after.due_at) if after.due_at else "",
+        _due_ms(line + timedelta(seconds=grace)) if line else "",
         _ms(after.created_at),
         retention_seconds if after.settled else "",
         "" if before.unknown == after.unknown else str(int(after.unknown)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import socket
 import subprocess
@@ -114,6 +115,10 @@ def cancel(repository: Repository, job: Job) -> Job:
 
 def ms(at: datetime) -> int:
     return int(at.timestamp() * 1000)
+
+
+def due_ms(at: datetime) -> int:
+    return math.ceil(at.timestamp() * 1000)
 
 
 def redis_ms(redis: Redis) -> int:
@@ -472,10 +477,10 @@ def agreement(redis: Redis, repository: Repository) -> None:
     assert due == {job.id for job in found if job.due_at is not None}
     for job in found:
         if job.due_at is not None:
-            assert redis.zscore("darkroom:due", job.id) == ms(job.due_at)
+            assert redis.zscore("darkroom:due", job.id) == due_ms(job.due_at)
     for name in {job.provider for job in found}:
         line = {key.decode(): score for key, score in redis.zrange(f"darkroom:line:{name}", 0, -1, withscores=True)}
-        mine = {job.id: ms(job.line_at) for job in found if job.line_at is not None and job.provider == name}
+        mine = {job.id: due_ms(job.line_at) for job in found if job.line_at is not None and job.provider == name}
         assert set(line) == set(mine)
         assert all(0 <= line[job_id] - mine[job_id] <= MESSAGE_GRACE_SECONDS * 1000 for job_id in mine)
     for status in Status:
@@ -550,14 +555,14 @@ def test_the_sets_agree_when_many_write_at_once(redis: Redis, repository: Reposi
 def test_a_job_whose_message_was_pushed_gives_it_time_to_arrive(repository: Repository, redis: Redis) -> None:
     job = new(repository)
     line = redis.zscore("darkroom:line:vendor", job.id)
-    assert line == ms(job.created_at) + MESSAGE_GRACE_SECONDS * 1000
+    assert line == due_ms(job.created_at) + MESSAGE_GRACE_SECONDS * 1000
     claim(repository, job)
     repository.update(job.id, lambda job, now: job.released(US, now))
-    assert redis.zscore("darkroom:line:vendor", job.id) == ms(repository.get(job.id).wake_at or job.created_at)
+    assert redis.zscore("darkroom:line:vendor", job.id) == due_ms(repository.get(job.id).wake_at or job.created_at)
     claim(repository, job)
     repository.update(job.id, lambda job, now: job.released(US, now), message=lambda _: Message("queue", b"x"))
     released = repository.get(job.id)
-    assert redis.zscore("darkroom:line:vendor", job.id) == ms(released.wake_at or job.created_at) + 10_000
+    assert redis.zscore("darkroom:line:vendor", job.id) == due_ms(released.wake_at or job.created_at) + 10_000
 
 
 # --- leases -----------------------------------------------------------------------------------------------------------
@@ -740,7 +745,7 @@ def test_the_line_gives_each_job_once_and_only_when_its_time_has_come(repository
 def test_a_queued_job_is_due_at_its_deadline_only(repository: Repository, redis: Redis) -> None:
     """A backlog of any length costs the sweep nothing."""
     job = new(repository)
-    assert redis.zscore("darkroom:due", job.id) == ms(job.deadline_at)
+    assert redis.zscore("darkroom:due", job.id) == due_ms(job.deadline_at)
 
 
 def test_an_id_whose_record_is_gone_is_forgotten(repository: Repository, redis: Redis) -> None:
