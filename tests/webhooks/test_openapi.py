@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -106,7 +107,9 @@ def faults(event: Any) -> Iterator[str]:
 
 
 def test_the_application_does_what_the_document_says(url: str) -> None:
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config(int(os.environ.get("EXAMPLES", "5"))))
+    schema = schemathesis.openapi.from_url(
+        f"{url}/openapi.json", config=config(int(os.environ.get("API_EXAMPLES", "5")))
+    )
     asked, wrong, phases = 0, [], set()
     for event in engine.from_schema(schema).execute():
         wrong += faults(event)
@@ -176,11 +179,50 @@ class TestThePage:
         assert not re.search(r"\son\w+=|<script [^>]*src|style=", page)
         assert "innerHTML" not in page
 
-    def test_its_script_is_understood_by_an_engine(self, client: FlaskClient) -> None:
+    def test_its_script_draws_every_operation(self, client: FlaskClient) -> None:
         script = re.search(r"<script>(.*?)</script>", client.get("/docs").text, re.DOTALL)
         assert script
-        node = shutil.which("node")
-        if node is None:
+        if shutil.which("node") is None:
             pytest.skip("no Node on this machine")
+        program = f"const served = {client.get('/openapi.json').text};\n{STAGE}\n{script[1]}\n{PLAY}"
 
-        subprocess.run([node, "--check", "-"], input=script[1], text=True, check=True)
+        ran = subprocess.run(["node", "-"], input=program, text=True, capture_output=True, check=False)
+
+        assert ran.returncode == 0, ran.stderr
+        drawn, asked = map(json.loads, ran.stdout.splitlines())
+        assert drawn == [
+            operation["operationId"] for path in document()["paths"].values() for operation in path.values()
+        ]
+        assert [asked["url"], asked["method"], asked["headers"]["Authorization"]] == ["v1/jobs", "POST", "Bearer a-key"]
+        assert json.loads(asked["body"])["operation"] in providers.operation_names()
+
+
+#: as much of a browser's document as the page needs
+STAGE = """
+class Element {
+  constructor(tag) { this.tag = tag; this.children = []; this.listeners = {}; this.dataset = {}; this.textContent = ""; this.value = ""; }
+  append(...children) { this.children.push(...children); }
+  setAttribute(name, value) { if (name.startsWith("data-")) this.dataset[name.slice(5)] = value; }
+  addEventListener(name, listener) { this.listeners[name] = listener; }
+  get all() { return this.children.flatMap((child) => child instanceof Element ? [child, ...child.all] : []); }
+  querySelectorAll() { return this.all.filter((one) => one.tag === "input" && one.dataset.in); }
+  querySelector(what) { return this.all.find((one) => what === "textarea" ? one.tag === what : one.type === "file"); }
+}
+for (const name of ["className", "id", "hidden", "type", "name", "placeholder", "title", "spellcheck", "accept"]) Element.prototype[name] = undefined;
+const byId = { about: new Element("p"), routes: new Element("main"), key: new Element("input") };
+byId.key.value = "a-key";
+globalThis.location = { hash: "", href: "http://127.0.0.1/docs" };
+globalThis.document = { createElement: (tag) => new Element(tag), getElementById: (id) => byId[id] };
+globalThis.fetch = async (url, options) => {
+  if (url !== "openapi.json") console.log(JSON.stringify({ url, ...options }));
+  return { status: 200, statusText: "", headers: new Headers({ "content-type": "application/json" }), json: async () => served };
+};
+"""
+PLAY = """
+setTimeout(() => {
+  if (!byId.about.textContent.includes("Version")) throw new Error(byId.about.textContent);
+  console.log(JSON.stringify(byId.routes.children.map((one) => one.id)));
+  const form = byId.routes.children.find((one) => one.id === "enqueue").all.find((one) => one.tag === "form");
+  form.listeners.submit({ preventDefault: () => {} });
+}, 50);
+"""
