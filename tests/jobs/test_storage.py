@@ -21,6 +21,7 @@ import pytest
 
 from jobs import storage as storing
 from jobs.errors import InvalidRequest, SettingsError, StorageError
+from jobs.folder import _disk
 from jobs.storage import FolderStorage, S3Access, S3Storage, Storage, Uploaded, UploadRequest, open_storage
 
 KEY = "jobs/01JOB/1/0.png"
@@ -696,7 +697,7 @@ def test_a_folder_that_cannot_be_written_says_so(root: str) -> None:
     ],
 )
 def test_what_the_system_says_becomes_ours(number: int, sentence: str, retryable: bool) -> None:
-    with pytest.raises(StorageError, match=sentence) as ours, storing._disk("put", Path("/x")):
+    with pytest.raises(StorageError, match=sentence) as ours, _disk("put", Path("/x")):
         raise OSError(number, "x")
     assert ours.value.retryable is retryable
 
