@@ -4,7 +4,7 @@ UV := .venv/bin/uv
 # The machine's own certificates count, as they do for pip: a proxy may have added one.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: install demo test check bench fuzz model soak chaos scoreboard format
+.PHONY: install demo test check bench fuzz model soak chaos scoreboard load format
 
 install: .venv/.installed
 
@@ -46,6 +46,10 @@ chaos: install
 
 scoreboard: install
 	.venv/bin/python -m tests.chaos.scoreboard
+
+# 300 requests a second beside 100 waiting clients, for a minute.
+load: install
+	.venv/bin/python -m tests.load
 
 format: install
 	.venv/bin/ruff format .

@@ -1,9 +1,9 @@
 """`python -m tests.chaos.scoreboard`: the same faults through what people use today, and through Darkroom.
 
 Each contestant has two worker processes, a Redis that is not killed, the same vendor (synchronous, without an idempotency key)
-with the same faults, and the same kills: SIGKILL for one worker and all its children every 2 s. What counts is what the vendor's
-books and the bucket say in the end. Workers live so shortly here that many calls are under way at a kill: who pays again has a
-picture, who does not has a job that says `unknown`. A last column shows what becomes of that with a vendor that has a key.
+with the same faults, and the same kills: SIGKILL for one worker and all its children, again and again. What counts is what the
+vendor's books and the bucket say in the end. Calls are under way at a kill: who pays again has a picture, who does not has a job
+that says `unknown`. A last column shows what becomes of that with a vendor that has a key.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from jobs.job import Job
 from . import servers
 from .celery_today import VISIBILITY_TIMEOUT
 from .kinds import PHOTA_ASYNC, REVE_URL, Kind
-from .plan import KILL_SECONDS
 from .town import Supervisor
 
 #: what the vendor does to calls
@@ -72,6 +71,8 @@ class Race:
 
     seed: int
     seconds: float
+    #: between two kills
+    every_seconds: float
     jobs: int
 
     @property
@@ -81,8 +82,8 @@ class Race:
     @property
     def kills(self) -> list[tuple[float, str]]:
         chance = random.Random(self.seed)
-        count = int(self.seconds / KILL_SECONDS)
-        return [(KILL_SECONDS * (turn + 1), chance.choice(WORKERS)) for turn in range(count)]
+        count = int(self.seconds / self.every_seconds)
+        return [(self.every_seconds * (turn + 1), chance.choice(WORKERS)) for turn in range(count)]
 
 
 @dataclass(frozen=True)
@@ -299,12 +300,13 @@ def table(scores: Sequence[Score]) -> Table:
 
 @click.command()
 @click.option("--seed", default=1, show_default=True)
-@click.option("--seconds", default=60.0, show_default=True, help="How long workers are killed.")
+@click.option("--seconds", default=80.0, show_default=True, help="How long workers are killed.")
+@click.option("--every", default=8.0, show_default=True, help="Seconds between two kills.")
 @click.option("--jobs", default=300, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to put data and logs; kept.")
-def main(seed: int, seconds: float, jobs: int, folder: Path | None) -> None:
+def main(seed: int, seconds: float, every: float, jobs: int, folder: Path | None) -> None:
     """Runs them one after the other, and prints the table."""
-    race = Race(seed, seconds, jobs)
+    race = Race(seed, seconds, every, jobs)
     home = folder or Path(tempfile.mkdtemp(prefix="darkroom-scoreboard-"))
     console = Console(width=None if Console().is_terminal else 160)
     scores = []
