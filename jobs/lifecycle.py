@@ -89,7 +89,7 @@ class Darkroom:
         self,
         request: Request,
         *,
-        idempotency_key: str = "",
+        idempotency_key: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         deadline_seconds: float | None = None,
         on_unknown: str = OnUnknown.FAIL,
@@ -107,7 +107,7 @@ class Darkroom:
         one = (notify_events,) if isinstance(notify_events, str) else notify_events
         events = None if one is None else tuple(one)
         wanted = Wanted(request, metadata, deadline_seconds, on_unknown, keep_late, notify_url, events)
-        _check_key(idempotency_key)
+        idempotency_key = _checked_key(idempotency_key)
         self._check(wanted)
         job = self._new(wanted, self._staged(request), self.repository.now(), owner)
         digest = _digest(fingerprint, job) if idempotency_key else ""
@@ -125,13 +125,13 @@ class Darkroom:
         return self.get(first[0])
 
     def enqueue_many(
-        self, wanted: Sequence[Wanted], *, idempotency_key: str = "", owner: str = "", fingerprint: str = ""
+        self, wanted: Sequence[Wanted], *, idempotency_key: str | None = None, owner: str = "", fingerprint: str = ""
     ) -> tuple[Job, ...]:
         """Accepts all of these requests or none, in one step. The field of an InvalidRequest begins with a request's index.
 
         Raises what `enqueue` does.
         """
-        _check_key(idempotency_key)
+        idempotency_key = _checked_key(idempotency_key)
         local = [self._checked(index, one) for index, one in enumerate(wanted)]
         staged = [self._stored(one.request, images) for one, images in zip(wanted, local, strict=True)]
         now = self.repository.now()
@@ -143,8 +143,8 @@ class Darkroom:
             [(job, self.dispatch.message(job)) for job in jobs], idempotency_key=idempotency_key, request_digest=digest
         )
         if first is None:
-            for job in jobs:
-                self.dispatch.publish(job)
+            # Where the broker does not take one, it need not be asked for each of a thousand.
+            all(self.dispatch.publish(job) for job in jobs)
             return tuple(jobs)
         if first[1] != digest:
             raise IdempotencyConflict(idempotency_key, first[0][0])
@@ -353,9 +353,14 @@ def _checked_image(field: str, rule: ImageRule, content: bytes) -> Facts:
     return facts
 
 
-def _check_key(idempotency_key: str) -> None:
+def _checked_key(idempotency_key: str | None) -> str:
+    if idempotency_key is None:
+        return ""
+    if not isinstance(idempotency_key, str):
+        raise InvalidRequest("idempotency_key", f"a {type(idempotency_key).__name__}", "a string")
     if len(idempotency_key) > 255 or not idempotency_key.isprintable():
         raise InvalidRequest("idempotency_key", f"{len(idempotency_key)} characters", "up to 255 printable characters")
+    return idempotency_key
 
 
 def _check_options(metadata: Mapping[str, Any] | None, deadline_seconds: float | None, on_unknown: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import uuid
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,12 +17,12 @@ from typing import Any
 
 from celery import Celery
 from kombu import Connection, Exchange, Queue
-from kombu.exceptions import OperationalError
 
-from .errors import Unavailable
 from .job import Job
 from .repository import Message
 from .settings import Settings
+
+log = logging.getLogger(__name__)
 
 #: the one task: whatever a job needs next
 TASK = "darkroom.run"
@@ -32,7 +33,8 @@ _TAG = "11111111-1111-1111-1111-111111111111"
 
 def application(settings: Settings) -> Celery:
     """The Celery application for these settings; producers and workers share its configuration."""
-    app = Celery("darkroom", broker=settings.broker)
+    # A producer may use Celery itself: the current application of its process stays its own.
+    app = Celery("darkroom", broker=settings.broker, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
         task_acks_late=False,
@@ -82,14 +84,20 @@ class Dispatch:
         name = queue_name(job.provider)
         return Message(name, _envelope(name).filled(job.id))
 
-    def publish(self, job: Job) -> None:
-        """Sends the message by itself, where the broker is not the record's Redis. Raises Unavailable."""
+    def publish(self, job: Job) -> bool:
+        """Sends the message by itself, where the broker is not the record's Redis; False: it did not take it.
+
+        Never raises: the record is written, and a caller who is told otherwise enqueues, and pays, again. Without its
+        message a worker takes the job from its line.
+        """
         if self.broker_is_redis or not needs_worker(job):
-            return
+            return True
         try:
             self.app.send_task(TASK, args=(job.id,), task_id=job.id, queue=queue_name(job.provider), ignore_result=True)
-        except OperationalError as error:
-            raise Unavailable(f"the broker did not take the message: {type(error).__name__}") from error
+        except Exception as error:  # noqa: BLE001 - each broker's client has its own
+            log.warning("job %s: the broker did not take its message: %s", job.id, type(error).__name__)
+            return False
+        return True
 
 
 def needs_worker(job: Job) -> bool:

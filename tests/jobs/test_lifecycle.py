@@ -24,7 +24,7 @@ import jobs
 from jobs import Status, queue
 from jobs.errors import ChargePossible, IdempotencyConflict, InvalidRequest, JobNotFound, NotPossible
 from jobs.job import Artifact, Job
-from jobs.lifecycle import MAX_DEADLINE_SECONDS, MAX_METADATA_BYTES, Darkroom
+from jobs.lifecycle import MAX_DEADLINE_SECONDS, MAX_METADATA_BYTES, Darkroom, Wanted
 from jobs.providers import aimlapi, chainhub, deepmode, phota
 from jobs.report import Charged, Code, Failed, Image, Running, Succeeded
 from jobs.request import LocalImage, Request
@@ -262,6 +262,7 @@ def test_a_request_that_is_wrong_cannot_even_be_made(redis: Redis) -> None:
         ({"metadata": ["x"]}, "metadata"),
         ({"idempotency_key": "k" * 256}, "idempotency_key"),
         ({"idempotency_key": "a\nb"}, "idempotency_key"),
+        ({"idempotency_key": 17}, "idempotency_key"),
         ({"on_unknown": "again"}, "on_unknown"),
         ({"notify_url": "ftp://example.com"}, "notify_url"),
         ({"notify_events": ["done"]}, "notify_events"),
@@ -290,6 +291,11 @@ def test_the_same_key_with_the_same_request_is_the_same_job(darkroom: Darkroom, 
     again = darkroom.enqueue(remix(io.BytesIO(painted())), idempotency_key="order-17", metadata={"other": 1})
     assert again == first
     assert redis.llen("darkroom.chainhub") == 1
+
+
+def test_none_is_no_key(darkroom: Darkroom) -> None:
+    first, second = (darkroom.enqueue(generate(), idempotency_key=None) for _ in range(2))
+    assert first.id != second.id
 
 
 def test_the_same_key_with_another_request_is_a_conflict(darkroom: Darkroom) -> None:
@@ -467,6 +473,19 @@ def test_a_broker_apart_from_the_records_gets_its_message_too(settings: Settings
         assert redis.llen("darkroom.deepmode") == 0
     finally:
         darkroom.dispatch.app.close()
+
+
+def test_an_accepted_job_is_no_error_when_a_broker_apart_is_away(settings: Settings, free_port: int) -> None:
+    """Whoever is told of an error enqueues again, and pays twice; without a message a worker takes it from its line."""
+    darkroom = Darkroom.open(settings.model_copy(update={"broker_url": f"redis://127.0.0.1:{free_port}/0"}))
+    began = time.monotonic()
+    job = darkroom.enqueue(generate())
+    batch = darkroom.enqueue_many([Wanted(generate())] * 20)
+    took = time.monotonic() - began
+    assert {one.id for one in darkroom.list()} == {job.id, *(one.id for one in batch)}
+    assert took < 10  # each of them would ask the broker for a second
+    assert darkroom.cancel(job.id).status is Status.CANCELED
+    assert darkroom.retry(job.id).status is Status.QUEUED
 
 
 # --- the module's functions -------------------------------------------------------------------------------------------

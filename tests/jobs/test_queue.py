@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from celery import Celery, current_app
 from redis import Redis
 
 from jobs import queue
@@ -143,6 +144,13 @@ def test_the_brokers_own_acknowledgements_are_off(settings: Settings) -> None:
     conf = queue.application(settings).conf
     assert conf.broker_transport_options["ack_emulation"] is False
     assert (conf.task_acks_late, conf.task_ignore_result) == (False, True)
+
+
+def test_a_producer_that_uses_celery_itself_keeps_its_own_application(settings: Settings) -> None:
+    """Its shared tasks would go to our broker otherwise, where nobody knows them."""
+    own = Celery("own", broker="memory://")
+    Darkroom.open(settings)
+    assert current_app.main == own.main
 
 
 def test_another_broker_gets_no_options_of_redis(settings: Settings) -> None:
