@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from .errors import InvalidRequest, RedisUnavailable
-from .repository import PREFIX
+from .record import PREFIX
 
 _KEYS = PREFIX + "keys"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

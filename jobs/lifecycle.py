@@ -121,7 +121,7 @@ class Darkroom:
             self.dispatch.publish(job)
             return self.bound(job)
         if first[1] != digest:
-            raise IdempotencyConflict(idempotency_key, first[0].partition(",")[0])
+            raise IdempotencyConflict(idempotency_key, first[0])
         return self.get(first[0])
 
     def enqueue_many(

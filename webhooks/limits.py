@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from jobs import RedisUnavailable
-from jobs.repository import PREFIX
+from jobs.record import PREFIX
 from jobs.wire import Wire
 
 #: what is kept of a key is the time at which all of its requests are forgotten

@@ -39,13 +39,13 @@ from jobs.job import (
     Recovery,
     Status,
 )
+from jobs.record import SCHEMA
 from jobs.report import Charged, Code, Cost, Failed, Image, Running, Succeeded, Unit
 from jobs.repository import (
     GRACE_SECONDS,
     LEASE_SECONDS,
     MESSAGE_GRACE_SECONDS,
     RESCUE_LEASE_SECONDS,
-    SCHEMA,
     SILENCE_SECONDS,
     SWEEP_LEASE_SECONDS,
     Message,
@@ -207,8 +207,6 @@ def test_the_second_job_of_a_key_is_not_created(repository: Repository, redis: R
     assert repository.create(second, message=message, idempotency_key="k", request_digest="d2") == ("c" * 32, "d1")
     assert repository.get_many([second.id]) == {second.id: None}
     assert redis.llen("queue") == 0
-    assert repository.idempotent("", "k") == ("c" * 32, "d1")
-    assert repository.idempotent("", "other") is None
 
 
 def test_keys_belong_to_their_owner(repository: Repository) -> None:
@@ -751,8 +749,8 @@ def test_a_queued_job_is_due_at_its_deadline_only(repository: Repository, redis:
 def test_an_id_whose_record_is_gone_is_forgotten(repository: Repository, redis: Redis) -> None:
     job = new(repository)
     redis.delete(f"darkroom:job:{job.id}")
-    repository.forget(job.id, "vendor")
-    assert (redis.zcard("darkroom:due"), redis.zcard("darkroom:line:vendor")) == (0, 0)
+    repository.forget(job.id)
+    assert redis.zcard("darkroom:due") == 0
 
 
 # --- retention --------------------------------------------------------------------------------------------------------
