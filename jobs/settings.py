@@ -14,7 +14,7 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -90,6 +90,11 @@ class Settings(BaseSettings):
     #: how long a stopping worker waits for what is in flight
     drain_seconds: float = Field(30.0, ge=0, le=3600, examples=["30"])
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _trimmed(cls, value: Any) -> Any:
+        return value.strip() if isinstance(value, str) else value
+
     @field_validator("allowed_private_networks", mode="before")
     @classmethod
     def _networks(cls, value: Any) -> Any:
@@ -98,8 +103,16 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, value: str) -> str:
-        if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
-            raise ValueError("is no Redis URL (redis://, rediss:// or unix://)")
+        parts = urlsplit(value)
+        if parts.scheme not in {"redis", "rediss"} or parts.port == 0:
+            raise ValueError("is no Redis URL (redis:// or rediss://)")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_broker(cls, value: str) -> str:
+        if value and not urlsplit(value).scheme:
+            raise ValueError("is no URL of a broker")
         return value
 
     @field_validator("storage_url")
@@ -140,12 +153,12 @@ class Settings(BaseSettings):
 
     @property
     def broker(self) -> str:
-        return self.broker_url or self.redis_url
+        return self.broker_url or _as_broker(self.redis_url)
 
     @property
     def broker_is_redis(self) -> bool:
         """Whether broker and record are one Redis database, so that one script writes both."""
-        return self.broker == self.redis_url
+        return self.broker_url in ("", self.redis_url)
 
     @property
     def rate(self) -> tuple[int, int] | None:
@@ -209,7 +222,7 @@ def provider_settings(name: str, environ: Mapping[str, str] | None = None) -> Pr
     try:
         return ProviderSettings(
             api_key=SecretStr(source.get(f"{prefix}API_KEY", "").strip()),
-            base_url=source.get(f"{prefix}BASE_URL") or provider.default_base_url,
+            base_url=source.get(f"{prefix}BASE_URL", "").strip() or provider.default_base_url,
             options=options,
         )
     except ValidationError as error:
@@ -230,6 +243,16 @@ def current() -> Settings:
 @lru_cache(maxsize=8)
 def _read(_values: tuple[Any, ...]) -> Settings:
     return Settings.read()
+
+
+def _as_broker(redis_url: str) -> str:
+    """The same database as Celery spells it, which knows no `db` in the query."""
+    parts = urlsplit(redis_url)
+    query = dict(parse_qsl(parts.query))
+    database = query.pop("db", None)
+    if database is None:
+        return redis_url
+    return urlunsplit((parts.scheme, parts.netloc, f"/{database}", urlencode(query), ""))
 
 
 def _check_webhook_secret(secret: str) -> None:

@@ -11,7 +11,14 @@ from jobs.errors import SettingsError
 from jobs.settings import Settings, current, enabled_providers, provider_settings
 
 MALFORMED = {
-    "DARKROOM_REDIS_URL": ["http://localhost", "localhost:6379", "amqp://guest@host//"],
+    "DARKROOM_REDIS_URL": [
+        "http://localhost",
+        "localhost:6379",
+        "amqp://guest@host//",
+        "unix:///run/redis",
+        "redis://h:port",
+    ],
+    "DARKROOM_BROKER_URL": ["rabbitmq"],
     "DARKROOM_STORAGE_URL": ["s3://", "s3:bucket", "gs://bucket", "/var/pictures", "file://folder/relative"],
     "DARKROOM_PUBLIC_URL": ["darkroom.example.com", "ftp://darkroom.example.com", "https://"],
     "DARKROOM_ALLOWED_PRIVATE_NETWORKS": ["localhost", "10.0.0.0/99", "10.0.0.0/8;127.0.0.0/8"],
@@ -102,6 +109,23 @@ def test_callbacks_need_a_public_url_and_a_key_that_signs(monkeypatch: pytest.Mo
 def test_another_broker_is_another_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKROOM_BROKER_URL", "amqp://guest@rabbitmq//")
     assert (Settings.read().broker, Settings.read().broker_is_redis) == ("amqp://guest@rabbitmq//", False)
+
+
+def test_celery_is_told_the_database_that_stands_in_a_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_REDIS_URL", "redis://:p%40ss@redis:6379?db=3")
+    assert (Settings.read().broker, Settings.read().broker_is_redis) == ("redis://:p%40ss@redis:6379/3", True)
+
+
+def test_space_around_a_value_is_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_REDIS_URL", " redis://redis:6379/1 ")
+    monkeypatch.setenv("DARKROOM_PUBLIC_URL", "https://darkroom.example.com/ ")
+    monkeypatch.setenv("DARKROOM_SECRET_KEYS", "a-key-that-signs")
+    settings = Settings.read()
+    assert (settings.redis_url, settings.callback_base) == (
+        "redis://redis:6379/1",
+        "https://darkroom.example.com/webhooks",
+    )
+    assert provider_settings("phota", {"PHOTA_BASE_URL": " http://127.0.0.1:9 "}).base_url == "http://127.0.0.1:9"
 
 
 def test_the_environment_is_read_again_only_when_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
