@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from jobs import DarkroomError, Unavailable
+from jobs import DarkroomError, RedisUnavailable, Unavailable
 from jobs.spool import Spool
 
 _log = logging.getLogger("darkroom.webhooks")
@@ -31,6 +31,8 @@ class SpooledCallbacks:
     #: keeps a callback in Redis: job id, attempt, body
     receive: Callable[[str, int, bytes], None]
     _away_until: float = 0.0
+    #: files that no replay of this process can do anything with
+    _unreadable: set[str] = field(default_factory=set)
 
     @property
     def away(self) -> bool:
@@ -57,25 +59,43 @@ class SpooledCallbacks:
                 _log.exception("replay of callbacks")
 
     def replay(self) -> int:
-        """Keeps what waits, oldest first, until Redis is away again; returns how many. Somebody else's turn: none."""
+        """Keeps what waits, oldest first, until Redis is away again; returns how many. Somebody else's turn: none.
+
+        One that cannot be kept, for whatever other reason, stays and does not stop those behind it.
+        """
         with self._turn() as ours:
             done = 0
             for name in self.spool.names() if ours else ():
-                if not self._replayed(name):
+                try:
+                    done += self._replayed(name)
+                except RedisUnavailable:
                     break
-                done += 1
+                except Unavailable as error:  # its record was written by a later version, say
+                    _log.warning("a callback waits on: %s", error)
             return done
 
     def _replayed(self, name: str) -> bool:
-        kept = json.loads(self.spool.read(name))
-        try:
-            self.receive(kept["job_id"], kept["attempt"], base64.b64decode(kept["body"]))
-        except Unavailable:
+        if name in self._unreadable:
             return False
-        except DarkroomError as error:
-            _log.warning("callback of job %s from the disk: %s", kept["job_id"], error)
+        try:
+            kept = json.loads(self.spool.read(name))
+            self._received(kept["job_id"], kept["attempt"], base64.b64decode(kept["body"]))
+        except Unavailable:
+            raise
+        except Exception:  # noqa: BLE001 - as long as it stays, the others must not wait for it
+            _log.exception("callback %s from the disk; it stays there", name)
+            self._unreadable.add(name)
+            return False
         self.spool.delete(name)
         return True
+
+    def _received(self, job_id: str, number: int, body: bytes) -> None:
+        try:
+            self.receive(job_id, number, body)
+        except Unavailable:
+            raise
+        except DarkroomError as error:
+            _log.warning("callback of job %s from the disk: %s", job_id, error)
 
     @contextmanager
     def _turn(self) -> Iterator[bool]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from redis import Redis
 
 from jobs import Status
 from jobs.settings import Settings
@@ -80,6 +81,33 @@ def test_of_a_forgotten_job_does_not_stop_those_behind_it(
     assert replay.replay() == 2
 
     assert jobs.get(job).status is Status.STORING
+
+
+def test_of_a_job_that_a_later_version_wrote_does_not_stop_those_behind_it(
+    cut_off: FlaskClient, jobs: Any, spool: Spool, replay: SpooledCallbacks, redis: Redis
+) -> None:
+    later, job = jobs.submitting(), jobs.submitting()
+    for each in (later, job):
+        cut_off.post(jobs.callback_path(each), json=RESULT)
+    redis.set(f"darkroom:job:{later.id}", "999.1.0 {}")
+
+    assert replay.replay() == 1
+
+    assert jobs.get(job).status is Status.STORING
+    assert len(spool.names()) == 1
+
+
+def test_a_file_that_is_none_of_ours_does_not_stop_those_behind_it(
+    cut_off: FlaskClient, jobs: Any, spool: Spool, replay: SpooledCallbacks
+) -> None:
+    spool.write("0-", b"not a callback")
+    job = jobs.submitting()
+    cut_off.post(jobs.callback_path(job), json=RESULT)
+
+    assert (replay.replay(), replay.replay()) == (1, 0)
+
+    assert jobs.get(job).status is Status.STORING
+    assert len(spool.names()) == 1
 
 
 def test_with_a_wrong_token_never_reaches_the_disk(cut_off: FlaskClient, jobs: Any, spool: Spool) -> None:
