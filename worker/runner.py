@@ -208,10 +208,14 @@ class Runner:
     # --- preparing ------------------------------------------------------------------------------------------------
 
     async def _prepared(self, job: Job) -> Prepared | None:
-        """The call with its inputs; None when they cannot be had and the job was put back or failed."""
+        """The call with its inputs; None when it cannot be made and the job was put back or failed."""
         try:
             operation = providers.operation(job.operation)
             request = operation.request.model_validate(job.params)
+            settings = self.keeper.providers[job.provider]
+            base = self.darkroom.settings.callback_base
+            abilities = operation.abilities(request, has_callback=base is not None, options=settings.options)
+            _check_key(job, abilities)
             pictures = {ref: await self._picture(field, rule, ref) for field, rule, ref in _wanted(request)}
         except InputError as error:
             await self._update(job.id, _unprepared(self.holder, error), known=job)
@@ -220,11 +224,7 @@ class Runner:
             broken = InputError(f"the record's parameters are refused: {type(error).__name__}", lasting=True)
             await self._update(job.id, _unprepared(self.holder, broken), known=job)
             return None
-        settings = self.keeper.providers[job.provider]
-        context = self._context(job, job.next_number, settings, pictures)
-        has_callback = context.callback_url is not None
-        abilities = operation.abilities(request, has_callback=has_callback, options=settings.options)
-        call = operation.submit(request, context)
+        call = operation.submit(request, self._context(job, job.next_number, settings, pictures))
         return Prepared(call, settings.base_url + call.path, request, operation, abilities)
 
     def _context(
@@ -387,6 +387,12 @@ def _recovery(abilities: Abilities) -> Recovery:
     if abilities.callback:
         return Recovery.CALLBACK
     return Recovery.LOOKUP if abilities.lookup else Recovery.NONE
+
+
+def _check_key(job: Job, abilities: Abilities) -> None:
+    """An attempt that was sent under a key goes out without one under other settings, and would be paid a second time."""
+    if job.resends and not abilities.idempotent:
+        raise InputError("it was sent under a key that this worker's settings do without", lasting=False)
 
 
 def _not_sent(error: NotSent) -> Failed:

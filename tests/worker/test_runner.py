@@ -282,6 +282,19 @@ def test_an_attempt_of_the_dead_under_a_key_is_sent_again_and_charged_once(
     assert submission["details"]["repeats"] == 1
 
 
+def test_an_attempt_under_a_key_is_never_sent_again_without_it(
+    quick: Any, new_hands: Callable[..., Any], picture: bytes, sandbox: Any
+) -> None:
+    """A worker whose settings changed, or are not yet those of the others."""
+    job = quick.attend(dead(quick, remix(picture), step="answered"))
+    quick.darkroom.advance(job.id, lambda job, now: _due(job, now))
+    left = new_hands().run(job)
+    assert (left.status, left.resends, left.holder, left.attempts[0].sends) == (Status.QUEUED, True, None, 1)
+    quick.darkroom.advance(job.id, lambda job, now: _due(job, now))
+    assert quick.run(job).status is Status.RUNNING
+    assert len(sandbox.submissions()) == 1
+
+
 def test_images_that_the_dead_had_stored_are_found(hands: Any, picture: bytes, sandbox: Any) -> None:
     job = dead(hands, reve(picture, convert_base64_to_url=False), step="inline images kept")
     assert hands.get(job).status is Status.SUBMITTING
