@@ -28,11 +28,11 @@ from .values import replace
 from .wire import Command
 
 #: a worker process is believed dead when it has not renewed its lease for so long
-LEASE_SECONDS = 8.0
+LEASE_SECONDS = 7.0
 #: when no worker at all was heard for so long, Redis must have been away (workers tick twice a second)
 SILENCE_SECONDS = 3.0
 #: after an outage of Redis nobody is believed dead for so long, so that the living can renew first
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 3.0
 #: what the sweep popped comes back after so long if the sweeping process died over it
 SWEEP_LEASE_SECONDS = 10.0
 #: what a dead worker held comes back sooner, for a rescuer may die too, and both are to be found within 15 s
