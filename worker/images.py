@@ -30,7 +30,7 @@ T = TypeVar("T")
 BAD_TRY_SECONDS = (2.0, 8.0, 16.0)
 #: the longest pause between two tries of an image whose host or whose storage is away
 MAX_PAUSE_SECONDS = 60.0
-#: the pause before a worker looks again at an image that waits in another host's spool
+#: the pause before a worker looks again at an image that waits for another worker: for its spool, or its key
 ELSEWHERE_SECONDS = 5.0
 #: how long we try to keep an image whose URL does not say when it dies
 PATIENCE = timedelta(days=1)
@@ -130,6 +130,9 @@ class Keeper:
             return Postponed(image.index, _pause_seconds(image), said)
         if (found := await self._found(job, image)) is not None:
             return found
+        if job.provider not in self.providers and image.external_id is not None:
+            # The vendor may sign it anew for a worker that has its key.
+            return self._unserved(image, said)
         if image.bad_tries >= len(BAD_TRY_SECONDS):
             return Missing(image.index, Code.RESULT_EXPIRED, said)
         # A URL that should live is refused for a moment where the clocks of a vendor disagree; one minted anew would be too.
@@ -138,10 +141,16 @@ class Keeper:
         pause = 0.0 if dead and fresh else BAD_TRY_SECONDS[image.bad_tries]
         return Postponed(image.index, pause, said, bad=True, image=fresh)
 
+    def _unserved(self, image: PendingImage, said: str) -> Kept:
+        since = image.failing_since
+        if since and self.now() >= since + PATIENCE:
+            return Missing(image.index, Code.RESULT_EXPIRED, said)
+        return Postponed(image.index, ELSEWHERE_SECONDS, said)
+
     async def _reminted(self, job: Job, image: PendingImage) -> PendingImage | None:
         """The image with its URL signed anew, where the vendor can do that."""
         operation, settings = providers.operation(job.operation), self.providers.get(job.provider)
-        if settings is None:
+        if settings is None:  # and nobody else could either: the vendor gave no id of the image
             return None
         context = Context(
             job.attempt_key(image.attempt), api_key=settings.api_key.get_secret_value(), options=settings.options

@@ -240,8 +240,10 @@ def test_a_job_of_a_vendor_that_this_worker_does_not_serve_is_kept_without_signi
     keep: Any, rendered: Job, dead: PendingImage
 ) -> None:
     (image,) = rendered.pending
-    end = keep(dead, rendered, providers={})
-    assert (type(end), end.image) == (Postponed, None)
+    end = keep(replace(dead, bad_tries=3), rendered, providers={})
+    assert (type(end), end.image, end.bad) == (Postponed, None, False)  # another worker may have it signed anew
+    yesterday = dead.expires_at - timedelta(days=1)
+    assert keep(replace(dead, failing_since=yesterday), rendered, providers={}).code is Code.RESULT_EXPIRED
     assert isinstance(keep(image, rendered, providers={}), Artifact)
 
 
