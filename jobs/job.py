@@ -11,22 +11,46 @@ repeated or another holder's returns the very same object, or the same job with 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from .attempt import MAX_BACKOFF_SECONDS, Attempt, Outcome, Recovery, backoff_seconds, poll_seconds
 from .delivery import Delivery, Try
 from .errors import ChargePossible, NotPossible
-from .report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded
+from .images import Artifact, Inline, Kept, Missing, PendingImage, Postponed, Spooled, awaited
+from .report import Charged, Code, Cost, Failed, Report, Running, Succeeded
 from .values import replace
+
+__all__ = [
+    "ATTEMPTS",
+    "FINAL",
+    "INPUT_PAUSE_SECONDS",
+    "MAX_BACKOFF_SECONDS",
+    "TIMELINE_LENGTH",
+    "Artifact",
+    "Attempt",
+    "Event",
+    "Failure",
+    "Inline",
+    "Job",
+    "Kept",
+    "Missing",
+    "OnUnknown",
+    "Outcome",
+    "PendingImage",
+    "Postponed",
+    "Recovery",
+    "Spooled",
+    "Status",
+    "backoff_seconds",
+    "poll_seconds",
+]
 
 #: attempts of a job, unless a person asks for more
 ATTEMPTS = 4
-#: the longest back-off between two attempts, whatever the provider asks
-MAX_BACKOFF_SECONDS = 60.0
 #: how long until a job whose input images could not be had is tried again
 INPUT_PAUSE_SECONDS = 5.0
 #: the timeline keeps this many of the latest events
@@ -53,157 +77,11 @@ FINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELED)
 _WAITING = frozenset({Status.QUEUED, Status.SUBMITTING, Status.RUNNING})
 
 
-class Outcome(StrEnum):
-    """What became of an attempt."""
-
-    SENDING = "sending"  #: on its way; nobody has seen its end
-    ACCEPTED = "accepted"  #: the provider renders it
-    SUCCEEDED = "succeeded"  #: the provider reported its images
-    SURPLUS = "surplus"  #: it succeeded beside another attempt whose images are kept
-    REJECTED = "rejected"  #: the provider refused or failed it
-    NOT_SENT = "not_sent"  #: surely nothing reached the provider
-    UNKNOWN = "unknown"  #: sent, and nobody saw the end
-
-
-class Recovery(StrEnum):
-    """How an attempt whose end nobody saw can be settled; what the provider can do decides it."""
-
-    KEY = "key"  #: send it again under the same key: it is not charged twice
-    CALLBACK = "callback"  #: wait: its callback can still come
-    LOOKUP = "lookup"  #: ask for it by our own key
-    NONE = "none"  #: nothing can be known
-
-
 class OnUnknown(StrEnum):
     """What a job wants done with an attempt whose end nobody saw and nobody can learn."""
 
     FAIL = "fail"
     RESUBMIT = "resubmit"
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One submission, numbered from 1."""
-
-    number: int
-    operation: str
-    started_at: datetime
-    #: the worker process that sent it
-    holder: str
-    outcome: Outcome = Outcome.SENDING
-    recovery: Recovery = Recovery.NONE
-    #: whether the vendor can be asked while it runs
-    polled: bool = False
-    #: whether its answer can hold the images themselves
-    inline: bool = False
-    #: the vendor's name for it
-    external_id: str | None = None
-    charged: Charged = Charged.UNKNOWN
-    expected_cost: Cost | None = None
-    cost: Cost | None = None
-    ended_at: datetime | None = None
-    #: how often it was sent; more than once only under the provider's own key
-    sends: int = 1
-    code: Code | None = None
-    message: str | None = None
-
-    @property
-    def provider(self) -> str:
-        return self.operation.partition(".")[0]
-
-    @property
-    def open(self) -> bool:
-        """Whether its end is still to come."""
-        return self.outcome in (Outcome.SENDING, Outcome.ACCEPTED, Outcome.UNKNOWN)
-
-    @property
-    def askable(self) -> bool:
-        """Whether the vendor can be asked after it, by its own id or by our key."""
-        return self.recovery is Recovery.LOOKUP or (self.polled and self.external_id is not None)
-
-
-@dataclass(frozen=True)
-class PendingImage:
-    """An image that a provider reported and that is not stored yet."""
-
-    index: int
-    #: the attempt that made it
-    attempt: int
-    url: str | None = field(default=None, repr=False)
-    external_id: str | None = None
-    expires_at: datetime | None = None
-    #: the file in the spool folder that holds it, when it came without a URL
-    spooled: str | None = None
-    #: fetches that ended in no proper image
-    bad_tries: int = 0
-    #: tries in all
-    tries: int = 0
-    retry_at: datetime | None = None
-    #: the first try that failed
-    failing_since: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """An image that we stored."""
-
-    #: the provider's order, from 0
-    index: int
-    key: str
-    content_type: str
-    #: bytes
-    size: int
-    #: hex
-    sha256: str
-    #: pixels
-    width: int
-    height: int
-    attempt: int = 1
-    sign: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
-
-    def url(self) -> str:
-        """A URL that reads the artifact, signed at this moment. Jobs from `jobs.get` and `jobs.wait` can; others raise."""
-        if self.sign is None:
-            raise NotPossible("this artifact was not read from the storage; get the job by jobs.get")
-        return self.sign(self.key)
-
-
-@dataclass(frozen=True)
-class Missing:
-    """An image that was asked for and is not there."""
-
-    index: int
-    code: Code
-    message: str
-    #: what is needed to fetch it again when a person retries
-    image: PendingImage | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class Postponed:
-    """An image that could not be kept this time and is tried again."""
-
-    index: int
-    after_seconds: float
-    message: str
-    #: the URL answered, but with no proper image
-    bad: bool = False
-    #: the image as it is to be tried next, when its URL changed
-    image: PendingImage | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class Spooled:
-    """An image that came without a URL and waits in a file for the storage."""
-
-    index: int
-    name: str
-
-
-#: how the keeping of an image ended, this time
-Kept = Artifact | Missing | Postponed
-#: what became of an image that came inside an answer, before the record changed
-Inline = Artifact | Missing | Spooled
 
 
 @dataclass(frozen=True)
@@ -324,7 +202,7 @@ class Job:
     def overdue(self, now: datetime) -> bool:
         return self.status in _WAITING and now >= self.deadline_at
 
-    # --- a worker acts --------------------------------------------------------------------------------------------
+    # --- queued: a worker takes it --------------------------------------------------------------------------------
 
     def claimed(self, holder: str, now: datetime) -> Job:
         """A worker takes a queued or a storing job into its hands; nothing was paid by that."""
@@ -349,7 +227,7 @@ class Job:
         if lasting:
             return self._gave_up(Failure(Code.INVALID_REQUEST, message), now)
         again = now + timedelta(seconds=INPUT_PAUSE_SECONDS)
-        return replace(self, holder=None, wake_at=again, updated_at=now)._noted(f"inputs: {message}", now)
+        return replace(self, holder=None, wake_at=again, updated_at=now).noted(f"inputs: {message}", now)
 
     def sending(
         self,
@@ -367,56 +245,15 @@ class Job:
         if self.status is not Status.QUEUED or self.holder != holder:
             return self
         attempt = Attempt(
-            number=self.next_number,
-            operation=self.operation,
-            started_at=now,
-            holder=holder,
-            recovery=recovery,
-            polled=polled,
-            inline=inline,
-            expected_cost=expected_cost,
+            self.next_number, self.operation, now, holder, recovery=recovery, polled=polled, inline=inline
         )
+        attempt = replace(attempt, expected_cost=expected_cost)
         if self.resends:
-            attempt = replace(attempt, started_at=self.attempts[-1].started_at, sends=self.attempts[-1].sends + 1)
+            attempt = attempt.repeating(self.attempts[-1])
         attempts = (*self.attempts[: attempt.number - 1], attempt)
         return self._moved(Status.SUBMITTING, now, f"submitting {attempt.number}", attempts=attempts, holder=holder)
 
-    def unseen(self, holder: str, now: datetime, *, number: int | None = None) -> Job:
-        """The end of the current attempt was not seen: its holder died, or the connection broke after bytes went out.
-
-        `number` is the attempt whose connection broke; the same holder may be sending another one by then.
-        """
-        if self.holder != holder or number not in (None, len(self.attempts)):
-            return self
-        if self.status is not Status.SUBMITTING:
-            return self.released(holder, now)
-        attempt = replace(self.attempts[-1], outcome=Outcome.UNKNOWN)
-        job = self._with(attempt)
-        match attempt.recovery:
-            case Recovery.KEY if attempt.sends < self.attempts_allowed:
-                wait = timedelta(seconds=backoff_seconds(attempt.sends))
-                return job._moved(Status.QUEUED, now, f"end of {attempt.number} not seen: same key", wake_at=now + wait)
-            case Recovery.CALLBACK:
-                what = f"end of {attempt.number} not seen: waiting for its callback"
-                return job._moved(Status.RUNNING, now, what)
-            case Recovery.LOOKUP:
-                return job._moved(Status.RUNNING, now, f"end of {attempt.number} not seen: asking", wake_at=now)
-        return job._unknown_for_good(attempt, now)
-
-    def _unknown_for_good(self, attempt: Attempt, now: datetime) -> Job:
-        if self.on_unknown is OnUnknown.RESUBMIT and self._attempts_left:
-            wait = timedelta(seconds=backoff_seconds(attempt.number))
-            what = f"end of {attempt.number} not seen: resubmitting"
-            return self._with(_settled_for_retry(attempt))._moved(Status.QUEUED, now, what, wake_at=now + wait)
-        return self._gave_up(
-            Failure(
-                Code.OUTCOME_UNKNOWN,
-                f"attempt {attempt.number} was sent and nobody saw its end; it may have been charged",
-            ),
-            now,
-        )
-
-    # --- a provider reports ---------------------------------------------------------------------------------------
+    # --- submitting, running: the provider reports ----------------------------------------------------------------
 
     def reported(
         self, number: int, report: Report, now: datetime, *, inline: Mapping[int, Inline] | None = None
@@ -448,99 +285,45 @@ class Job:
         attempt = self.attempts[number - 1]
         if not attempt.open:
             return self
-        known = replace(attempt, outcome=Outcome.ACCEPTED, external_id=report.external_id or attempt.external_id)
+        known = attempt.accepted(report)
         if not self._awaits(number):
-            return self if known == attempt else self._with(known)._noted(f"{number} accepted too late", now)
+            return self if known == attempt else self._with(known).noted(f"{number} accepted too late", now)
         if self.status is not Status.RUNNING:
             job = self._with(known)._moved(Status.RUNNING, now, f"running {number}")
-            return replace(job, wake_at=_next_poll(known, now))
+            return replace(job, wake_at=known.next_poll_at(now))
         if known == attempt and (self.wake_at is None or self.wake_at > now):
             return self
-        return replace(self._with(known), wake_at=_next_poll(known, now), updated_at=now)
+        return replace(self._with(known), wake_at=known.next_poll_at(now), updated_at=now)
 
     def asked(self, now: datetime) -> Job:
         """A poll taught nothing: ask again later."""
         if not self.polls(now) or self.attempt is None:
             return self
-        return replace(self, wake_at=_next_poll(self.attempt, now), updated_at=now)
+        return replace(self, wake_at=self.attempt.next_poll_at(now), updated_at=now)
 
     def _succeeded(self, number: int, report: Succeeded, now: datetime, inline: Mapping[int, Inline]) -> Job:
         attempt = self.attempts[number - 1]
         if attempt.outcome in (Outcome.SUCCEEDED, Outcome.SURPLUS):
             return self._repeated(number, report, now)
-        paid = replace(
-            attempt,
-            outcome=Outcome.SUCCEEDED,
-            external_id=report.external_id or attempt.external_id,
-            charged=Charged.YES,
-            cost=report.cost or attempt.expected_cost,
-            ended_at=now,
-            code=None,
-            message=None,
-        )
+        paid = attempt.succeeded(report, now)
         if self.status in _WAITING or self._salvageable(attempt):
             return self._with(paid)._stores(number, report, now, inline)
         if self.status is Status.CANCELED:
             return self._canceled_too_late(paid, report, now, inline)
         surplus = Outcome.SURPLUS if self.status in (Status.STORING, Status.SUCCEEDED) else Outcome.SUCCEEDED
-        return self._with(replace(paid, outcome=surplus))._noted(f"{number} succeeded too late", now)
-
-    def _salvageable(self, attempt: Attempt) -> bool:
-        """Whether a result that comes now is still wanted: the job was given up in doubt, not on a clear refusal."""
-        if self.status is not Status.FAILED or self.error is None:
-            return False
-        in_doubt = self.error.code in (Code.DEADLINE, Code.OUTCOME_UNKNOWN)
-        return in_doubt or attempt.charged is not Charged.NO
-
-    def _canceled_too_late(self, paid: Attempt, report: Succeeded, now: datetime, inline: Mapping[int, Inline]) -> Job:
-        kept = bool(self.artifacts or self.pending)
-        paid = replace(paid, outcome=Outcome.SURPLUS) if kept else paid
-        job = self._with(paid)._noted(f"{paid.number} succeeded after the cancel", now)
-        if not self.keep_late or kept:
-            return job
-        stored = job._stores(paid.number, report, now, inline)
-        return replace(
-            stored, status=Status.CANCELED, finished_at=self.finished_at, error=None, deliveries=self.deliveries
-        )
-
-    def _repeated(self, number: int, report: Succeeded, now: datetime) -> Job:
-        """The same result again: fresh URLs are taken for what is not stored yet."""
-        fresh = {image.index: image for image in report.images if image.url}
-        pending = tuple(
-            replace(
-                old,
-                url=fresh[old.index].url,
-                expires_at=fresh[old.index].expires_at,
-                external_id=fresh[old.index].external_id or old.external_id,
-            )
-            if old.attempt == number and old.index in fresh
-            else old
-            for old in self.pending
-        )
-        if pending == self.pending:
-            return self._noted(f"{number} reported again", now)
-        return replace(self, pending=pending)._noted(f"{number} reported again, with fresh URLs", now)
+        return self._with(replace(paid, outcome=surplus)).noted(f"{number} succeeded too late", now)
 
     def _stores(self, number: int, report: Succeeded, now: datetime, inline: Mapping[int, Inline]) -> Job:
-        pending, artifacts, missing = [], [], list(self._shortfall(report))
-        for image in report.images:
-            match ended := inline.get(image.index) or _offered(image, number):
-                case Artifact():
-                    artifacts.append(ended)
-                case Missing():
-                    missing.append(ended)
-                case Spooled():
-                    pending.append(PendingImage(image.index, number, spooled=ended.name))
-                case PendingImage():
-                    pending.append(ended)
+        images = [awaited(image, number, inline.get(image.index)) for image in report.images]
+        missing = (image for image in images if isinstance(image, Missing))
         job = self._moved(
             Status.STORING,
             now,
             f"storing {number}",
             wake_at=now,
-            pending=tuple(pending),
-            artifacts=tuple(artifacts),
-            missing=tuple(missing),
+            pending=tuple(image for image in images if isinstance(image, PendingImage)),
+            artifacts=tuple(image for image in images if isinstance(image, Artifact)),
+            missing=(*self._shortfall(report), *missing),
             given_up=self.error,
             error=None,
             finished_at=None,
@@ -557,21 +340,17 @@ class Job:
     def _failed(self, number: int, report: Failed, now: datetime) -> Job:
         attempt = self.attempts[number - 1]
         if not attempt.open:
-            return self._noted(f"{number} {report.code} too late", now)
-        # Of an attempt that was sent twice, a refusal may be the answer to one send only.
-        doubt = attempt.sends > 1
-        ended = _rejected(attempt, report, now, doubt=doubt)
-        job = self._with(ended)
+            return self.noted(f"{number} {report.code} too late", now)
+        ended = attempt.failed(report, now)
         if not self._awaits(number):
-            return job._noted(f"{number} {report.code} too late", now)
-        if doubt and report.retryable and attempt.sends < self.attempts_allowed:
-            wait = timedelta(seconds=backoff_seconds(attempt.sends, report.retry_after_seconds))
-            job = self._with(replace(attempt, outcome=Outcome.UNKNOWN))
-            return job._moved(Status.QUEUED, now, f"{number} {report.code}: same key", wake_at=now + wait)
+            return self._with(ended).noted(f"{number} {report.code} too late", now)
+        if attempt.resent and report.retryable and attempt.sends < self.attempts_allowed:
+            wait_seconds = backoff_seconds(attempt.sends, report.retry_after_seconds)
+            return self._with(attempt.unseen())._requeued(f"{number} {report.code}: same key", now, wait_seconds)
         if not self._may_retry(report, ended.charged):
-            return job._gave_up(Failure(report.code, report.message), now)
-        wait = timedelta(seconds=backoff_seconds(number, report.retry_after_seconds))
-        return job._moved(Status.QUEUED, now, f"{number} {report.code}: retry", wake_at=now + wait)
+            return self._with(ended)._gave_up(Failure(report.code, report.message), now)
+        wait_seconds = backoff_seconds(number, report.retry_after_seconds)
+        return self._with(ended)._requeued(f"{number} {report.code}: retry", now, wait_seconds)
 
     def _may_retry(self, report: Failed, charged: Charged) -> bool:
         free = charged is Charged.NO or self.on_unknown is OnUnknown.RESUBMIT
@@ -581,7 +360,53 @@ class Job:
     def _attempts_left(self) -> bool:
         return len(self.attempts) < self.attempts_allowed
 
-    # --- images are kept ------------------------------------------------------------------------------------------
+    # --- submitting: nobody saw the end ---------------------------------------------------------------------------
+
+    def unseen(self, holder: str, now: datetime, *, number: int | None = None) -> Job:
+        """The end of the current attempt was not seen: its holder died, or the connection broke after bytes went out.
+
+        `number` is the attempt whose connection broke; the same holder may be sending another one by then.
+        """
+        if self.holder != holder or number not in (None, len(self.attempts)):
+            return self
+        if self.status is not Status.SUBMITTING:
+            return self.released(holder, now)
+        attempt = self.attempts[-1].unseen()
+        job = self._with(attempt)
+        match attempt.recovery:
+            case Recovery.KEY if attempt.sends < self.attempts_allowed:
+                return job._requeued(f"end of {attempt.number} not seen: same key", now, backoff_seconds(attempt.sends))
+            case Recovery.CALLBACK:
+                return job._moved(Status.RUNNING, now, f"end of {attempt.number} not seen: waiting for its callback")
+            case Recovery.LOOKUP:
+                return job._moved(Status.RUNNING, now, f"end of {attempt.number} not seen: asking", wake_at=now)
+        return job._unknown_for_good(attempt, now)
+
+    def _unknown_for_good(self, attempt: Attempt, now: datetime) -> Job:
+        if self.on_unknown is OnUnknown.RESUBMIT and self._attempts_left:
+            job = self._with(attempt.unrepeatable())
+            return job._requeued(
+                f"end of {attempt.number} not seen: resubmitting", now, backoff_seconds(attempt.number)
+            )
+        said = f"attempt {attempt.number} was sent and nobody saw its end; it may have been charged"
+        return self._gave_up(Failure(Code.OUTCOME_UNKNOWN, said), now)
+
+    # --- queued, submitting, running: the waiting ends ------------------------------------------------------------
+
+    def expired(self, now: datetime) -> Job:
+        """The deadline ends the waiting for a provider; never the storing."""
+        if not self.overdue(now):
+            return self
+        said = f"no result within {self.deadline_seconds:g} s of the enqueue"
+        return self._gave_up(Failure(Code.DEADLINE, said), now)
+
+    def canceled(self, now: datetime) -> Job:
+        """Somebody asks to stop. What was sent may still be charged, and the ledger says so."""
+        if self.status not in _WAITING:
+            return self
+        return self._moved(Status.CANCELED, now, "canceled", finished_at=now)
+
+    # --- storing: images are kept ---------------------------------------------------------------------------------
 
     def kept(self, number: int, ended: Mapping[int, Kept], now: datetime) -> Job:
         """The images of attempt `number` that were stored, given up or postponed, by index."""
@@ -591,7 +416,7 @@ class Job:
             return self
         stored = tuple(end for _, end in news if isinstance(end, Artifact))
         given_up = tuple(replace(end, image=image) for image, end in news if isinstance(end, Missing))
-        again = {image.index: _postponed(image, end, now) for image, end in news if isinstance(end, Postponed)}
+        again = {image.index: image.postponed(end, now) for image, end in news if isinstance(end, Postponed)}
         done = {image.index for image, end in news if not isinstance(end, Postponed)}
         job = replace(
             self,
@@ -608,27 +433,44 @@ class Job:
         if self.pending:
             return replace(self, wake_at=min(image.retry_at or now for image in self.pending))
         if self.status is Status.CANCELED:
-            return replace(self, wake_at=None, holder=None)._noted("late images kept", now)
+            return replace(self, wake_at=None, holder=None).noted("late images kept", now)
         if self.artifacts:
             return self._moved(Status.SUCCEEDED, now, "succeeded", finished_at=now, given_up=None)
         why = self.given_up or _first(self.missing)
         return self._gave_up(why, now)
 
-    # --- time and people ------------------------------------------------------------------------------------------
+    # --- storing and final: a result comes again, or late ---------------------------------------------------------
 
-    def expired(self, now: datetime) -> Job:
-        """The deadline ends the waiting for a provider; never the storing."""
-        if not self.overdue(now):
-            return self
-        return self._gave_up(
-            Failure(Code.DEADLINE, f"no result within {self.deadline_seconds:g} s of the enqueue"), now
+    def _repeated(self, number: int, report: Succeeded, now: datetime) -> Job:
+        """The same result again: fresh URLs are taken for what is not stored yet."""
+        fresh = {image.index: image for image in report.images if image.url}
+        pending = tuple(
+            old.refreshed(fresh[old.index]) if old.attempt == number and old.index in fresh else old
+            for old in self.pending
+        )
+        if pending == self.pending:
+            return self.noted(f"{number} reported again", now)
+        return replace(self, pending=pending).noted(f"{number} reported again, with fresh URLs", now)
+
+    def _salvageable(self, attempt: Attempt) -> bool:
+        """Whether a result that comes now is still wanted: the job was given up in doubt, not on a clear refusal."""
+        if self.status is not Status.FAILED or self.error is None:
+            return False
+        in_doubt = self.error.code in (Code.DEADLINE, Code.OUTCOME_UNKNOWN)
+        return in_doubt or attempt.charged is not Charged.NO
+
+    def _canceled_too_late(self, paid: Attempt, report: Succeeded, now: datetime, inline: Mapping[int, Inline]) -> Job:
+        kept = bool(self.artifacts or self.pending)
+        paid = replace(paid, outcome=Outcome.SURPLUS) if kept else paid
+        job = self._with(paid).noted(f"{paid.number} succeeded after the cancel", now)
+        if not self.keep_late or kept:
+            return job
+        stored = job._stores(paid.number, report, now, inline)
+        return replace(
+            stored, status=Status.CANCELED, finished_at=self.finished_at, error=None, deliveries=self.deliveries
         )
 
-    def canceled(self, now: datetime) -> Job:
-        """Somebody asks to stop. What was sent may still be charged, and the ledger says so."""
-        if self.status not in _WAITING:
-            return self
-        return self._moved(Status.CANCELED, now, "canceled", finished_at=now)
+    # --- failed, canceled: a person tries again -------------------------------------------------------------------
 
     def retried(self, now: datetime, *, may_charge_again: bool = False) -> Job:
         """A person asks to try again. Raises NotPossible, or ChargePossible where it could be charged a second time."""
@@ -645,7 +487,7 @@ class Job:
             "retried by a person",
             wake_at=now,
             deadline_at=now + timedelta(seconds=self.deadline_seconds),
-            attempts=tuple(_settled_for_retry(attempt) for attempt in self.attempts),
+            attempts=tuple(attempt.unrepeatable() for attempt in self.attempts),
             attempts_allowed=len(self.attempts) + ATTEMPTS,
             pending=(),
             artifacts=(),
@@ -659,14 +501,13 @@ class Job:
         return tuple(missing.image for missing in self.missing if missing.image and missing.code in again)
 
     def _fetched_again(self, images: tuple[PendingImage, ...], now: datetime) -> Job:
-        fresh = tuple(replace(image, bad_tries=0, tries=0, retry_at=None, failing_since=None) for image in images)
         indexes = {image.index for image in images}
         missing = tuple(missing for missing in self.missing if missing.index not in indexes)
         job = self._moved(
             Status.STORING,
             now,
             "retried by a person: fetching again",
-            pending=fresh,
+            pending=tuple(image.anew() for image in images),
             missing=missing,
             error=None,
             finished_at=None,
@@ -716,8 +557,11 @@ class Job:
         """
         changes.setdefault("holder", None)
         changes.setdefault("wake_at", None)
-        changes.setdefault("attempts", tuple(_doubted(attempt) for attempt in self.attempts))
-        return replace(self, status=status, updated_at=now, **changes)._noted(what, now)._announced(now)
+        changes.setdefault("attempts", tuple(attempt.left_behind() for attempt in self.attempts))
+        return replace(self, status=status, updated_at=now, **changes).noted(what, now)._announced(now)
+
+    def _requeued(self, what: str, now: datetime, wait_seconds: float) -> Job:
+        return self._moved(Status.QUEUED, now, what, wake_at=now + timedelta(seconds=wait_seconds))
 
     def _gave_up(self, why: Failure, now: datetime) -> Job:
         return self._moved(Status.FAILED, now, f"failed: {why.code}", error=why, given_up=None, finished_at=now)
@@ -728,9 +572,6 @@ class Job:
 
     def noted(self, what: str, now: datetime) -> Job:
         """The same job with a line on its timeline."""
-        return self._noted(what, now)
-
-    def _noted(self, what: str, now: datetime) -> Job:
         last = self.timeline[-1] if self.timeline else None
         if last and last.what == what:
             again = replace(last, times=last.times + 1)
@@ -738,63 +579,7 @@ class Job:
         return replace(self, timeline=(*self.timeline, Event(now, what))[-TIMELINE_LENGTH:])
 
 
-def backoff_seconds(attempt: int, asked: float | None = None) -> float:
-    """How long to wait after the failure of attempt `attempt`: 1, 2, 4 s with jitter; what the provider asks; at most 60 s."""
-    planned = float(2 ** (attempt - 1)) * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, guards nothing
-    return min(max(planned, asked or 0.0), MAX_BACKOFF_SECONDS)
-
-
-def poll_seconds(running_seconds: float) -> float:
-    """How long until the next poll of an attempt that runs for so long: a quarter of that, from 1 to 15 s."""
-    return min(max(running_seconds / 4, 1.0), 15.0)
-
-
-def _next_poll(attempt: Attempt, now: datetime) -> datetime | None:
-    if not attempt.askable:
-        return None
-    return now + timedelta(seconds=poll_seconds((now - attempt.started_at).total_seconds()))
-
-
-def _offered(image: Image, number: int) -> PendingImage | Missing:
-    if image.refused is not None:
-        return Missing(image.index, image.refused, "the provider withheld this image")
-    if image.url is None:
-        return Missing(image.index, Code.PROVIDER_ERROR, "the provider gave neither a URL nor an image")
-    return PendingImage(image.index, number, image.url, image.external_id, image.expires_at)
-
-
-def _postponed(image: PendingImage, end: Postponed, now: datetime) -> PendingImage:
-    return replace(
-        end.image or image,
-        tries=image.tries + 1,
-        bad_tries=image.bad_tries + end.bad,
-        failing_since=image.failing_since or now,
-        retry_at=now + timedelta(seconds=end.after_seconds),
-    )
-
-
-def _rejected(attempt: Attempt, report: Failed, now: datetime, *, doubt: bool) -> Attempt:
-    return replace(
-        attempt,
-        outcome=Outcome.NOT_SENT if report.not_sent and not doubt else Outcome.REJECTED,
-        external_id=report.external_id or attempt.external_id,
-        charged=Charged.UNKNOWN if doubt and report.charged is Charged.NO else report.charged,
-        ended_at=now,
-        code=report.code,
-        message=report.message,
-    )
-
-
 def _first(missing: tuple[Missing, ...]) -> Failure:
     if missing:
         return Failure(missing[0].code, missing[0].message)
     return Failure(Code.PROVIDER_ERROR, "the provider reported success without images")
-
-
-def _doubted(attempt: Attempt) -> Attempt:
-    return replace(attempt, outcome=Outcome.UNKNOWN) if attempt.outcome is Outcome.SENDING else attempt
-
-
-def _settled_for_retry(attempt: Attempt) -> Attempt:
-    """After a person's word nothing is sent again under an old key."""
-    return replace(attempt, recovery=Recovery.NONE) if attempt.open else attempt

@@ -1,0 +1,131 @@
+"""What becomes of the images that a provider offers: each is pending until it is an artifact or missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from .errors import NotPossible
+from .report import Code, Image
+from .values import replace
+
+
+@dataclass(frozen=True)
+class PendingImage:
+    """An image that a provider reported and that is not stored yet."""
+
+    index: int
+    #: the attempt that made it
+    attempt: int
+    url: str | None = field(default=None, repr=False)
+    external_id: str | None = None
+    expires_at: datetime | None = None
+    #: the file in the spool folder that holds it, when it came without a URL
+    spooled: str | None = None
+    #: fetches that ended in no proper image
+    bad_tries: int = 0
+    #: tries in all
+    tries: int = 0
+    retry_at: datetime | None = None
+    #: the first try that failed
+    failing_since: datetime | None = None
+
+    def refreshed(self, offered: Image) -> PendingImage:
+        """The image at the URL under which it is offered again."""
+        return replace(
+            self,
+            url=offered.url,
+            expires_at=offered.expires_at,
+            external_id=offered.external_id or self.external_id,
+        )
+
+    def postponed(self, end: Postponed, now: datetime) -> PendingImage:
+        """The image after a try that did not keep it."""
+        return replace(
+            end.image or self,
+            tries=self.tries + 1,
+            bad_tries=self.bad_tries + end.bad,
+            failing_since=self.failing_since or now,
+            retry_at=now + timedelta(seconds=end.after_seconds),
+        )
+
+    def anew(self) -> PendingImage:
+        """The image as if it had never been tried."""
+        return replace(self, bad_tries=0, tries=0, retry_at=None, failing_since=None)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An image that we stored."""
+
+    #: the provider's order, from 0
+    index: int
+    key: str
+    content_type: str
+    #: bytes
+    size: int
+    #: hex
+    sha256: str
+    #: pixels
+    width: int
+    height: int
+    attempt: int = 1
+    sign: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
+
+    def url(self) -> str:
+        """A URL that reads the artifact, signed at this moment. Jobs from `jobs.get` and `jobs.wait` can; others raise."""
+        if self.sign is None:
+            raise NotPossible("this artifact was not read from the storage; get the job by jobs.get")
+        return self.sign(self.key)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An image that was asked for and is not there."""
+
+    index: int
+    code: Code
+    message: str
+    #: what is needed to fetch it again when a person retries
+    image: PendingImage | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Postponed:
+    """An image that could not be kept this time and is tried again."""
+
+    index: int
+    after_seconds: float
+    message: str
+    #: the URL answered, but with no proper image
+    bad: bool = False
+    #: the image as it is to be tried next, when its URL changed
+    image: PendingImage | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """An image that came without a URL and waits in a file for the storage."""
+
+    index: int
+    name: str
+
+
+#: how the keeping of an image ended, this time
+Kept = Artifact | Missing | Postponed
+#: what became of an image that came inside an answer, before the record changed
+Inline = Artifact | Missing | Spooled
+
+
+def awaited(image: Image, number: int, inline: Inline | None) -> PendingImage | Artifact | Missing:
+    """What a job knows of an image that attempt `number` offers; `inline` when it came inside the answer."""
+    if isinstance(inline, Spooled):
+        return PendingImage(image.index, number, spooled=inline.name)
+    if inline is not None:
+        return inline
+    if image.refused is not None:
+        return Missing(image.index, image.refused, "the provider withheld this image")
+    if image.url is None:
+        return Missing(image.index, Code.PROVIDER_ERROR, "the provider gave neither a URL nor an image")
+    return PendingImage(image.index, number, image.url, image.external_id, image.expires_at)
