@@ -12,6 +12,21 @@ DarkroomError
  |   +- StorageError
  +- InvalidCallback         a callback that is not of the provider's shape
  +- InvalidToken            a callback token that is not ours
+
+and, defined where they arise and met by whoever calls that alone:
+
+DarkroomError
+ +- RejectedPicture         jobs.picture: bytes that are no picture that we keep
+ |   +- NotAPicture
+ |   +- PictureCutShort
+ |   +- PictureTooLarge
+ |   +- DataAppended
+ +- SpoolFull               jobs.spool: no room for what waits for its store
+ +- InputError              worker.runner: an input image cannot be had
+ +- DidNotStart             jobs.embedded: a process of the stack does not run
+ +- Occupied                jobs.embedded: the Redis that was given serves others
+
+A worker's own `TransportError` (worker.transport) never leaves it, and is no DarkroomError.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from .disk import make_folder, sync_folder, write_through
 from .errors import SettingsError, StorageError
 from .objects import (
     NO_OBJECT,
@@ -122,7 +123,7 @@ class FolderStorage:
 
     def ensure_bucket(self) -> None:
         with _disk("create", self.root):
-            _make_folder(self.root)
+            make_folder(self.root)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -156,23 +157,23 @@ def _aware(epoch_seconds: float) -> datetime:
 
 def _link(path: Path, content: bytes) -> Uploaded:
     """Let a file appear under its name with all its content, unless there is one."""
-    _make_folder(path.parent)
+    make_folder(path.parent)
     with _synced(path, content) as finished:
         try:
             os.link(finished, path)
         except FileExistsError:
             return Uploaded.EXISTS
         finally:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     return Uploaded.STORED
 
 
 def _replace(path: Path, content: bytes) -> None:
     """Let a file appear under its name with all its content, whether or not there is one."""
-    _make_folder(path.parent)
+    make_folder(path.parent)
     with _synced(path, content) as finished:
         finished.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 @contextmanager
@@ -180,30 +181,10 @@ def _synced(path: Path, content: bytes) -> Iterator[Path]:
     """Lend a file beside `path` whose content is on the disk. Its name begins with a dot, so it is never listed."""
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        write_through(temporary, content)
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _make_folder(folder: Path) -> None:
-    """Create a folder and those above it, each of them on the disk."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _same(path: Path, content: bytes) -> bool:

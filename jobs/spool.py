@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from .disk import sync_folder, write_through
 from .errors import DarkroomError
 
 
@@ -29,12 +30,12 @@ class Spool:
         unique = f"{prefix}{uuid.uuid4().hex[:8]}"
         waiting = self.folder / f".{unique}"
         try:
-            _write_through(waiting, content)
+            write_through(waiting, content)
         except OSError:  # the disk is full, say: a half must not take the room of what comes later
             waiting.unlink(missing_ok=True)
             raise
         waiting.rename(self.folder / unique)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         return unique
 
     def read(self, name: str) -> bytes:
@@ -64,18 +65,3 @@ def _size(entry: os.DirEntry[str]) -> int:
         return entry.stat().st_size if entry.is_file() else 0
     except FileNotFoundError:  # deleted by another process meanwhile
         return 0
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
