@@ -22,7 +22,7 @@ DarkroomError
  |   +- PictureTooLarge
  |   +- DataAppended
  +- SpoolFull               jobs.spool: no room for what waits for its store
- +- InputError              worker.runner: an input image cannot be had
+ +- InputError              worker.inputs: an input image cannot be had
  +- DidNotStart             jobs.embedded: a process of the stack does not run
  +- Occupied                jobs.embedded: the Redis that was given serves others
 

@@ -252,27 +252,46 @@ def assemble(
         return loop.run_in_executor(threads, call)
 
     transport = Transport(allowed_networks=settings.allowed_private_networks)
-    spool = Spool(settings.spool_dir / "images", settings.spool_max_bytes)
-    keeper = Keeper(
-        settings=settings,
-        providers=enabled,
-        storage=darkroom.storage,
-        spool=spool,
-        transport=transport,
-        room=Bytes(settings.max_bytes_in_flight),
-        blocking=blocking,
-        now=darkroom.repository.clock.now,
-        checkpoint=checkpoint,
-    )
+    keeper = _keeper(darkroom, enabled, transport, blocking, checkpoint)
     updates = Updates(darkroom.repository, blocking)
     lease = Lease()
     runner = Runner(darkroom, holder, keeper, transport, updates, blocking, checkpoint, lambda: lease.held)
     notifier = Notifier(darkroom, transport, updates, blocking, keeper.now)
     slots = Slots(settings.max_calls_in_flight), Slots(_CHORES), Slots(_CHORES)
     work = Work(runner, notifier, loop, *slots, now=keeper.now)
-    sweep = Sweep(
+    sweep = _sweep(work, lease, enabled, hostname)
+    thread = threading.Thread(target=loop.run_forever, name="loop", daemon=True)
+    thread.start()
+    return Process(darkroom, holder, work, sweep, threads, thread)
+
+
+def _keeper(
+    darkroom: Darkroom,
+    enabled: Mapping[str, ProviderSettings],
+    transport: Transport,
+    blocking: Callable[[Callable[[], Any]], Awaitable[Any]],
+    checkpoint: Callable[[str], None],
+) -> Keeper:
+    settings = darkroom.settings
+    return Keeper(
+        settings=settings,
+        providers=enabled,
+        storage=darkroom.storage,
+        spool=Spool(settings.spool_dir / "images", settings.spool_max_bytes),
+        transport=transport,
+        room=Bytes(settings.max_bytes_in_flight),
+        blocking=blocking,
+        now=darkroom.repository.clock.now,
+        checkpoint=checkpoint,
+    )
+
+
+def _sweep(work: Work, lease: Lease, enabled: Mapping[str, ProviderSettings], hostname: str) -> Sweep:
+    darkroom = work.runner.darkroom
+    watchdog = Watchdog(darkroom.settings.watchdog_seconds)
+    return Sweep(
         repository=darkroom.repository.patient(_SWEEP_PATIENCE_SECONDS),
-        holder=holder,
+        holder=work.runner.holder,
         description=_description(hostname, enabled),
         providers=tuple(enabled),
         slots=work.slots,
@@ -280,11 +299,8 @@ def assemble(
         attend=work.attend,
         run=work.run,
         lease=lease,
-        looked=Watch(work, darkroom, Watchdog(settings.watchdog_seconds), tuple(enabled)).looked,
+        looked=Watch(work, darkroom, watchdog, tuple(enabled)).looked,
     )
-    thread = threading.Thread(target=loop.run_forever, name="loop", daemon=True)
-    thread.start()
-    return Process(darkroom, holder, work, sweep, threads, thread)
 
 
 def _description(hostname: str, enabled: Mapping[str, ProviderSettings]) -> Mapping[str, Any]:

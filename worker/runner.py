@@ -14,41 +14,28 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 from jobs import callback_url, providers
-from jobs.errors import DarkroomError, JobNotFound, StorageError
+from jobs.errors import JobNotFound, StorageError
 from jobs.job import Artifact, Inline, Job, Kept, Outcome, Recovery, Status
-from jobs.lifecycle import Darkroom, reference_key, reporting
-from jobs.picture import RejectedPicture, measure
+from jobs.lifecycle import Darkroom, reporting
 from jobs.provider import Abilities, Call, Context, Operation, Picture, Response
 from jobs.report import Charged, Code, Failed, Image, Report, Succeeded
 from jobs.repository import Change, Transition
-from jobs.request import ImageRule, Request
+from jobs.request import Request
 from jobs.settings import ProviderSettings
 
-from .images import FETCH_TIMEOUT_SECONDS, Keeper
-from .transport import ForbiddenAddress, NotSent, TooLarge, Transport, TransportError
+from .images import Keeper
+from .inputs import InputError, Inputs
+from .transport import NotSent, Transport, TransportError
 from .updates import Updates
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 #: the largest answer of a vendor: eight images as base64
 MAX_ANSWER_BYTES = 256 << 20
 _MAX_POLL_BYTES = 8 << 20
-
-_CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
-
-
-class InputError(DarkroomError):
-    """An input image cannot be had. `lasting` tells whether trying again is of no use."""
-
-    def __init__(self, message: str, *, lasting: bool) -> None:
-        super().__init__(message)
-        self.lasting = lasting
 
 
 @dataclass(frozen=True)
@@ -216,7 +203,7 @@ class Runner:
             base = self.darkroom.settings.callback_base
             abilities = operation.abilities(request, has_callback=base is not None, options=settings.options)
             _check_key(job, abilities)
-            pictures = {ref: await self._picture(field, rule, ref) for field, rule, ref in _wanted(request)}
+            pictures = await Inputs(self.darkroom.storage, self.transport, self.blocking).pictures(request)
         except InputError as error:
             await self._update(job.id, _unprepared(self.holder, error), known=job)
             return None
@@ -228,7 +215,7 @@ class Runner:
         return Prepared(call, settings.base_url + call.path, request, operation, abilities)
 
     def _context(
-        self, job: Job, number: int, settings: ProviderSettings, pictures: dict[str, Picture] | None = None
+        self, job: Job, number: int, settings: ProviderSettings, pictures: Mapping[str, Picture] | None = None
     ) -> Context:
         base = self.darkroom.settings.callback_base
         keys = self.darkroom.settings.signing_keys() if base else ()
@@ -239,38 +226,6 @@ class Runner:
             pictures=pictures or {},
             options=settings.options,
         )
-
-    async def _picture(self, field: str, rule: ImageRule, reference: str) -> Picture:
-        """An input image with its bytes. Raises InputError."""
-        if reference.startswith("staged:"):
-            return await self._staged(field, reference)
-        try:
-            response = await self.transport.download(
-                reference, timeout_seconds=FETCH_TIMEOUT_SECONDS, max_bytes=rule.max_bytes
-            )
-        except TransportError as error:
-            lasting = isinstance(error, ForbiddenAddress | TooLarge)
-            raise InputError(f"{field}: {error}", lasting=lasting) from error
-        if not response.ok:
-            raise InputError(f"{field}: its host answered {response.status}", lasting=400 <= response.status < 500)
-        return await self._checked(field, rule, response.body)
-
-    async def _staged(self, field: str, reference: str) -> Picture:
-        try:
-            content = await self.blocking(lambda: self.darkroom.storage.get(reference_key(reference)))
-        except StorageError as error:
-            raise InputError(f"{field}: {error}", lasting=not error.retryable) from error
-        extension = PurePosixPath(reference).suffix.removeprefix(".")
-        return Picture(content, _CONTENT_TYPES[extension], f"{field.replace('.', '-')}.{extension}")
-
-    async def _checked(self, field: str, rule: ImageRule, content: bytes) -> Picture:
-        try:
-            facts = await self.blocking(lambda: measure(content, max_bytes=rule.max_bytes))
-        except RejectedPicture as error:
-            raise InputError(f"{field}: {error}", lasting=True) from error
-        if facts.content_type not in rule.content_types:
-            raise InputError(f"{field}: {facts.content_type} is not taken here", lasting=True)
-        return Picture(content, facts.content_type, f"{field.replace('.', '-')}.{facts.extension}")
 
     # --- what the sweep brings ------------------------------------------------------------------------------------
 
@@ -411,15 +366,6 @@ def _without_content(report: Report) -> Report:
         return report
     bare = tuple(Image(image.index) if image.content is not None else image for image in report.images)
     return Succeeded(bare, report.external_id, report.cost)
-
-
-def _wanted(request: Request) -> list[tuple[str, ImageRule, str]]:
-    """The images whose bytes the provider wants: field, rule and reference or URL."""
-    return [
-        (field, rule, image)
-        for field, rule, image in request.images()
-        if isinstance(image, str) and (rule.wants_bytes or image.startswith("staged:"))
-    ]
 
 
 def _was_kept(found: Mapping[int, Inline]) -> Succeeded:
