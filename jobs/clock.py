@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 #: how long the measured distance to Redis' clock is trusted
@@ -11,22 +12,27 @@ CLOCK_SECONDS = 30.0
 
 
 class Clock:
-    """Redis' clock, kept by its measured distance to ours."""
+    """Redis' clock: what it said last, and the seconds since then.
 
-    def __init__(self) -> None:
-        self._ahead_ms = 0.0
+    They are counted by a clock that nobody can set: when a host's time is corrected by an hour, no deadline is over.
+    """
+
+    def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
         self._heard_at = float("-inf")
+        #: Redis' time when ours began to count
+        self._began_ms = time.time() * 1000 - seconds() * 1000
 
     @property
     def fresh(self) -> bool:
-        return time.monotonic() - self._heard_at < CLOCK_SECONDS
+        return self._seconds() - self._heard_at < CLOCK_SECONDS
 
     def set(self, redis_ms: int) -> None:
-        self._ahead_ms = redis_ms - time.time() * 1000
-        self._heard_at = time.monotonic()
+        self._heard_at = self._seconds()
+        self._began_ms = redis_ms - self._heard_at * 1000
 
     def now(self) -> datetime:
-        return from_ms(time.time() * 1000 + self._ahead_ms)
+        return from_ms(self._began_ms + self._seconds() * 1000)
 
 
 def from_ms(ms: float) -> datetime:
