@@ -24,7 +24,7 @@ import jobs
 from jobs import Status, queue
 from jobs.errors import ChargePossible, IdempotencyConflict, InvalidRequest, JobNotFound, NotPossible
 from jobs.job import Artifact, Job
-from jobs.lifecycle import MAX_DEADLINE_SECONDS, MAX_METADATA_BYTES, Darkroom, Wanted
+from jobs.lifecycle import MAX_DEADLINE_SECONDS, MAX_FIELD_CHARACTERS, MAX_METADATA_BYTES, Darkroom, Wanted
 from jobs.providers import aimlapi, chainhub, deepmode, phota
 from jobs.report import Charged, Code, Failed, Image, Running, Succeeded
 from jobs.request import LocalImage, Request
@@ -276,6 +276,33 @@ def test_an_option_that_is_wrong_is_named_and_nothing_is_written(
         darkroom.enqueue(remix(painted()), **options)
     assert error.value.field == field
     assert (redis.dbsize(), stored()) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        (generate(prompt="x" * (MAX_FIELD_CHARACTERS + 1)), "prompt"),
+        (
+            phota.Remix(
+                input_image=painted(),
+                reference_image=painted(),
+                num_output_images=1,
+                output_format="jpg",
+                response_mode="urls",
+                profile_ids=["x"] * MAX_FIELD_CHARACTERS,
+            ),
+            "profile_ids",
+        ),
+    ],
+)
+def test_a_field_that_would_burden_every_step_of_its_job_is_refused(
+    darkroom: Darkroom, redis: Redis, stored: Callable[[], list[Path]], wanted: Request, field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        darkroom.enqueue(wanted)
+    assert error.value.field == field
+    assert (redis.dbsize(), stored()) == (0, [])
+    assert darkroom.enqueue(generate(prompt="x" * MAX_FIELD_CHARACTERS)).status is Status.QUEUED
 
 
 def test_metadata_may_be_as_large_as_the_limit(darkroom: Darkroom) -> None:
