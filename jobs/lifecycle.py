@@ -26,6 +26,8 @@ from .values import replace
 
 #: the largest `metadata` of a job, as JSON
 MAX_METADATA_BYTES = 16 << 10
+#: the longest field of a request that is no image: a record is read and written at every step of its job
+MAX_FIELD_CHARACTERS = 1 << 16
 #: the longest deadline that can be asked for
 MAX_DEADLINE_SECONDS = 7 * 86_400
 #: the longest URL that is taken from outside
@@ -76,12 +78,8 @@ class Darkroom:
             public_url=settings.public_url or None,
             secret_keys=[key.get_secret_value() for key in settings.secret_keys],
         )
-        return cls(
-            settings,
-            repository,
-            storage,
-            queue.Dispatch(queue.application(settings), settings.broker_is_redis),
-        )
+        dispatch = queue.Dispatch(queue.application(settings), settings.broker_is_redis)
+        return cls(settings, repository, storage, dispatch)
 
     # --- producers ------------------------------------------------------------------------------------------------
 
@@ -104,24 +102,20 @@ class Darkroom:
         The idempotency key stands for the request and the `fingerprint` of whatever else the caller wants to be the same.
         Raises InvalidRequest (nothing was written), IdempotencyConflict, RedisUnavailable or StorageError.
         """
-        one = (notify_events,) if isinstance(notify_events, str) else notify_events
-        events = None if one is None else tuple(one)
+        events = _events(notify_events)
         wanted = Wanted(request, metadata, deadline_seconds, on_unknown, keep_late, notify_url, events)
         idempotency_key = _checked_key(idempotency_key)
         self._check(wanted)
         job = self._new(wanted, self._staged(request), self.repository.now(), owner)
         digest = _digest(fingerprint, job) if idempotency_key else ""
         first = self.repository.create(
-            job,
-            message=self.dispatch.message(job),
-            idempotency_key=idempotency_key,
-            request_digest=digest,
+            job, message=self.dispatch.message(job), idempotency_key=idempotency_key, request_digest=digest
         )
         if first is None:
             self.dispatch.publish(job)
             return self.bound(job)
         if first[1] != digest:
-            raise IdempotencyConflict(idempotency_key, first[0].partition(",")[0])
+            raise IdempotencyConflict(idempotency_key, first[0])
         return self.get(first[0])
 
     def enqueue_many(
@@ -149,42 +143,6 @@ class Darkroom:
         if first[1] != digest:
             raise IdempotencyConflict(idempotency_key, first[0][0])
         return tuple(self.bound(job) for job in self.repository.get_many(first[0]).values() if job)
-
-    def _checked(self, index: int, wanted: Wanted) -> Mapping[str, Local]:
-        """Checks one of many requests, its images included; nothing is written. Raises InvalidRequest."""
-        try:
-            self._check(wanted)
-            return self._local_images(wanted.request)
-        except InvalidRequest as error:
-            raise InvalidRequest(f"{index}.{error.field}", error.value, error.allowed) from None
-
-    def _check(self, wanted: Wanted) -> None:
-        _check_options(wanted.metadata, wanted.deadline_seconds, wanted.on_unknown)
-        self._notification(wanted.notify_url, wanted.notify_events)
-
-    def _new(self, wanted: Wanted, staged: Request, now: datetime, owner: str) -> Job:
-        told_at, told_of = self._notification(wanted.notify_url, wanted.notify_events)
-        operation = providers.operation(staged.operation)
-        seconds = float(wanted.deadline_seconds or operation.deadline_seconds)
-        return Job(
-            id=uuid.uuid4().hex,
-            operation=operation.name,
-            params=staged.params(),
-            status=Status.QUEUED,
-            created_at=now,
-            updated_at=now,
-            deadline_at=now + timedelta(seconds=seconds),
-            deadline_seconds=seconds,
-            images_expected=operation.images_expected(staged),
-            wake_at=now,
-            metadata=dict(wanted.metadata or {}),
-            owner=owner,
-            on_unknown=OnUnknown(wanted.on_unknown),
-            keep_late=wanted.keep_late,
-            timeline=(Event(now, "queued"),),
-            notify_url=told_at,
-            notify_events=told_of,
-        )
 
     def get(self, job_id: str) -> Job:
         """The job as it stands. Raises JobNotFound. One round trip."""
@@ -230,6 +188,16 @@ class Darkroom:
         change = self.advance(_checked_id(job_id), lambda job, now: job.retried(now, may_charge_again=may_charge_again))
         return self.bound(change.after)
 
+    def redeliver(self, job_id: str, delivery_id: str | None = None) -> Job:
+        """Tries a delivery of the job (all of them, without an id) anew. Raises JobNotFound or NotPossible."""
+        return self.bound(self.advance(_checked_id(job_id), lambda job, now: job.redelivered(delivery_id, now)).after)
+
+    def bound(self, job: Job) -> Job:
+        """The job with artifacts whose `url()` can sign."""
+        if not job.artifacts:
+            return job
+        return replace(job, artifacts=tuple(replace(item, sign=self.storage.url) for item in job.artifacts))
+
     # --- news -----------------------------------------------------------------------------------------------------
 
     def advance(self, job_id: str, change: Transition, *, known: Job | None = None) -> Change:
@@ -243,15 +211,20 @@ class Darkroom:
         """What a provider said of one attempt, by a callback or a poll."""
         return self.advance(job_id, reporting(number, report), known=known)
 
-    def bound(self, job: Job) -> Job:
-        """The job with artifacts whose `url()` can sign."""
-        if not job.artifacts:
-            return job
-        return replace(job, artifacts=tuple(replace(item, sign=self.storage.url) for item in job.artifacts))
+    # --- what is wanted is checked --------------------------------------------------------------------------------
 
-    def redeliver(self, job_id: str, delivery_id: str | None = None) -> Job:
-        """Tries a delivery of the job (all of them, without an id) anew. Raises JobNotFound or NotPossible."""
-        return self.bound(self.advance(_checked_id(job_id), lambda job, now: job.redelivered(delivery_id, now)).after)
+    def _checked(self, index: int, wanted: Wanted) -> Mapping[str, Local]:
+        """Checks one of many requests, its images included; nothing is written. Raises InvalidRequest."""
+        try:
+            self._check(wanted)
+            return self._local_images(wanted.request)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{index}.{error.field}", error.value, error.allowed) from None
+
+    def _check(self, wanted: Wanted) -> None:
+        _check_fields(wanted.request)
+        _check_options(wanted.metadata, wanted.deadline_seconds, wanted.on_unknown)
+        self._notification(wanted.notify_url, wanted.notify_events)
 
     def _notification(self, url: str | None, events: Iterable[str] | None) -> tuple[str | None, tuple[Status, ...]]:
         """Where the job will tell of itself, and of which statuses. Raises InvalidRequest."""
@@ -272,6 +245,30 @@ class Darkroom:
             )
         if match["scheme"].lower() == "http" and not self.settings.allowed_private_networks:
             raise InvalidRequest(field, f"a plain http URL at {match['host']}", "an https URL")
+
+    def _new(self, wanted: Wanted, staged: Request, now: datetime, owner: str) -> Job:
+        told_at, told_of = self._notification(wanted.notify_url, wanted.notify_events)
+        operation = providers.operation(staged.operation)
+        seconds = float(wanted.deadline_seconds or operation.deadline_seconds)
+        return Job(
+            id=uuid.uuid4().hex,
+            operation=operation.name,
+            params=staged.params(),
+            status=Status.QUEUED,
+            created_at=now,
+            updated_at=now,
+            deadline_at=now + timedelta(seconds=seconds),
+            deadline_seconds=seconds,
+            images_expected=operation.images_expected(staged),
+            wake_at=now,
+            metadata=dict(wanted.metadata or {}),
+            owner=owner,
+            on_unknown=OnUnknown(wanted.on_unknown),
+            keep_late=wanted.keep_late,
+            timeline=(Event(now, "queued"),),
+            notify_url=told_at,
+            notify_events=told_of,
+        )
 
     # --- images of a request --------------------------------------------------------------------------------------
 
@@ -353,6 +350,13 @@ def _checked_image(field: str, rule: ImageRule, content: bytes) -> Facts:
     return facts
 
 
+def _events(given: Iterable[str] | None) -> tuple[str, ...] | None:
+    """The events in a tuple, for they are read twice; one alone may be given as it is."""
+    if given is None:
+        return None
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
 def _checked_key(idempotency_key: str | None) -> str:
     if idempotency_key is None:
         return ""
@@ -361,6 +365,12 @@ def _checked_key(idempotency_key: str | None) -> str:
     if len(idempotency_key) > 255 or not idempotency_key.isprintable():
         raise InvalidRequest("idempotency_key", f"{len(idempotency_key)} characters", "up to 255 printable characters")
     return idempotency_key
+
+
+def _check_fields(request: Request) -> None:
+    for name, value in request:
+        if name not in request.image_rules and (length := len(str(value))) > MAX_FIELD_CHARACTERS:
+            raise InvalidRequest(name, f"{length} characters", f"at most {MAX_FIELD_CHARACTERS}")
 
 
 def _check_options(metadata: Mapping[str, Any] | None, deadline_seconds: float | None, on_unknown: str) -> None:
