@@ -10,6 +10,7 @@ stand a few sorted sets, all written by the script that writes the record, so th
     darkroom:owned:<owner>     the same for the jobs of one API key; expires with the last of them
     darkroom:idempotency:<..>  the jobs that were enqueued with a key, and the digest of their request
     darkroom:changed:<id>      a channel: the job's status changed
+    darkroom:turn:<name>       somebody has done it lately
 
 and of the workers:
 
@@ -73,6 +74,11 @@ def held(holder: str | None) -> str:
 def idempotency(owner: str, idempotency_key: str) -> str:
     """The jobs that an owner enqueued with this key."""
     return PREFIX + "idempotency:" + hashlib.sha256(f"{owner}\n{idempotency_key}".encode()).hexdigest()
+
+
+def turn(name: str) -> str:
+    """Whose turn it was lately, with something that is done by one of all."""
+    return f"{PREFIX}turn:{name}"
 
 
 def channel(job_id: str) -> str:

@@ -37,6 +37,8 @@ GRACE_SECONDS = 3.0
 SWEEP_LEASE_SECONDS = 10.0
 #: what a dead worker held comes back sooner, for a rescuer may die too, and both are to be found within 15 s
 RESCUE_LEASE_SECONDS = 5.0
+#: the longest that a job may take before its retention begins: a deadline and a day of deliveries
+LONGEST_LIFE_SECONDS = 8 * 86_400
 #: a queued job whose message has not arrived after so long is taken from the line
 MESSAGE_GRACE_SECONDS = 10.0
 
@@ -354,9 +356,13 @@ class Repository:
         """Takes an id whose record is gone out of the due set."""
         self._patient.ask("ZREM", record.DUE, job_id)
 
+    def turn(self, name: str, seconds: int) -> bool:
+        """Whether it is the caller's turn with something that one process of all does once in so many seconds."""
+        return self._patient.ask("SET", record.turn(name), "1", "NX", "EX", seconds) is not None
+
     def prune(self) -> int:
-        """Takes final jobs whose records expired out of the index; returns how many."""
-        horizon = to_ms(self.now()) - 1000 * (self._retention + 86_400)
+        """Takes final jobs whose records expired out of the index, which is by creation; returns how many."""
+        horizon = to_ms(self.now()) - 1000 * (self._retention + LONGEST_LIFE_SECONDS)
         with self._redis.pipeline(transaction=False) as pipe:
             for name in (Status.SUCCEEDED, Status.FAILED, Status.CANCELED, "unknown"):
                 pipe.zremrangebyscore(record.index(name), "-inf", horizon)

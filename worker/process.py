@@ -26,6 +26,7 @@ from jobs.settings import ProviderSettings, Settings, enabled_providers
 from jobs.spool import Spool
 
 from .bounds import Bytes, Slots
+from .cleaning import Cleaning
 from .images import Keeper
 from .notify import Notifier
 from .runner import Runner
@@ -44,8 +45,8 @@ PATIENCE_SECONDS = 86_400.0
 _SWEEP_PATIENCE_SECONDS = 1.0
 #: between two observations of the watchdog
 _WATCH_SECONDS = 2.0
-#: between two looks into the spool
-_SPOOL_SECONDS = 60.0
+#: between two looks into the spool, and at whether there is something to clean
+_TIDY_SECONDS = 60.0
 #: a worker that its watchdog ends has so long for what is in flight
 _END_SECONDS = 60.0
 #: due jobs that are looked at at once
@@ -159,14 +160,15 @@ class Process:
 
 @dataclass
 class Watch:
-    """Feeds the watchdog from the sweep's thread, and the spool's rescue along with it."""
+    """What else happens in the sweep's rhythm: the watchdog is fed, the spool looked into, and what is over cleaned away."""
 
     work: Work
     darkroom: Darkroom
     watchdog: Watchdog
+    cleaning: Cleaning
     providers: Sequence[str]
     _at: float = 0.0
-    _spool_at: float = 0.0
+    _tidied_at: float = 0.0
 
     def looked(self, redis_answers: bool) -> None:
         """After each look of the sweep."""
@@ -175,7 +177,10 @@ class Watch:
         elif time.monotonic() - self._at >= _WATCH_SECONDS:
             self._at = time.monotonic()
             self._observe()
-            self._resume_spooled()
+        if redis_answers and time.monotonic() - self._tidied_at >= _TIDY_SECONDS:
+            self._tidied_at = time.monotonic()
+            asyncio.run_coroutine_threadsafe(self.work.runner.resume_spooled(), self.work.loop)
+            self.work.loop.call_soon_threadsafe(self.work.loop.run_in_executor, None, self.cleaning.clean)
         if (verdict := self.watchdog.verdict) is not None:
             log.critical("this worker ends itself, exit code %d: %s", EXIT_CODE, verdict)
             threading.Thread(target=_end, name="watchdog").start()
@@ -187,11 +192,6 @@ class Watch:
             waiting = self.darkroom.repository.waiting([queue_name(name) for name in self.providers])
             slots = self.work.slots
             self.watchdog.observed(waiting=waiting, room=slots.room, consumed=slots.asked)
-
-    def _resume_spooled(self) -> None:
-        if time.monotonic() - self._spool_at >= _SPOOL_SECONDS:
-            self._spool_at = time.monotonic()
-            asyncio.run_coroutine_threadsafe(self.work.runner.resume_spooled(), self.work.loop)
 
 
 def _end() -> None:
@@ -299,7 +299,7 @@ def _sweep(work: Work, lease: Lease, enabled: Mapping[str, ProviderSettings], ho
         attend=work.attend,
         run=work.run,
         lease=lease,
-        looked=Watch(work, darkroom, watchdog, tuple(enabled)).looked,
+        looked=Watch(work, darkroom, watchdog, Cleaning(darkroom), tuple(enabled)).looked,
     )
 
 

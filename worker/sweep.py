@@ -30,8 +30,6 @@ INTERVAL_SECONDS = 0.5
 BATCH = 500
 #: between two comparisons of what we hold with what we have in hand
 RECONCILE_SECONDS = 5.0
-#: between two cleanings of the index
-PRUNE_SECONDS = 3600.0
 
 _FAR = datetime.max.replace(tzinfo=UTC)
 
@@ -77,7 +75,6 @@ class Sweep:
     _resting: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _reconciled_at: float = 0.0
-    _pruned_at: float = 0.0
     _unaccounted: frozenset[str] = frozenset()
 
     def start(self) -> None:
@@ -125,7 +122,6 @@ class Sweep:
         self._attend(tick.due, tick.living)
         taken = sum(self._take(provider) for provider in self.providers)
         self._reconcile()
-        self._prune()
         return len(tick.due) == BATCH or taken >= BATCH
 
     def _attend(self, due: tuple[str, ...], living: frozenset[str]) -> None:
@@ -156,11 +152,6 @@ class Sweep:
             log.warning("job %s: held by us, but nobody works on it", job_id)
             self.repository.update(job_id, lambda job, now: job.unseen(self.holder, now))
         self._unaccounted = idle - self._unaccounted
-
-    def _prune(self) -> None:
-        if time.monotonic() - self._pruned_at >= PRUNE_SECONDS:
-            self._pruned_at = time.monotonic()
-            self.repository.prune()
 
 
 def _dies_at(job: Job) -> datetime:

@@ -44,6 +44,7 @@ from jobs.report import Charged, Code, Cost, Failed, Image, Running, Succeeded, 
 from jobs.repository import (
     GRACE_SECONDS,
     LEASE_SECONDS,
+    LONGEST_LIFE_SECONDS,
     MESSAGE_GRACE_SECONDS,
     RESCUE_LEASE_SECONDS,
     SILENCE_SECONDS,
@@ -783,7 +784,7 @@ def test_an_idempotency_key_expires_after_the_retention(repository: Repository, 
 
 
 def test_jobs_that_were_forgotten_leave_the_index(repository: Repository) -> None:
-    old = repository.now() - timedelta(seconds=RETENTION + 86_500)
+    old = repository.now() - timedelta(seconds=RETENTION + LONGEST_LIFE_SECONDS + 100)
     gone = cancel(repository, new(repository, created_at=old))
     stays = cancel(repository, new(repository))
     assert repository.prune() == 1
