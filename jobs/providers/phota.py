@@ -104,7 +104,8 @@ class _Remix(OperationDefaults):
     def abilities(self, request: Remix, *, has_callback: bool, options: _Options) -> Abilities:
         if _is_async(request, options):
             return Abilities(idempotent=True, poll=True, callback=has_callback)
-        return Abilities(inline_images=request.response_mode == "bytes")
+        # A job, where the vendor makes one of a synchronous submit, is asked for all the same.
+        return Abilities(poll=True, inline_images=request.response_mode == "bytes")
 
     def images_expected(self, request: Remix) -> int:
         return request.num_output_images
