@@ -32,7 +32,7 @@ SECRETS = (
     (re.compile(r"(https?://)(?:[^\s/\"'<>@]*@)?([^\s/?#\"'<>\\]+)[^\s\"'<>]*", re.IGNORECASE), r"\1\2/…"),
     (re.compile(r"(bearer\s+)\S+", re.IGNORECASE), r"\1…"),
     (re.compile(r"(api[ _-]?key[^:=\n]{0,20}[:=]\s*)[^\s,;]+", re.IGNORECASE), r"\1…"),
-    (re.compile(r"\b(?:sk|pk|rk|drk|key|whsec)[-_][\w*.+/=-]{6,}", re.IGNORECASE), "…"),
+    (re.compile(r"\b(?:(?:sk|pk|rk|key|whsec)[-_][\w*.+/=-]{6,}|drk_[\w-]{20,})", re.IGNORECASE), "…"),
 )
 #: a signature, or the bytes of a picture
 _RUN = re.compile(r"[\w+/=-]{40,}")
