@@ -19,6 +19,9 @@ from .transport import ForbiddenAddress, TooLarge, Transport, TransportError
 
 _CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 
+#: refusals of a host that is asked too soon or too often
+_PASSING = frozenset({408, 425, 429})
+
 
 class InputError(DarkroomError):
     """An input image cannot be had. `lasting` tells whether trying again is of no use."""
@@ -52,7 +55,8 @@ class Inputs:
             lasting = isinstance(error, ForbiddenAddress | TooLarge)
             raise InputError(f"{field}: {error}", lasting=lasting) from error
         if not response.ok:
-            raise InputError(f"{field}: its host answered {response.status}", lasting=400 <= response.status < 500)
+            lasting = 400 <= response.status < 500 and response.status not in _PASSING
+            raise InputError(f"{field}: its host answered {response.status}", lasting=lasting)
         return await self._checked(field, rule, response.body)
 
     async def _staged(self, field: str, reference: str) -> Picture:

@@ -176,11 +176,12 @@ def test_an_input_at_a_private_address_fails_the_job(new_hands: Callable[..., An
     assert host.asked == []
 
 
-def test_an_input_whose_host_is_down_is_tried_again_later(hands: Any, host: Any, sandbox: Any) -> None:
-    job = hands.run(hands.enqueue(ideogram(host.put("/in.png", status=503))))
+@pytest.mark.parametrize("status", [503, 429])
+def test_an_input_whose_host_is_down_is_tried_again_later(hands: Any, host: Any, sandbox: Any, status: int) -> None:
+    job = hands.run(hands.enqueue(ideogram(host.put("/in.png", status=status))))
     assert (job.status, job.holder) == (Status.QUEUED, None)
     assert (job.wake_at - job.updated_at).total_seconds() == 5
-    assert "503" in job.timeline[-1].what
+    assert str(status) in job.timeline[-1].what
     assert sandbox.submissions() == []
 
 
