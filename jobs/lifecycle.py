@@ -32,6 +32,8 @@ MAX_FIELD_CHARACTERS = 1 << 16
 MAX_DEADLINE_SECONDS = 7 * 86_400
 #: the longest URL that is taken from outside
 MAX_URL_LENGTH = 4096
+#: how long a rescue may take
+_RESCUE_SECONDS = 30.0
 #: a waiting caller looks at the record at least so often, in case the word of a change was lost
 _LOOK_SECONDS = 5.0
 
@@ -147,7 +149,9 @@ class Darkroom:
     def get(self, job_id: str) -> Job:
         """The job as it stands. Raises JobNotFound. One round trip."""
         job = self.repository.get(_checked_id(job_id))
-        if job.overdue(self.repository.now()):
+        # A worker may still find pictures of an answer that a dead one had begun to keep.
+        grace = timedelta(seconds=_RESCUE_SECONDS if job.attempt and job.attempt.inline and job.holder else 0)
+        if job.overdue(self.repository.now() - grace):
             # No worker lives to see the deadline; whoever asks ends the waiting.
             job = self.repository.update(job.id, Job.expired, known=job).after
         return self.bound(job)

@@ -7,6 +7,7 @@ wrote in between (one round trip each, none for the read when the caller knows t
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -106,6 +107,7 @@ class Repository:
         self._write = redis.register_script(scripts.WRITE)
         self._tick = redis.register_script(scripts.TICK)
         self._take = redis.register_script(scripts.TAKE)
+        self._hand_on = redis.register_script(scripts.HAND_ON)
 
     @classmethod
     def open(cls, url: str, *, retention_seconds: int, patience_seconds: float = 0.0, replicas: int = 0) -> Repository:
@@ -211,7 +213,9 @@ class Repository:
         owner, ids = jobs[0][0].owner, ",".join(job.id for job, _ in jobs)
         keys = [record.DUE, record.idempotency(owner, idempotency_key), record.owned(owner)]
         digest = request_digest if idempotency_key else ""
-        argv: list[Any] = [len(jobs), ids, digest, self._retention, self._owned_ms if owner else ""]
+        # A key that ended before its job would let the same order be paid twice.
+        life_seconds = self._retention + math.ceil(max(job.deadline_seconds for job, _ in jobs))
+        argv: list[Any] = [len(jobs), ids, digest, life_seconds, self._owned_ms if owner else "", record.key("")]
         for job, message in jobs:
             keys += [record.key(job.id), record.line(job.provider), record.index(job.status)]
             keys.append(message.queue if message else record.DUE)
@@ -332,6 +336,11 @@ class Repository:
         now, ids = cast(tuple[int, list[bytes]], self._patient.run(self._take, [record.line(provider)], argv))
         self.clock.set(now)
         return tuple(id.decode() for id in ids)
+
+    def hand_on(self, job: Job) -> None:
+        """Leaves a due job to a worker that serves its provider: it stands in the line until its record is written."""
+        keys = [record.key(job.id), record.line(job.provider)]
+        self.clock.set(cast(int, self._patient.run(self._hand_on, keys, [job.id, job.version])))
 
     def leave(self, holder: str) -> None:
         """A worker process that holds nothing any more says good-bye."""

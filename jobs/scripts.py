@@ -18,18 +18,19 @@ CREATE = _timed("""
 -- KEYS  then of each job: its record, its line, its status' index, the queue of its message
 local due, idempotency, owned = unpack(KEYS, 1, 3)
 -- ARGV  then of each job: id, record, when it is due, when it may be taken from its line, when it was created, message
-local jobs, ids, digest, retention_seconds, owned_ms = unpack(ARGV, 1, 5)
+local jobs, ids, digest, key_seconds, owned_ms, job_prefix = unpack(ARGV, 1, 6)
 
 -- Repeated because its answer was lost, it must not undo what a worker has written since.
 if redis.call('EXISTS', KEYS[4]) == 1 then return {1, now, ''} end
 if digest ~= '' then
   local first = redis.call('GET', idempotency)
-  if first then return {0, now, first} end
-  redis.call('SET', idempotency, ids .. ' ' .. digest, 'EX', retention_seconds)
+  -- The key may outlive the record, whose retention began with the job's end: then it is free.
+  if first and redis.call('EXISTS', job_prefix .. string.match(first, '^[^ ,]+')) == 1 then return {0, now, first} end
+  redis.call('SET', idempotency, ids .. ' ' .. digest, 'EX', key_seconds)
 end
 for i = 0, jobs - 1 do
   local job, line, index, queue = unpack(KEYS, 4 + 4 * i, 7 + 4 * i)
-  local id, record, due_at, line_at, created_at, message = unpack(ARGV, 6 + 6 * i, 11 + 6 * i)
+  local id, record, due_at, line_at, created_at, message = unpack(ARGV, 7 + 6 * i, 12 + 6 * i)
   redis.call('SET', job, record)
   redis.call('ZADD', due, due_at, id)
   redis.call('ZADD', line, line_at, id)
@@ -118,4 +119,15 @@ local limit, sweep_ms = unpack(ARGV)
 local ids = redis.call('ZRANGE', line, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
 for _, id in ipairs(ids) do redis.call('ZADD', line, now + sweep_ms, id) end
 return {now, ids}
+""")
+
+#: Puts a job that is due into a line, for a worker that serves its provider; unless its record was written since.
+#: Each write of the record takes it out again.
+HAND_ON = _timed("""
+local job, line = unpack(KEYS)
+local id, version = unpack(ARGV)
+
+local old = redis.call('GET', job)
+if old and string.sub(old, 1, #version + 1) == version .. ' ' then redis.call('ZADD', line, 'NX', now, id) end
+return now
 """)

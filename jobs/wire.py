@@ -8,6 +8,7 @@ health checks and protocol are its business. Transactions and subscriptions go t
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ class Wire:
         self._pool = redis.connection_pool
         self._idle: list[Any] = []
         self._pid = os.getpid()
+        # A connection is part of a ring of objects, whose sockets the collector would leave open when it drops them.
+        weakref.finalize(self, _hang_up, self._idle)
 
     def ask(self, *command: Any) -> Any:
         """The answer to one command, as bytes; one round trip."""
@@ -66,17 +69,22 @@ class Wire:
 
     def close(self) -> None:
         """Hangs up the connections that nobody uses."""
-        while self._idle:
-            self._idle.pop().disconnect()
+        _hang_up(self._idle)
 
     def _connection(self) -> Any:
         if self._pid != os.getpid():
             # A fork shares its parent's sockets: an answer would reach either.
-            self._idle, self._pid = [], os.getpid()
+            self._idle.clear()
+            self._pid = os.getpid()
         try:
             return self._idle.pop()
         except IndexError:
             return self._pool.make_connection()
+
+
+def _hang_up(connections: list[Any]) -> None:
+    while connections:
+        connections.pop().disconnect()
 
 
 def _exchanged(connection: Any, commands: Sequence[Command]) -> list[Any]:

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 #: the largest answer of a vendor: eight images as base64
 MAX_ANSWER_BYTES = 256 << 20
+#: a vendor that lets polls hang must not keep the due jobs of others waiting
+POLL_TIMEOUT_SECONDS = 10.0
 _MAX_POLL_BYTES = 8 << 20
 
 
@@ -69,21 +71,22 @@ class Runner:
 
     async def run(self, job_id: str) -> None:
         """Whatever the job needs next; nothing, when somebody else has it or it needs nothing."""
-        job = await self._claimed(job_id)
-        if job is None:
+        try:
+            change = await self._update(job_id, lambda job, now: job.claimed(self.holder, now))
+        except JobNotFound:
             return
+        job = change.after
+        if change.made and job.holder == self.holder:
+            await self._claimed(job)
+        elif job.polls(self.keeper.now()):  # handed on by a worker that does not serve its provider
+            await self._poll(job)
+
+    async def _claimed(self, job: Job) -> None:
         self.checkpoint("claimed")
         if job.pending:
             await self._store(job)
         else:
             await self._submit(job)
-
-    async def _claimed(self, job_id: str) -> Job | None:
-        try:
-            change = await self._update(job_id, lambda job, now: job.claimed(self.holder, now))
-        except JobNotFound:
-            return None
-        return change.after if change.made and change.after.holder == self.holder else None
 
     async def _submit(self, job: Job) -> None:
         prepared = await self._prepared(job)
@@ -236,10 +239,18 @@ class Runner:
             await self._rescue(job, job.holder)
         elif job.overdue(now):
             await self._update(job.id, Job.expired, known=job)
+        elif self._is_for_others(job, now):
+            await self.blocking(lambda: self.darkroom.repository.hand_on(job))
         elif job.polls(now):
             await self._poll(job)
         elif job.pending and job.holder is None:
             await self.run(job.id)
+
+    def _is_for_others(self, job: Job, now: datetime) -> bool:
+        """Whether the vendor must be asked, to whom this worker has no key: for the job's state, or for a fresh URL."""
+        dead = any(image.external_id and image.expires_at and image.expires_at <= now for image in job.pending)
+        asks = job.polls(now) or (dead and job.holder is None)
+        return asks and job.provider not in self.keeper.providers
 
     async def _rescue(self, job: Job, dead: str) -> None:
         """A worker died over the job: what it had stored is found first; then its end counts as not seen."""
@@ -250,9 +261,10 @@ class Runner:
             try:
                 found = await self.keeper.rescued(job, attempt.number)
             except StorageError as error:
-                # Its images may lie there: nothing is declared unknown before the storage can be asked. It stays due.
-                log.warning("job %s: not rescued yet: %s", job.id, error)
-                return
+                log.warning("job %s: its images cannot be looked for: %s", job.id, error)
+                if error.retryable and not job.overdue(self.keeper.now()):
+                    # They may lie there: nothing is declared unknown before the storage can be asked. It stays due.
+                    return
         self.checkpoint("rescued")
 
         def change(current: Job, now: datetime) -> Job:
@@ -306,7 +318,7 @@ class Runner:
                 settings.base_url + call.path,
                 headers=call.headers,
                 json=call.json,
-                timeout_seconds=call.timeout_seconds,
+                timeout_seconds=min(call.timeout_seconds, POLL_TIMEOUT_SECONDS),
                 max_bytes=_MAX_POLL_BYTES,
             )
             report = operation.polled(operation.request.model_validate(job.params), response)

@@ -230,6 +230,22 @@ def test_a_poll_that_taught_nothing_is_repeated_later(hands: Any, picture: bytes
     assert (asked.wake_at - asked.updated_at).total_seconds() >= 1
 
 
+def test_a_poll_that_comes_to_a_worker_without_the_vendors_key_is_handed_on(
+    hands: Any, picture: bytes, sandbox: Any
+) -> None:
+    """Left in the due set it could come to the wrong workers for ever: their looks keep step with it."""
+    job = hands.run(hands.enqueue(ideogram(picture)))
+    hands.darkroom.advance(job.id, lambda job, now: _due(job, now))
+    job = hands.get(job)
+    take = hands.darkroom.repository.take
+    assert take("chainhub", 10) == ()
+    hands.do(hands.with_keeper(providers={}).attend(job, frozenset()))
+    assert (take("chainhub", 10), take("chainhub", 10)) == ((job.id,), ())
+    assert hands.run(job).status is Status.SUCCEEDED
+    hands.do(hands.with_keeper(providers={}).attend(job, frozenset()))  # by then the record is another
+    assert hands.darkroom.repository._redis.zcard("darkroom:line:chainhub") == 0
+
+
 def test_a_job_whose_holder_lives_is_left_to_it(hands: Any, picture: bytes) -> None:
     job = hands.enqueue(reve(picture))
     hands.darkroom.advance(job.id, lambda job, now: job.claimed("another", now))
