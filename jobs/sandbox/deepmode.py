@@ -132,6 +132,7 @@ class DeepMode(Vendor):
             per_image=False,
             wait=mode == "sync",
             callback_url=form.fields.get("callback", "") if mode == "async" else "",
+            details={"mode": mode},
         )
 
     def _file(self, files: Mapping[str, bytes], name: str) -> Input:
@@ -148,7 +149,7 @@ class DeepMode(Vendor):
         return json_answer(200, self._images(submission))
 
     def _remix_answer(self, submission: Submission) -> Answer:
-        return json_answer(200, self._object(submission, 0))
+        return json_answer(200, self._object(submission, 0, done=submission.details["mode"] == "sync"))
 
     def _images(self, submission: Submission) -> dict[str, Any]:
         return {"images": [self._object(submission, index) for index in range(submission.images)]}
@@ -173,7 +174,7 @@ class DeepMode(Vendor):
     def _remix_state(self, submission: Submission, *, done: bool) -> dict[str, Any]:
         created = datetime.fromtimestamp(submission.received_at, UTC).isoformat(timespec="microseconds")
         told = {"created_at": created.replace("+00:00", "Z")}
-        # A timer may end a hair early: a callback tells the end, whatever the clock says.
+        # A timer may end a hair early: a sync answer and a callback tell the end, whatever the clock says.
         if not done and datetime.now(UTC).timestamp() < submission.ready_at:
             return {"status": "processing"} | told
         url = self.results.url(submission, 0, self.shelf(submission))

@@ -71,6 +71,7 @@ def test_a_wrong_one_is_told_neither_by_time_nor_by_round_trips(client: FlaskCli
             client.post(f"/webhooks/deepmode/{token}", data=b"{}")
             took[name].append(time.perf_counter() - started)
 
-    assert redis.info("stats")["total_commands_processed"] - before <= 2
+    # What else listens in this process asks now and then; each of 800 callbacks asking once would show.
+    assert redis.info("stats")["total_commands_processed"] - before <= 40
     fastest = {name: min(times) for name, times in took.items()}
     assert max(fastest.values()) < 2 * min(fastest.values()), fastest
