@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -232,13 +232,11 @@ class Darkroom:
 
     def _notification(self, url: str | None, events: Iterable[str] | None) -> tuple[str | None, tuple[Status, ...]]:
         """Where the job will tell of itself, and of which statuses. Raises InvalidRequest."""
-        told_of = tuple(self.settings.notify_events if events is None else events)
-        if strange := set(told_of) - _STATUSES:
-            raise InvalidRequest("notify_events", ", ".join(sorted(strange)), ", ".join(Status))
+        told_of = self.settings.notify_events if events is None else _statuses(events)
         told_at = url or self.settings.notify_url or None
         if told_at is not None:
             self._check_url("notify_url", told_at)
-        return told_at, tuple(Status(event) for event in told_of)
+        return told_at, told_of
 
     def _check_url(self, field: str, url: str) -> None:
         """What can be said of a URL without looking up its host; the rest is checked where the connection is opened."""
@@ -255,7 +253,7 @@ class Darkroom:
         operation = providers.operation(staged.operation)
         seconds = float(wanted.deadline_seconds or operation.deadline_seconds)
         return Job(
-            id=uuid.uuid4().hex,
+            id=secrets.token_hex(16),
             operation=operation.name,
             params=staged.params(),
             status=Status.QUEUED,
@@ -369,6 +367,13 @@ def _checked_key(idempotency_key: str | None) -> str:
     if len(idempotency_key) > 255 or not idempotency_key.isprintable():
         raise InvalidRequest("idempotency_key", f"{len(idempotency_key)} characters", "up to 255 printable characters")
     return idempotency_key
+
+
+def _statuses(events: Iterable[str]) -> tuple[Status, ...]:
+    named = tuple(events)
+    if strange := set(named) - _STATUSES:
+        raise InvalidRequest("notify_events", ", ".join(sorted(strange)), ", ".join(Status))
+    return tuple(Status(event) for event in named)
 
 
 def _check_fields(request: Request) -> None:

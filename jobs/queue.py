@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import uuid
+import secrets
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 TASK = "darkroom.run"
 
 _HOLE = "00000000000000000000000000000000"
-_TAG = "11111111-1111-1111-1111-111111111111"
+_TAG = "11111111111111111111111111111111"
 
 
 def application(settings: Settings) -> Celery:
@@ -117,7 +117,7 @@ class Envelope:
     def filled(self, job_id: str) -> bytes:
         """The message for this job."""
         body = base64.b64encode(self.body.replace(_HOLE, job_id).encode())
-        tail = self.tail.replace(_HOLE.encode(), job_id.encode()).replace(_TAG.encode(), str(uuid.uuid4()).encode())
+        tail = self.tail.replace(_HOLE.encode(), job_id.encode()).replace(_TAG.encode(), secrets.token_hex(16).encode())
         return self.head + body + tail
 
 

@@ -211,7 +211,8 @@ class Repository:
         Returns None, or the ids and the request digest of the jobs that were created with this idempotency key before.
         """
         owner, ids = jobs[0][0].owner, ",".join(job.id for job, _ in jobs)
-        keys = [record.DUE, record.idempotency(owner, idempotency_key), record.owned(owner)]
+        kept_under = record.idempotency(owner, idempotency_key) if idempotency_key else record.DUE
+        keys = [record.DUE, kept_under, record.owned(owner)]
         digest = request_digest if idempotency_key else ""
         # A key that ended before its job would let the same order be paid twice.
         life_seconds = self._retention + math.ceil(max(job.deadline_seconds for job, _ in jobs))

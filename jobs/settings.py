@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from . import providers
 from .errors import SettingsError
-from .job import Status
+from .job import FINAL, Status
 
 _PREFIX = "DARKROOM_"
 
@@ -62,9 +62,7 @@ class Settings(BaseSettings):
     #: where jobs tell of themselves, unless a job says otherwise
     notify_url: str = Field("", repr=False, examples=["https://app.example.com/darkroom"])
     #: the statuses of which they tell
-    notify_events: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_commas)] = Field(
-        ("succeeded", "failed", "canceled"), examples=["succeeded,failed"]
-    )
+    notify_events: Annotated[tuple[Status, ...], NoDecode] = Field(FINAL, examples=["succeeded,failed"])
     #: Standard Webhooks secrets that sign what we send; all of them sign, so that receivers can change over
     notify_secrets: Secrets = Field((), examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
     #: networks that downloads and deliveries may reach although they are private, by plain http too
@@ -130,12 +128,12 @@ class Settings(BaseSettings):
             raise ValueError("is no rate: a number of requests, a slash, and second, minute, hour or day")
         return value
 
-    @field_validator("notify_events")
+    @field_validator("notify_events", mode="before")
     @classmethod
-    def _are_statuses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if strange := set(value) - set(Status):
+    def _are_statuses(cls, value: Any) -> Any:
+        if strange := set(named := _commas(value)) - set(Status):
             raise ValueError(f"holds {', '.join(sorted(strange))}; allowed: {', '.join(Status)}")
-        return value
+        return named
 
     @field_validator("notify_secrets")
     @classmethod
