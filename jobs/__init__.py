@@ -1,5 +1,6 @@
 """Darkroom's public API: enqueue image jobs, follow them, have their pictures."""
 
+from .darkroom import cancel, enqueue, get, retry, wait
 from .errors import (
     ChargePossible,
     DarkroomError,
@@ -13,7 +14,6 @@ from .errors import (
     Unavailable,
 )
 from .job import Artifact, Attempt, Failure, Job, Missing, OnUnknown, Outcome, Status
-from .lifecycle import cancel, enqueue, get, retry, wait
 from .report import Charged, Code, Cost, Unit
 
 __all__ = [

@@ -16,12 +16,12 @@ DarkroomError
 and, defined where they arise and met by whoever calls that alone:
 
 DarkroomError
- +- RejectedPicture         jobs.picture: bytes that are no picture that we keep
+ +- RejectedImage           jobs.image_file: bytes that are no picture that we keep
  |   +- NotAPicture
  |   +- PictureCutShort
  |   +- PictureTooLarge
  |   +- DataAppended
- +- SpoolFull               jobs.spool: no room for what waits for its store
+ +- SpoolFull               jobs.storage.spool: no room for what waits for its store
  +- InputError              worker.inputs: an input image cannot be had
  +- DidNotStart             jobs.embedded: a process of the stack does not run
  +- Occupied                jobs.embedded: the Redis that was given serves others

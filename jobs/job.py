@@ -81,7 +81,7 @@ class OnUnknown(StrEnum):
     """What a job wants done with an attempt whose end nobody saw and nobody can learn."""
 
     FAIL = "fail"
-    RESUBMIT = "resubmit"
+    CHARGE_AGAIN = "charge_again"
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,9 @@ class Job:
     keep_late: bool = False
     timeline: tuple[Event, ...] = ()
     #: where the job tells of itself; a secret
-    notify_url: str | None = field(default=None, repr=False)
+    webhook_url: str | None = field(default=None, repr=False)
     #: the statuses of which it tells
-    notify_events: tuple[Status, ...] = FINAL
+    webhook_events: tuple[Status, ...] = FINAL
     deliveries: tuple[Delivery, ...] = ()
     #: the record's version, changed by every write; the repository's business
     version: str = field(default="", compare=False, repr=False)
@@ -186,7 +186,7 @@ class Job:
         return self.status.final and not self.pending and not any(item.open for item in self.deliveries)
 
     @property
-    def line_at(self) -> datetime | None:
+    def lane_at(self) -> datetime | None:
         """When it may be taken from its provider's line; None: it does not stand there."""
         return self.wake_at if self.status is Status.QUEUED and self.holder is None else None
 
@@ -353,7 +353,7 @@ class Job:
         return self._with(ended)._requeued(f"{number} {report.code}: retry", now, wait_seconds)
 
     def _may_retry(self, report: Failed, charged: Charged) -> bool:
-        free = charged is Charged.NO or self.on_unknown is OnUnknown.RESUBMIT
+        free = charged is Charged.NO or self.on_unknown is OnUnknown.CHARGE_AGAIN
         return report.retryable and free and self._attempts_left
 
     @property
@@ -383,7 +383,7 @@ class Job:
         return job._unknown_for_good(attempt, now)
 
     def _unknown_for_good(self, attempt: Attempt, now: datetime) -> Job:
-        if self.on_unknown is OnUnknown.RESUBMIT and self._attempts_left:
+        if self.on_unknown is OnUnknown.CHARGE_AGAIN and self._attempts_left:
             job = self._with(attempt.unrepeatable())
             return job._requeued(
                 f"end of {attempt.number} not seen: resubmitting", now, backoff_seconds(attempt.number)
@@ -542,7 +542,7 @@ class Job:
 
     def _announced(self, now: datetime) -> Job:
         """The job with a delivery for the status that it came to, where somebody wants to know."""
-        if self.notify_url is None or self.status not in self.notify_events:
+        if self.webhook_url is None or self.status not in self.webhook_events:
             return self
         number = len(self.deliveries) + 1
         told = Delivery(f"msg_{self.id}_{number}", self.status, created_at=now, next_at=now)

@@ -18,8 +18,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
-from . import providers, reading
+from . import providers
 from .errors import SettingsError
+from .providers import _redaction
 from .settings import Settings, provider_settings
 
 #: characters of a record that are looked at; the rest is cut off
@@ -41,7 +42,7 @@ _PATTERNS = (
     (re.compile(r"(Command # \d+ \().*?(\) of pipeline)", re.DOTALL), r"\1…\2"),
     (re.compile(r"(input_value=).*?(, input_type=)", re.DOTALL), r"\1…\2"),
     (re.compile(r"([a-z][a-z0-9+.-]{1,20}://)[^\s/@'\"<>]+@", re.IGNORECASE), r"\1…@"),
-    *reading.SECRETS,
+    *_redaction.SECRETS,
     (
         re.compile(
             r"((?:authorization|signature|secret|password|token)['\"]?(?: ?[:=]|,) ?b?['\"]?)(?!\s)[^'\"\s,;&]{6,}",
@@ -113,7 +114,7 @@ def install(known: Iterable[str] = ()) -> None:
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
     """Every secret that a process is configured with: keys, the passwords in URLs, and the storage's."""
     yield from _secrets_in(settings)
-    for url in (settings.redis_url, settings.broker_url, settings.notify_url):
+    for url in (settings.redis_url, settings.broker_url, settings.webhook_url):
         parts = urlsplit(url)
         yield unquote(parts.password or "")
         yield parts.query

@@ -19,8 +19,8 @@ from celery import Celery
 from kombu import Connection, Exchange, Queue
 
 from .job import Job
-from .repository import Message
 from .settings import Settings
+from .state.repository import Message
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Dispatch:
 
 def needs_worker(job: Job) -> bool:
     """Whether a worker should act on the job at once."""
-    free = job.holder is None and (job.line_at is not None or bool(job.pending))
+    free = job.holder is None and (job.lane_at is not None or bool(job.pending))
     return free and job.wake_at is not None and job.wake_at <= job.updated_at
 
 

@@ -60,11 +60,11 @@ class Settings(BaseSettings):
     #: requests to the HTTP API that each API key may make; without it there is no limit
     rate_limit: str = Field("", examples=["600/minute"])
     #: where jobs tell of themselves, unless a job says otherwise
-    notify_url: str = Field("", repr=False, examples=["https://app.example.com/darkroom"])
+    webhook_url: str = Field("", repr=False, examples=["https://app.example.com/darkroom"])
     #: the statuses of which they tell
-    notify_events: Annotated[tuple[Status, ...], NoDecode] = Field(FINAL, examples=["succeeded,failed"])
+    webhook_events: Annotated[tuple[Status, ...], NoDecode] = Field(FINAL, examples=["succeeded,failed"])
     #: Standard Webhooks secrets that sign what we send; all of them sign, so that receivers can change over
-    notify_secrets: Secrets = Field((), examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
+    webhook_secrets: Secrets = Field((), examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
     #: networks that downloads and deliveries may reach although they are private, by plain http too
     allowed_private_networks: Annotated[tuple[Network, ...], NoDecode] = Field((), examples=["127.0.0.0/8,10.1.0.0/16"])
     #: how long records, idempotency keys and staged inputs are kept after the end
@@ -128,21 +128,21 @@ class Settings(BaseSettings):
             raise ValueError("is no rate: a number of requests, a slash, and second, minute, hour or day")
         return value
 
-    @field_validator("notify_events", mode="before")
+    @field_validator("webhook_events", mode="before")
     @classmethod
     def _are_statuses(cls, value: Any) -> Any:
         if strange := set(named := _commas(value)) - set(Status):
             raise ValueError(f"holds {', '.join(sorted(strange))}; allowed: {', '.join(Status)}")
         return named
 
-    @field_validator("notify_secrets")
+    @field_validator("webhook_secrets")
     @classmethod
     def _are_webhook_secrets(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         for secret in value:
             _check_webhook_secret(secret.get_secret_value())
         return value
 
-    @field_validator("public_url", "notify_url")
+    @field_validator("public_url", "webhook_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         if value and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname):

@@ -33,8 +33,8 @@ def view(job: Job) -> dict[str, Any]:
         "on_unknown": job.on_unknown.value,
         "keep_late": job.keep_late,
         "timeline": [_event(event) for event in job.timeline],
-        "notify_url": _place(job.notify_url),
-        "notify_events": [event.value for event in job.notify_events],
+        "webhook_url": _place(job.webhook_url),
+        "webhook_events": [event.value for event in job.webhook_events],
         "deliveries": [_delivery(delivery) for delivery in job.deliveries],
     }
 

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from flask import Flask
 
 from jobs import logs, providers
-from jobs.keys import KeyStore
-from jobs.lifecycle import Darkroom
+from jobs.darkroom import Darkroom
 from jobs.settings import Settings, provider_settings
+from jobs.state.api_keys import KeyStore
+from jobs.state.rate_limit import Limit
 
 from . import api, callbacks, docs, files, health
-from .access import Api
+from .api import Api
 from .auth import Keys
-from .limits import Limit
 from .problems import QuietFlask, handle_with
 from .waiting import Hub, Waiters, threads_of
 

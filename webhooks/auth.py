@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 from flask import Response
 
-from jobs.keys import ApiKey, KeyStore, Scope, digest, key_id
+from jobs.state.api_keys import ApiKey, KeyStore, Scope, digest, key_id
 
 from .problems import problem
 

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 from flask import Blueprint, Flask, Response, request
 from werkzeug.datastructures import EnvironHeaders
 
-from jobs import Job, JobNotFound, Unavailable, callback_url, providers, reading
+from jobs import Job, JobNotFound, Unavailable, callback_url, providers
+from jobs.darkroom import Darkroom
 from jobs.errors import InvalidCallback, InvalidToken
-from jobs.lifecycle import Darkroom
-from jobs.spool import Spool, SpoolFull
+from jobs.providers import _parsing as parsing
+from jobs.providers import _redaction as redaction
+from jobs.storage.spool import Spool, SpoolFull
 
 from .bodies import read_body
 from .problems import problem, unavailable
@@ -111,7 +113,7 @@ def keep(darkroom: Darkroom, job_id: str, number: int, body: bytes) -> None:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return reading.parsed(body)
+        return parsing.parsed(body)
     except ValueError:
         raise InvalidCallback("not JSON") from None
 
@@ -123,7 +125,7 @@ def _noting(what: str) -> Callable[[Job, datetime], Job]:
 def _excerpt(body: bytes, job: Job) -> str:
     """The beginning of a body that nobody understood, without what is secret in it."""
     said = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), body[:KEPT_BYTES].decode(errors="replace"))
-    return reading.unquoted(reading.redacted(said, KEPT_BYTES), job.params)
+    return redaction.unquoted(redaction.redacted(said, KEPT_BYTES), job.params)
 
 
 def blueprint(receiver: Receiver) -> Blueprint:

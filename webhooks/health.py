@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from flask import Blueprint, Response, jsonify
 
 from jobs import Unavailable
-from jobs.lifecycle import Darkroom
-from jobs.spool import Spool
+from jobs.darkroom import Darkroom
+from jobs.storage.spool import Spool
 
 from .problems import unavailable
 

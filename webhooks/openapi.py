@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from jobs import providers
-from jobs.keys import Scope
+from jobs.state.api_keys import Scope
 
-from . import answers
-from .models import Cancel, Redeliver, Retry, Search, examples, new_batch, new_job
+from .api import answers
+from .api.models import Cancel, Redeliver, Retry, Search, examples, new_batch, new_job
 
 _JSON, _PROBLEM = "application/json", "application/problem+json"
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from jobs import DarkroomError, RedisUnavailable, Unavailable
-from jobs.spool import Spool
+from jobs.storage.spool import Spool
 
 _log = logging.getLogger("darkroom.webhooks")
 

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from jobs import Job, SettingsError
-from jobs.record import PREFIX, channel
+from jobs.state.keys import PREFIX, channel
 
 _log = logging.getLogger("darkroom.webhooks")
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from jobs.darkroom import reference_key
 from jobs.errors import DarkroomError, StorageError
-from jobs.lifecycle import reference_key
-from jobs.picture import RejectedPicture, measure
-from jobs.provider import Picture
+from jobs.image_file import RejectedImage, measure
+from jobs.providers._contract import Picture
 from jobs.request import ImageRule, Request
 from jobs.storage import Storage
 
-from .images import FETCH_TIMEOUT_SECONDS
+from .image_store import FETCH_TIMEOUT_SECONDS
 from .transport import ForbiddenAddress, TooLarge, Transport, TransportError
 
 _CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
@@ -71,7 +71,7 @@ class Inputs:
     async def _checked(self, field: str, rule: ImageRule, content: bytes) -> Picture:
         try:
             facts = await self.blocking(lambda: measure(content, max_bytes=rule.max_bytes))
-        except RejectedPicture as error:
+        except RejectedImage as error:
             raise InputError(f"{field}: {error}", lasting=True) from error
         if facts.content_type not in rule.content_types:
             raise InputError(f"{field}: {facts.content_type} is not taken here", lasting=True)

@@ -18,21 +18,21 @@ from typing import Any
 import uvloop
 
 from jobs import providers
+from jobs.darkroom import Darkroom
 from jobs.errors import SettingsError, Unavailable
 from jobs.job import Job
-from jobs.lifecycle import Darkroom
 from jobs.queue import queue_name
 from jobs.settings import ProviderSettings, Settings, enabled_providers
-from jobs.spool import Spool
+from jobs.storage.spool import Spool
 
-from .bounds import Bytes, Slots
-from .cleaning import Cleaning
-from .images import Keeper
-from .notify import Notifier
+from .deliveries import Notifier
+from .due import Lease, Sweep
+from .image_store import ImageStore
+from .limits import ConcurrencyLimit, MemoryBudget
 from .runner import Runner
-from .sweep import Lease, Sweep
 from .transport import Transport
 from .updates import Updates
+from .upkeep import Cleaning
 from .watchdog import EXIT_CODE, Watchdog
 
 log = logging.getLogger(__name__)
@@ -71,11 +71,11 @@ class Work:
     runner: Runner
     notifier: Notifier
     loop: asyncio.AbstractEventLoop
-    slots: Slots
+    slots: ConcurrencyLimit
     #: due jobs that are looked at; they must not wait for a slot, since a deadline ends what holds one
-    chores: Slots
+    chores: ConcurrencyLimit
     #: jobs that tell of themselves; a slow receiver must keep neither of the others waiting
-    deliveries: Slots
+    deliveries: ConcurrencyLimit
     now: Callable[[], datetime]
     #: the loop itself does not keep a task alive
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -106,7 +106,7 @@ class Work:
         self.chores.close()
         self.deliveries.close()
 
-    def _spawn(self, job_id: str, slots: Slots, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, job_id: str, slots: ConcurrencyLimit, work: Coroutine[Any, Any, None]) -> None:
         async def worked() -> None:
             try:
                 await work
@@ -257,7 +257,7 @@ def assemble(
     lease = Lease()
     runner = Runner(darkroom, holder, keeper, transport, updates, blocking, checkpoint, lambda: lease.held)
     notifier = Notifier(darkroom, transport, updates, blocking, keeper.now)
-    slots = Slots(settings.max_calls_in_flight), Slots(_CHORES), Slots(_CHORES)
+    slots = ConcurrencyLimit(settings.max_calls_in_flight), ConcurrencyLimit(_CHORES), ConcurrencyLimit(_CHORES)
     work = Work(runner, notifier, loop, *slots, now=keeper.now)
     sweep = _sweep(work, lease, enabled, hostname)
     thread = threading.Thread(target=loop.run_forever, name="loop", daemon=True)
@@ -271,15 +271,15 @@ def _keeper(
     transport: Transport,
     blocking: Callable[[Callable[[], Any]], Awaitable[Any]],
     checkpoint: Callable[[str], None],
-) -> Keeper:
+) -> ImageStore:
     settings = darkroom.settings
-    return Keeper(
+    return ImageStore(
         settings=settings,
         providers=enabled,
         storage=darkroom.storage,
         spool=Spool(settings.spool_dir / "images", settings.spool_max_bytes),
         transport=transport,
-        room=Bytes(settings.max_bytes_in_flight),
+        room=MemoryBudget(settings.max_bytes_in_flight),
         blocking=blocking,
         now=darkroom.repository.clock.now,
         checkpoint=checkpoint,

@@ -17,16 +17,16 @@ from datetime import datetime
 from typing import Any
 
 from jobs import callback_url, providers
+from jobs.darkroom import Darkroom, reporting
 from jobs.errors import JobNotFound, StorageError
 from jobs.job import Artifact, Inline, Job, Kept, Outcome, Recovery, Status
-from jobs.lifecycle import Darkroom, reporting
-from jobs.provider import Abilities, Call, Context, Operation, Picture, Response
+from jobs.providers._contract import Abilities, Call, Context, Operation, Picture, Response
 from jobs.report import Charged, Code, Failed, Image, Report, Succeeded
-from jobs.repository import Change, Transition
 from jobs.request import Request
 from jobs.settings import ProviderSettings
+from jobs.state.repository import Change, Transition
 
-from .images import Keeper
+from .image_store import ImageStore
 from .inputs import InputError, Inputs
 from .transport import NotSent, Transport, TransportError
 from .updates import Updates
@@ -57,7 +57,7 @@ class Runner:
 
     darkroom: Darkroom
     holder: str
-    keeper: Keeper
+    keeper: ImageStore
     transport: Transport
     updates: Updates
     #: runs a blocking call on the thread pool
@@ -76,7 +76,7 @@ class Runner:
         except JobNotFound:
             return
         job = change.after
-        if change.made and job.holder == self.holder:
+        if change.applied and job.holder == self.holder:
             await self._claimed(job)
         elif job.polls(self.keeper.now()):  # handed on by a worker that does not serve its provider
             await self._poll(job)
@@ -99,7 +99,7 @@ class Runner:
             return
         number = job.next_number
         change = await self._update(job.id, self._sending(job, prepared), known=job)
-        if not change.made or change.after.status is not Status.SUBMITTING:
+        if not change.applied or change.after.status is not Status.SUBMITTING:
             return
         self.checkpoint("on the ledger")
         await self._call(change.after, number, prepared)
@@ -174,7 +174,7 @@ class Runner:
         return job.claimed(self.holder, now) if job.pending else job
 
     async def _store_if_ours(self, change: Change) -> None:
-        if change.made and change.after.holder == self.holder and change.after.pending:
+        if change.applied and change.after.holder == self.holder and change.after.pending:
             await self._store(change.after)
 
     async def _store(self, job: Job) -> None:

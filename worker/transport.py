@@ -4,7 +4,7 @@ Every call opens a connection of its own, directly on httpcore's HTTP/1.1 exchan
 open connection, and a submission that costs money must not go out on an idle one that the other side is about to close.
 The connection is opened here, so that three things are decided where they are known:
 
-- the address: a host is resolved once, every answer is judged (`jobs.address`), and a judged address is connected to;
+- the address: a host is resolved once, every answer is judged (`jobs.address_guard`), and a judged address is connected to;
 - the outcome: until a byte of the request was handed to an open connection, nothing was sent, for certain (`NotSent`);
 - the bytes: the URL goes out as it came, since a signed one does not survive being re-encoded.
 
@@ -38,8 +38,8 @@ from urllib.parse import quote, urlencode, urljoin
 import httpcore
 import httpx
 
-from jobs.address import URL, Address, Forbidden, Guard, Network, Resolver, resolved
-from jobs.provider import FilePart, Response
+from jobs.address_guard import URL, Address, Forbidden, Guard, Network, Resolver, resolved
+from jobs.providers._contract import FilePart, Response
 
 #: awaited before an answer's body is read, with its Content-Length; where it names none, with a share, and again whenever
 #: the body has outgrown what was reserved. While it waits, reading pauses and the call's time stands still.

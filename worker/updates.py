@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from jobs.job import Job
-from jobs.repository import Change, Repository, Transition, Update
+from jobs.state.repository import Change, Repository, Transition, Update
 
 #: changes in one batch: more would make each wait for longer than they save
 _BATCH = 256

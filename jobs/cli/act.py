@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .. import lifecycle
+from .. import darkroom
 from ..job import Job, Status
 from ..report import Charged
 from ..view import view
@@ -16,7 +16,7 @@ from .console import say_json
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
 def cancel(job_id: str, as_json: bool) -> int:
     """Cancel a job that still waits for a provider. Exit 0 only if it is canceled now."""
-    job = lifecycle.cancel(job_id)
+    job = darkroom.cancel(job_id)
     if as_json:
         say_json(view(job))
     else:
@@ -44,7 +44,7 @@ def retry(job_id: str, may_charge_again: bool, as_json: bool) -> None:
     What was rendered and only not stored is fetched again, and nothing is submitted. Where an earlier attempt was charged, or may
     have been, a new one needs --may-charge-again.
     """
-    job = lifecycle.retry(job_id, may_charge_again=may_charge_again)
+    job = darkroom.retry(job_id, may_charge_again=may_charge_again)
     if as_json:
         say_json(view(job))
     else:

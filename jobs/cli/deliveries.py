@@ -9,7 +9,7 @@ import click
 from rich.console import Group
 from rich.text import Text
 
-from .. import lifecycle
+from .. import darkroom
 from ..delivery import Delivery, Try
 from ..job import Job
 from ..view import view
@@ -21,7 +21,7 @@ from .console import Cell, out, say_json, table
 @click.option("--json", "as_json", is_flag=True, help="Print the deliveries as JSON, one a line.")
 def deliveries(job_id: str, as_json: bool) -> None:
     """Show what a job told its webhook: each delivery, and how its latest tries ended."""
-    house = lifecycle.current()
+    house = darkroom.current()
     job = house.get(job_id)
     if as_json:
         for delivery in view(job)["deliveries"]:
@@ -30,7 +30,9 @@ def deliveries(job_id: str, as_json: bool) -> None:
         click.echo(_nothing(job))
     else:
         now = house.repository.now()
-        out().print(Group(Text(f"to {view(job)['notify_url']}"), Text(), *(_shown(one, now) for one in job.deliveries)))
+        out().print(
+            Group(Text(f"to {view(job)['webhook_url']}"), Text(), *(_shown(one, now) for one in job.deliveries))
+        )
 
 
 @click.command(short_help="Deliver to a job's webhook again.")
@@ -42,7 +44,7 @@ def redeliver(job_id: str, delivery_id: str | None, as_json: bool) -> None:
 
     The message keeps its id, so that a receiver can tell that it is the same.
     """
-    job = lifecycle.current().redeliver(job_id, delivery_id)
+    job = darkroom.current().redeliver(job_id, delivery_id)
     again = [delivery for delivery in job.deliveries if delivery_id in (None, delivery.id)]
     if as_json:
         for delivery in view(job)["deliveries"]:
@@ -52,9 +54,9 @@ def redeliver(job_id: str, delivery_id: str | None, as_json: bool) -> None:
 
 
 def _nothing(job: Job) -> str:
-    if job.notify_url is None:
-        return f"job {job.id} tells nobody: it was enqueued without a notify_url"
-    events = ", ".join(job.notify_events) or "nothing"
+    if job.webhook_url is None:
+        return f"job {job.id} tells nobody: it was enqueued without a webhook_url"
+    events = ", ".join(job.webhook_events) or "nothing"
     return f"job {job.id} has told nothing yet; it is {job.status}, and it tells of: {events}"
 
 

@@ -17,9 +17,9 @@ from redis.exceptions import RedisError, ResponseError
 from rich.text import Text
 
 from .. import providers
+from ..darkroom import Darkroom
 from ..embedded.stack import without_password
 from ..errors import DarkroomError, SettingsError
-from ..lifecycle import Darkroom
 from ..settings import Settings, provider_settings
 from ..storage import rehearse
 from .console import err, out, say_json, table

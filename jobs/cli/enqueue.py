@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from .. import lifecycle, providers
+from .. import darkroom, providers
 from ..job import Job, OnUnknown, Status
 from ..view import view
 from .console import note, out, say_json, warn
@@ -55,7 +55,7 @@ def enqueue(
     darkroom enqueue aimlapi.reve-remix -p prompt="a lake at dawn" -p image_urls=@photo.png --wait
     """
     request = read_request(operation, pairs, params)
-    house = lifecycle.current()
+    house = darkroom.current()
     job = house.enqueue(
         request,
         idempotency_key=idempotency_key,

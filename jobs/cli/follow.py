@@ -9,9 +9,9 @@ from itertools import islice
 import click
 from rich.live import Live
 
-from .. import lifecycle
+from .. import darkroom
+from ..darkroom import Darkroom
 from ..job import Job, Status
-from ..lifecycle import Darkroom
 from ..view import view
 from .console import err, out, say_json
 from .show import detail, listing
@@ -27,7 +27,7 @@ _WAITING = tuple(status for status in Status if not status.final)
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
 def get(job_id: str, as_json: bool) -> None:
     """Show one job: its status, its ledger, its timeline and its pictures."""
-    house = lifecycle.current()
+    house = darkroom.current()
     job = house.get(job_id)
     if as_json:
         say_json(view(job))
@@ -39,7 +39,7 @@ def get(job_id: str, as_json: bool) -> None:
 @click.argument("job_ids", nargs=-1, metavar="[ID]...")
 def watch(job_ids: tuple[str, ...]) -> int:
     """Follow jobs live until all are final; without an ID those that are not. Exit 0 only if all succeeded."""
-    house = lifecycle.current()
+    house = darkroom.current()
     ids = [house.get(job_id).id for job_id in job_ids]
     ids = ids or [job.id for job in reversed(house.list(_WAITING, limit=50))]
     jobs = follow(house, ids)
@@ -109,7 +109,7 @@ class _Display:
 @click.option("--json", "as_json", is_flag=True, help="Print the jobs as JSON, one a line.")
 def list_jobs(statuses: tuple[str, ...], operation: str | None, unknown: bool, limit: int, as_json: bool) -> None:
     """List the latest jobs."""
-    house = lifecycle.current()
+    house = darkroom.current()
     wanted = [Status(status) for status in statuses]
     found = _matching(house, wanted, operation, unknown)
     jobs = list(islice(found, limit))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..keys import ApiKey, KeyStore, Scope
 from ..settings import current
+from ..state.api_keys import ApiKey, KeyStore, Scope
 from .console import say_json
 
 

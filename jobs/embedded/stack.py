@@ -17,8 +17,8 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 
 from .. import providers
+from ..darkroom import Darkroom
 from ..errors import DarkroomError
-from ..lifecycle import Darkroom
 from ..sandbox.faults import PROVIDERS as PLAYED
 from ..settings import Settings
 from . import redis

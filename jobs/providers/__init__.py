@@ -8,13 +8,13 @@ from functools import cache
 from typing import cast
 
 from ..errors import InvalidRequest
-from ..provider import Operation, Provider
+from ._contract import Operation, Provider
 
 
 @cache
 def names() -> tuple[str, ...]:
     """The names of all providers, without loading any."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
 
 
 @cache

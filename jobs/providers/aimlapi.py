@@ -11,8 +11,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from .. import reading
-from ..provider import (
+from ..report import Charged, Code, Cost, Failed, Image, Report, Succeeded, Unit
+from ..request import ImageInput, ImageRule, Request
+from . import _parsing as parsing
+from ._contract import (
     Abilities,
     Call,
     Context,
@@ -25,8 +27,6 @@ from ..provider import (
     sentence,
     unreadable,
 )
-from ..report import Charged, Code, Cost, Failed, Image, Report, Succeeded, Unit
-from ..request import ImageInput, ImageRule, Request
 
 _VENDOR = "AIML API"
 
@@ -95,8 +95,8 @@ class _ReveRemix(OperationDefaults):
         )
 
     def answered(self, request: ReveRemix, response: Response) -> Report:  # noqa: ARG002
-        body = reading.mapping(response.document())
-        if not response.ok or (reading.first(body, "statusCode", "error") and not body.get("data")):
+        body = parsing.mapping(response.document())
+        if not response.ok or (parsing.first(body, "statusCode", "error") and not body.get("data")):
             return _refused(response, body)
         return _result(body) if "data" in body else unreadable(_VENDOR, response)
 
@@ -110,7 +110,7 @@ def _sent(image: Any, context: Context) -> str:
 def _result(body: Mapping[str, Any]) -> Report:
     cost = _cost(body)
     charged = Charged.YES if cost and cost.amount else Charged.NO
-    images = tuple(_image(index, reading.mapping(item)) for index, item in enumerate(reading.items(body["data"])))
+    images = tuple(_image(index, parsing.mapping(item)) for index, item in enumerate(parsing.items(body["data"])))
     if any(image.refused is None for image in images):
         return Succeeded(images, cost=cost)
     if any(image.refused is Code.MODERATED for image in images):
@@ -123,16 +123,16 @@ def _result(body: Mapping[str, Any]) -> Report:
 def _image(index: int, item: Mapping[str, Any]) -> Image:
     if item.get("content_violation") is True:
         return Image(index, refused=Code.MODERATED)
-    if url := reading.url(item.get("url")):
+    if url := parsing.url(item.get("url")):
         return Image(index, url=url)
-    content = reading.content(item.get("b64_json"))
+    content = parsing.content(item.get("b64_json"))
     return Image(index, content=content, refused=None if content else Code.RESULT_REJECTED)
 
 
 def _cost(body: Mapping[str, Any]) -> Cost | None:
     """Units of which 2,000,000 are a dollar; older answers call them tokens, newer ones credits."""
-    usage = reading.mapping(reading.mapping(body.get("meta")).get("usage"))
-    amount = reading.number(reading.first(usage, "tokens_used", "credits_used"))
+    usage = parsing.mapping(parsing.mapping(body.get("meta")).get("usage"))
+    amount = parsing.number(parsing.first(usage, "tokens_used", "credits_used"))
     return None if amount is None else Cost(amount, Unit.TOKEN)
 
 
@@ -154,7 +154,7 @@ def _refused(response: Response, body: Mapping[str, Any]) -> Failed:
     stated = Response(_status(response, body), response.headers, response.body)
     message = sentence(_VENDOR, stated)
     failure = failed_by_status(stated, message)
-    words = reading.reason(body)
+    words = parsing.reason(body)
     charged = Charged.NO if stated.status in _NEVER_CHARGED else failure.charged
     for status, word, code, retryable in _MEANINGS:
         if stated.status == status and word in words.lower():
@@ -164,7 +164,7 @@ def _refused(response: Response, body: Mapping[str, Any]) -> Failed:
 
 def _status(response: Response, body: Mapping[str, Any]) -> int:
     """The status that the body states, as a number or a string, or the HTTP status."""
-    stated = reading.text(body.get("statusCode"))
+    stated = parsing.text(body.get("statusCode"))
     return int(stated) if stated in _STATUSES else response.status
 
 

@@ -20,9 +20,11 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
-from .. import reading
 from ..errors import InvalidCallback
-from ..provider import (
+from ..report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded
+from ..request import ImageInput, ImageRule, Request
+from . import _parsing as parsing
+from ._contract import (
     Abilities,
     Call,
     Context,
@@ -36,8 +38,6 @@ from ..provider import (
     told,
     unreadable,
 )
-from ..report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded
-from ..request import ImageInput, ImageRule, Request
 
 _VENDOR = "ChainHub"
 
@@ -217,7 +217,7 @@ class _IdeogramRemix(OperationDefaults):
         )
 
     def answered(self, request: IdeogramRemix, response: Response) -> Report:  # noqa: ARG002
-        body = reading.mapping(response.document())
+        body = parsing.mapping(response.document())
         if not response.ok or _is_error(body):
             return _refused(response, body)
         return _result(body) or unreadable(_VENDOR, response)
@@ -228,14 +228,14 @@ class _IdeogramRemix(OperationDefaults):
 
     def polled(self, request: IdeogramRemix, response: Response) -> Report | None:  # noqa: ARG002
         """A refused poll says nothing of the task, except that its content was refused."""
-        body = reading.mapping(response.document())
+        body = parsing.mapping(response.document())
         if not response.ok or _is_error(body):
             failure = _reported(body)
             return failure if failure.code is Code.MODERATED else None
         return _result(body)
 
     def called_back(self, body: Any) -> Report:
-        update = reading.mapping(body)
+        update = parsing.mapping(body)
         if _is_error(update):
             return _reported(update)
         if report := _result(update):
@@ -254,12 +254,12 @@ def _result(body: Mapping[str, Any]) -> Report | None:
     """A sync result, a task in its envelope, or a task flat as webhooks send it; None for anything else."""
     if isinstance(body.get("data"), list):
         return _pictures(body["data"], None)
-    return _task(reading.mapping(body.get("data"))) or _task(body)
+    return _task(parsing.mapping(body.get("data"))) or _task(body)
 
 
 def _task(task: Mapping[str, Any]) -> Report | None:
-    status = reading.text(reading.first(task, "task_status", "status")).lower()
-    external_id = reading.identifier(task.get("task_id") or (status and task.get("id")))
+    status = parsing.text(parsing.first(task, "task_status", "status")).lower()
+    external_id = parsing.identifier(task.get("task_id") or (status and task.get("id")))
     if external_id is None:
         return None
     if status in _FAILED:
@@ -272,15 +272,15 @@ def _task(task: Mapping[str, Any]) -> Report | None:
 
 def _image_lists(task: Mapping[str, Any]) -> Iterator[list[Any]]:
     """Where the gateways put the images of a task; Kling's place first."""
-    inner = reading.mapping(task.get("data"))
-    result = reading.mapping(task.get("task_result"))
+    inner = parsing.mapping(task.get("data"))
+    result = parsing.mapping(task.get("task_result"))
     for found in (result.get("images"), task.get("images"), task.get("data"), inner.get("data"), inner.get("images")):
-        if reading.items(found):
-            yield reading.items(found)
+        if parsing.items(found):
+            yield parsing.items(found)
 
 
 def _pictures(found: Any, external_id: str | None) -> Succeeded | Failed:
-    offered = [item if isinstance(item, dict) else {"url": item} for item in reading.items(found)]
+    offered = [item if isinstance(item, dict) else {"url": item} for item in parsing.items(found)]
     if not offered:
         message = f"{_VENDOR} answered without images"
         return Failed(Code.PROVIDER_ERROR, message, charged=Charged.UNKNOWN, external_id=external_id)
@@ -291,21 +291,21 @@ def _pictures(found: Any, external_id: str | None) -> Succeeded | Failed:
 
 def _places(indices: list[Any]) -> Sequence[int]:
     """The vendor's own order where each image states its place, else the order they came in."""
-    stated = [index for index in indices if type(index) is int and 0 <= index < reading.MOST_IMAGES]
+    stated = [index for index in indices if type(index) is int and 0 <= index < parsing.MOST_IMAGES]
     return stated if len(set(stated)) == len(indices) else range(len(indices))
 
 
 def _image(index: int, item: Mapping[str, Any]) -> Image:
     if item.get("is_image_safe") is False or not item.get("url"):
         return Image(index, refused=Code.MODERATED)
-    url = reading.url(item["url"])
+    url = parsing.url(item["url"])
     return Image(index, url=url, refused=None if url else Code.RESULT_REJECTED)
 
 
 def _failed(task: Mapping[str, Any], external_id: str) -> Failed:
-    words = reading.text(reading.first(task, "task_status_msg", "fail_reason")) or reading.reason(task)
+    words = parsing.text(parsing.first(task, "task_status_msg", "fail_reason")) or parsing.reason(task)
     message = told(f"{_VENDOR} reported a failed task", words)
-    moderated = reading.is_moderation(words)
+    moderated = parsing.is_moderation(words)
     return Failed(
         Code.MODERATED if moderated else Code.PROVIDER_ERROR,
         message,
@@ -350,7 +350,7 @@ _CODES: Mapping[str, tuple[Code, bool, Charged]] = {
 
 def _is_error(body: Mapping[str, Any]) -> bool:
     """An `error` object, or a code that is not fine; but a failed task tells more than the code of its envelope."""
-    is_task = _task(reading.mapping(body.get("data"))) or _task(body)
+    is_task = _task(parsing.mapping(body.get("data"))) or _task(body)
     return not is_task and (bool(body.get("error")) or _code(body).lower() not in _FINE)
 
 
@@ -359,12 +359,12 @@ def _refused(response: Response, body: Mapping[str, Any]) -> Failed:
     nested = list(_nested(body))
     codes = [code for code in map(_code, reversed(nested)) if code.lower() not in _FINE]
     answered = ", code ".join([f"{_VENDOR} answered {response.status}", *codes[:1]])
-    message = told(answered, next(filter(None, map(reading.reason, reversed(nested))), ""))
+    message = told(answered, next(filter(None, map(parsing.reason, reversed(nested))), ""))
     by_status = failed_by_status(_stated(response, codes), message)
     if known := next((_CODES[code] for code in codes if code in _CODES), None):
         code, retryable, charged = known
         return replace(by_status, code=code, retryable=retryable, charged=charged)
-    if reading.is_moderation(message):
+    if parsing.is_moderation(message):
         return replace(by_status, code=Code.MODERATED, retryable=False)
     return by_status
 
@@ -384,20 +384,20 @@ def _nested(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The body, its `error` object, and what JSON their messages hold as text: an upstream's error, up to four layers."""
     for _ in range(4):
         yield body
-        body = reading.mapping(body.get("error")) or _inside(reading.text(body.get("message")))
+        body = parsing.mapping(body.get("error")) or _inside(parsing.text(body.get("message")))
         if not body:
             return
 
 
 def _inside(words: str) -> Mapping[str, Any]:
     try:
-        return reading.mapping(reading.parsed(words)) if words.lstrip().startswith("{") else {}
+        return parsing.mapping(parsing.parsed(words)) if words.lstrip().startswith("{") else {}
     except ValueError:
         return {}
 
 
 def _code(layer: Mapping[str, Any]) -> str:
-    return reading.text(layer.get("code"))
+    return parsing.text(layer.get("code"))
 
 
 # Signed updates ---------------------------------------------------------------------------------------------------

@@ -14,9 +14,11 @@ from urllib.parse import unquote
 
 from pydantic import ConfigDict, Field
 
-from .. import reading
 from ..errors import InvalidCallback
-from ..provider import (
+from ..report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded, Unit
+from ..request import ImageInput, ImageRule, Request
+from . import _parsing as parsing
+from ._contract import (
     Abilities,
     Call,
     Context,
@@ -31,8 +33,6 @@ from ..provider import (
     told,
     unreadable,
 )
-from ..report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded, Unit
-from ..request import ImageInput, ImageRule, Request
 
 _VENDOR = "DeepMode"
 _AS_FILE = ImageRule(wants_bytes=True)
@@ -119,11 +119,11 @@ class _Operation(OperationDefaults):
     def answered(self, request: Any, response: Response) -> Report:  # noqa: ARG002
         if not response.ok:
             return failed_by_status(response, sentence(_VENDOR, response))
-        body = reading.mapping(response.document())
+        body = parsing.mapping(response.document())
         return _result(body) or _progress(body) or unreadable(_VENDOR, response)
 
     def called_back(self, body: Any) -> Report:
-        if report := _result(reading.mapping(body)):
+        if report := _result(parsing.mapping(body)):
             return report
         raise InvalidCallback("neither `images` nor an image with its `image_url`")
 
@@ -131,7 +131,7 @@ class _Operation(OperationDefaults):
         return _lookup(image.external_id, context) if _safe_id(image.external_id) else None
 
     def reminted(self, response: Response) -> Image | None:
-        found = _result(reading.mapping(response.document())) if response.ok else None
+        found = _result(parsing.mapping(response.document())) if response.ok else None
         images = found.images if isinstance(found, Succeeded) else ()
         return next((image for image in images if image.url), None)
 
@@ -186,7 +186,7 @@ class _FaceIdRemix(_Operation):
         return _lookup(external_id, context)  # [inferred]: the page does not say how an async result is had
 
     def polled(self, request: Any, response: Response) -> Report | None:  # noqa: ARG002
-        return _result(reading.mapping(response.document())) if response.ok else None
+        return _result(parsing.mapping(response.document())) if response.ok else None
 
 
 def _calls_back(request: FaceIdRemix, options: Options) -> bool:
@@ -196,10 +196,10 @@ def _calls_back(request: FaceIdRemix, options: Options) -> bool:
 def _result(body: Mapping[str, Any]) -> Succeeded | Failed | None:
     """A sync answer, a callback (`images`, or one flat image), a lookup, or a failure; None for anything else."""
     if isinstance(body.get("images"), list):
-        return _succeeded([reading.mapping(item) for item in reading.items(body["images"])], None)
+        return _succeeded([parsing.mapping(item) for item in parsing.items(body["images"])], None)
     if body.get("image_url"):
         return _succeeded([body], _safe_id(body.get("id")))
-    if body.get("error") or reading.text(body.get("status")).lower() in _FAILED:
+    if body.get("error") or parsing.text(body.get("status")).lower() in _FAILED:
         return _failed(body)
     return None
 
@@ -221,15 +221,15 @@ def _succeeded(found: list[Mapping[str, Any]], external_id: str | None) -> Succe
 
 
 def _failed(body: Mapping[str, Any]) -> Failed:
-    words = reading.reason(body)
+    words = parsing.reason(body)
     message = told(f"{_VENDOR} reported a failure", words)
-    if reading.is_moderation(words):
+    if parsing.is_moderation(words):
         return Failed(Code.MODERATED, message, charged=Charged.UNKNOWN)
     return Failed(Code.PROVIDER_ERROR, message, retryable=True, charged=Charged.UNKNOWN)
 
 
 def _image(index: int, item: Mapping[str, Any]) -> Image:
-    url, external_id = reading.url(item.get("image_url")), _safe_id(item.get("id"))
+    url, external_id = parsing.url(item.get("image_url")), _safe_id(item.get("id"))
     if url is None:
         return Image(index, external_id=external_id, refused=Code.RESULT_REJECTED)
     return Image(index, url=url, external_id=external_id, expires_at=_signed_until(url))

@@ -18,9 +18,11 @@ from urllib.parse import quote
 
 from pydantic import ConfigDict, Field, SecretStr, create_model
 
-from .. import reading
 from ..errors import InvalidCallback
-from ..provider import (
+from ..report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded, Unit
+from ..request import ImageInput, ImageRule, Request
+from . import _parsing as parsing
+from ._contract import (
     Abilities,
     Call,
     Context,
@@ -33,8 +35,6 @@ from ..provider import (
     told,
     unreadable,
 )
-from ..report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded, Unit
-from ..request import ImageInput, ImageRule, Request
 
 _VENDOR = "Phota"
 
@@ -127,7 +127,7 @@ class _Remix(OperationDefaults):
     def answered(self, request: Remix, response: Response) -> Report:  # noqa: ARG002
         if not response.ok:
             return _refused(response)
-        return _report(reading.mapping(response.document())) or unreadable(_VENDOR, response)
+        return _report(parsing.mapping(response.document())) or unreadable(_VENDOR, response)
 
     def poll(self, external_id: str, context: Context) -> Call:
         path = f"/v1/phota/jobs/{quote(external_id, safe='')}"
@@ -135,10 +135,10 @@ class _Remix(OperationDefaults):
 
     def polled(self, request: Remix, response: Response) -> Report | None:  # noqa: ARG002
         """A refused poll says nothing of the job."""
-        return _report(reading.mapping(response.document())) if response.ok else None
+        return _report(parsing.mapping(response.document())) if response.ok else None
 
     def called_back(self, body: Any) -> Report:
-        if report := _report(reading.mapping(body)):
+        if report := _report(parsing.mapping(body)):
             return report
         raise InvalidCallback("neither a job nor images")
 
@@ -175,11 +175,11 @@ _FAILED = frozenset(
 
 def _report(body: Mapping[str, Any]) -> Report | None:
     """A result, a job (its result beside its state, or below `result`), or None for anything else."""
-    state = reading.text(reading.first(body, "status", "state")).lower()
-    job_id = reading.identifier(body.get("job_id") or (state and body.get("id")))
+    state = parsing.text(parsing.first(body, "status", "state")).lower()
+    job_id = parsing.identifier(body.get("job_id") or (state and body.get("id")))
     if state in _FAILED:
         return _failed(body, job_id)
-    for result in (body, *(reading.mapping(body.get(name)) for name in ("result", "response", "output"))):
+    for result in (body, *(parsing.mapping(body.get(name)) for name in ("result", "response", "output"))):
         if images := _images(result):
             return Succeeded(images, job_id, _cost(result, len(images)))
     if "images" in body and not job_id:
@@ -189,21 +189,21 @@ def _report(body: Mapping[str, Any]) -> Report | None:
 
 def _images(result: Mapping[str, Any]) -> tuple[Image, ...]:
     """`download_urls` when there are any, else `images`: base64, or URLs as the guide has it."""
-    found = reading.items(result.get("download_urls")) or reading.items(result.get("images"))
+    found = parsing.items(result.get("download_urls")) or parsing.items(result.get("images"))
     return tuple(_image(index, item) for index, item in enumerate(found))
 
 
 def _image(index: int, item: Any) -> Image:
-    if url := reading.url(item):
+    if url := parsing.url(item):
         return Image(index, url=url)
-    content = reading.content(item)
+    content = parsing.content(item)
     return Image(index, content=content, refused=None if content else Code.RESULT_REJECTED)
 
 
 def _cost(result: Mapping[str, Any], images: int) -> Cost:
     """The images that came, at the price of a recognized profile when any was."""
-    counts = reading.mapping(reading.mapping(result.get("known_subjects")).get("counts"))
-    recognized = any(reading.number(count) for count in counts.values())
+    counts = parsing.mapping(parsing.mapping(result.get("known_subjects")).get("counts"))
+    recognized = any(parsing.number(count) for count in counts.values())
     return _dollars(images, _PRICE_WITH_PROFILE if recognized else _PRICE)
 
 
@@ -212,8 +212,8 @@ def _dollars(images: int, price: float) -> Cost:
 
 
 def _failed(body: Mapping[str, Any], job_id: str | None) -> Failed:
-    words = reading.reason(body)
-    moderated = reading.is_moderation(words) or _is_moderation_code(body)
+    words = parsing.reason(body)
+    moderated = parsing.is_moderation(words) or _is_moderation_code(body)
     return Failed(
         Code.MODERATED if moderated else Code.PROVIDER_ERROR,
         told(f"{_VENDOR} reported a failed job", words),
@@ -226,7 +226,7 @@ def _failed(body: Mapping[str, Any], job_id: str | None) -> Failed:
 def _refused(response: Response) -> Failed:
     """By the status; a 400 can be moderation by its code, and a 504 is refunded."""
     message = sentence(_VENDOR, response)
-    body = reading.mapping(response.document())
+    body = parsing.mapping(response.document())
     if response.status == 400 and _is_moderation_code(body):
         return Failed(Code.MODERATED, message)
     if response.status == 504:
@@ -235,8 +235,8 @@ def _refused(response: Response) -> Failed:
 
 
 def _is_moderation_code(body: Mapping[str, Any]) -> bool:
-    inner = reading.mapping(body.get("detail")) or reading.mapping(body.get("error"))
-    return any(reading.is_moderation(reading.text(layer.get("code"))) for layer in (body, inner))
+    inner = parsing.mapping(body.get("detail")) or parsing.mapping(body.get("error"))
+    return any(parsing.is_moderation(parsing.text(layer.get("code"))) for layer in (body, inner))
 
 
 # Signed callbacks -------------------------------------------------------------------------------------------------

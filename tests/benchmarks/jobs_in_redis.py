@@ -12,7 +12,7 @@ from redis import Redis
 from jobs.job import Event, Job, Recovery, Status
 from jobs.providers import deepmode, operation
 from jobs.report import Running
-from jobs.repository import Repository
+from jobs.state.repository import Repository
 
 HOLDER = "0123456789abcdef"
 
@@ -25,7 +25,7 @@ def park(url: str, count: int, *, due_in_seconds: float = 900.0) -> Sequence[str
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda job_id: repository.create(running(job_id, now, due_in_seconds)), ids))
     with Redis.from_url(url) as redis:
-        redis.delete("darkroom:line:deepmode")  # a running job stands in no line
+        redis.delete("darkroom:lane:deepmode")  # a running job stands in no line
     return ids
 
 

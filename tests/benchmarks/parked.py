@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from redis import Redis
 
 from jobs.job import Job
-from jobs.repository import Repository
-from worker.bounds import Slots
-from worker.sweep import Sweep
+from jobs.state.repository import Repository
+from worker.due import Sweep
+from worker.limits import ConcurrencyLimit
 
 from .harness import Bench, Row
 from .jobs_in_redis import park
@@ -51,7 +51,7 @@ def _swept(url: str) -> tuple[float, float]:
         attended.append(job.id)
 
     repository = Repository.open(url, retention_seconds=604_800)
-    sweep = Sweep(repository, "sweeper", {}, ("deepmode",), Slots(1000), frozenset, attend, lambda _: None)
+    sweep = Sweep(repository, "sweeper", {}, ("deepmode",), ConcurrencyLimit(1000), frozenset, attend, lambda _: None)
     repository.tick("sweeper", {}, 0)
     wall, cpu = time.perf_counter(), time.process_time()
     while sweep.look():

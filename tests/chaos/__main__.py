@@ -16,8 +16,8 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
+from .cluster import Supervisor, said, town
 from .plan import planned
-from .town import Supervisor, said, town
 from .verdict import Evidence, Verdict, judged
 
 #: dead workers are found so fast, at the 99th percentile

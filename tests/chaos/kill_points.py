@@ -23,15 +23,15 @@ from typing import Any, Self
 import httpx
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from jobs.darkroom import Darkroom
 from jobs.embedded import Processes, free_port
 from jobs.embedded.redis import answers
 from jobs.job import Job
-from jobs.lifecycle import Darkroom
 from jobs.sandbox import Sandbox
 from webhooks import create_app
 
 from . import servers
-from .kinds import GENERATE, IDEOGRAM_POLL, PHOTA_ASYNC, PHOTA_URLS, REVE_BYTES, Kind
+from .scenarios import GENERATE, IDEOGRAM_POLL, PHOTA_ASYNC, PHOTA_URLS, REVE_BYTES, Kind
 
 #: how long a synchronous vendor works, and for how long a callback's or a poll's result is not there
 LATENCY_SECONDS = 1.0
@@ -211,7 +211,7 @@ class Nursery:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.nursery"],
+            [sys.executable, "-m", "tests.chaos.fork_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

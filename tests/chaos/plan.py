@@ -6,16 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .kinds import (
-    FACE_ID,
-    GENERATE,
-    IDEOGRAM_CALLBACK,
-    PHOTA_ASYNC,
-    PHOTA_BYTES,
-    REVE_BYTES,
-    REVE_URL,
-    Kind,
-)
+from .scenarios import FACE_ID, GENERATE, IDEOGRAM_CALLBACK, PHOTA_ASYNC, PHOTA_BYTES, REVE_BYTES, REVE_URL, Kind
 
 #: between two deaths
 KILL_SECONDS = 2.0

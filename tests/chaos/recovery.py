@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from jobs.darkroom import Darkroom
 from jobs.errors import DarkroomError
 from jobs.job import Job
-from jobs.lifecycle import Darkroom
 
 _LOOK_SECONDS = 0.1
 

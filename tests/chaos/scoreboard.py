@@ -34,8 +34,8 @@ from jobs.job import Job
 
 from . import servers
 from .celery_today import VISIBILITY_TIMEOUT
-from .kinds import PHOTA_ASYNC, REVE_URL, Kind
-from .town import Supervisor
+from .cluster import Supervisor
+from .scenarios import PHOTA_ASYNC, REVE_URL, Kind
 
 #: what the vendor does to calls
 FAULTS = ("drop%4", "reset%2", "429%3", "503%3", "latency=5%5", "result-500%3")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import boto3
 
+from jobs.darkroom import Darkroom
 from jobs.embedded import Command, DidNotStart
 from jobs.embedded import redis as embedded_redis
-from jobs.lifecycle import Darkroom
 from jobs.settings import Settings
 from jobs.storage import S3Access, open_storage
 

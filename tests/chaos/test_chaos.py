@@ -7,8 +7,8 @@ from pprint import pformat
 
 import pytest
 from chaos.__main__ import passed
+from chaos.cluster import town
 from chaos.plan import TARGETS, planned
-from chaos.town import town
 from chaos.verdict import judged
 
 SEED = 7

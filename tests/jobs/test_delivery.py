@@ -36,8 +36,8 @@ def a_job(*events: Status, url: str | None = URL) -> Job:
         deadline_seconds=600,
         images_expected=1,
         wake_at=NOW,
-        notify_url=url,
-        notify_events=events or FINAL,
+        webhook_url=url,
+        webhook_events=events or FINAL,
     )
 
 

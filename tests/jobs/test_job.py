@@ -104,7 +104,7 @@ def resending(**changes: object) -> Job:
 
 def resubmitting() -> Job:
     """The job's policy buys again what nobody saw the end of."""
-    return replace(submitting(on_unknown=OnUnknown.RESUBMIT).unseen(US, NOW), wake_at=NOW)
+    return replace(submitting(on_unknown=OnUnknown.CHARGE_AGAIN).unseen(US, NOW), wake_at=NOW)
 
 
 def storing(**changes: object) -> Job:
@@ -272,8 +272,8 @@ def test_a_claim_after_the_deadline_ends_the_job() -> None:
 
 def test_a_claimed_job_leaves_its_line_and_a_released_one_is_free_at_once() -> None:
     job = claimed(a_job())
-    assert job.line_at is None
-    assert job.released(US, at(40)).line_at == at(40)
+    assert job.lane_at is None
+    assert job.released(US, at(40)).lane_at == at(40)
 
 
 def test_what_somebody_else_holds_is_not_sent() -> None:
@@ -366,9 +366,9 @@ def test_an_earlier_success_leaves_the_attempt_on_its_way_in_doubt() -> None:
         (BUSY, OnUnknown.FAIL, Status.QUEUED),
         (REFUSED, OnUnknown.FAIL, Status.QUEUED),
         (MODERATED, OnUnknown.FAIL, Status.FAILED),
-        (MODERATED, OnUnknown.RESUBMIT, Status.FAILED),
+        (MODERATED, OnUnknown.CHARGE_AGAIN, Status.FAILED),
         (LOST, OnUnknown.FAIL, Status.FAILED),
-        (LOST, OnUnknown.RESUBMIT, Status.QUEUED),
+        (LOST, OnUnknown.CHARGE_AGAIN, Status.QUEUED),
         (replace(LOST, charged=Charged.YES), OnUnknown.FAIL, Status.FAILED),
     ],
 )
@@ -402,7 +402,7 @@ def test_the_back_off_doubles_with_jitter(attempt: int, seconds: float) -> None:
 def test_retry_after_is_obeyed_up_to_a_minute(asked: float, seconds: float) -> None:
     job = submitting().reported(1, replace(BUSY, retry_after_seconds=asked), NOW)
     assert job.wake_at == NOW + timedelta(seconds=seconds)
-    assert job.line_at == job.wake_at
+    assert job.lane_at == job.wake_at
 
 
 def test_retry_after_does_not_shorten_the_back_off() -> None:
@@ -436,7 +436,7 @@ def test_the_same_key_is_not_sent_for_ever() -> None:
 
 
 def test_once_the_key_is_used_up_the_policy_buys_a_new_attempt() -> None:
-    job = a_job(on_unknown=OnUnknown.RESUBMIT)
+    job = a_job(on_unknown=OnUnknown.CHARGE_AGAIN)
     for _ in range(ATTEMPTS + 1):
         job = replace(job, wake_at=NOW).claimed(US, NOW).sending(US, NOW, recovery=Recovery.KEY).unseen(US, NOW)
     assert [(attempt.number, attempt.sends) for attempt in job.attempts] == [(1, ATTEMPTS), (2, 1)]
@@ -445,7 +445,7 @@ def test_once_the_key_is_used_up_the_policy_buys_a_new_attempt() -> None:
 def test_an_attempt_that_turns_out_to_run_is_not_sent_again() -> None:
     """Sent under a new key it would be paid twice."""
     job = resending().reported(1, Running("ext"), NOW)
-    assert (job.status, job.attempts[0].outcome, job.line_at) == (Status.RUNNING, Outcome.ACCEPTED, None)
+    assert (job.status, job.attempts[0].outcome, job.lane_at) == (Status.RUNNING, Outcome.ACCEPTED, None)
 
 
 def test_a_worker_that_prepared_a_resend_finds_it_running_and_sends_nothing() -> None:
@@ -509,7 +509,7 @@ def test_without_any_of_them_the_outcome_stays_unknown() -> None:
 
 
 def test_the_policy_buys_again_at_most_as_often_as_attempts_are_allowed() -> None:
-    job = a_job(on_unknown=OnUnknown.RESUBMIT)
+    job = a_job(on_unknown=OnUnknown.CHARGE_AGAIN)
     for _ in range(ATTEMPTS):
         job = replace(job, wake_at=NOW).claimed(US, NOW).sending(US, NOW).unseen(US, NOW)
     assert [attempt.outcome for attempt in job.attempts] == [Outcome.UNKNOWN] * ATTEMPTS

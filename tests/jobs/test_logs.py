@@ -139,8 +139,8 @@ def test_every_secret_of_the_settings_is_known(tmp_path: Path) -> None:
         storage_url=f"file://{tmp_path}",
         secret_keys="canary-sign,canary-before",
         api_keys="canary-api",
-        notify_url="https://app.example.com/hook?token=canary-notify",
-        notify_secrets="whsec_Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5",
+        webhook_url="https://app.example.com/hook?token=canary-notify",
+        webhook_secrets="whsec_Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5",
     )
     environ = {
         "DEEPMODE_API_KEY": "canary-vendor",

@@ -18,11 +18,11 @@ from celery import Celery, current_app
 from redis import Redis
 
 from jobs import queue
+from jobs.darkroom import Darkroom
 from jobs.job import Event, Job, PendingImage, Status
-from jobs.lifecycle import Darkroom
 from jobs.providers import deepmode
-from jobs.repository import Repository
 from jobs.settings import Settings
+from jobs.state.repository import Repository
 
 STOCK = """
 import os, sys

@@ -26,9 +26,9 @@ MALFORMED = {
     "DARKROOM_MAX_CALLS_IN_FLIGHT": ["0", "many"],
     "DARKROOM_MAX_IMAGE_BYTES": ["1", "-5"],
     "DARKROOM_DRAIN_SECONDS": ["-1", "soon"],
-    "DARKROOM_NOTIFY_EVENTS": ["done"],
+    "DARKROOM_WEBHOOK_EVENTS": ["done"],
     "DARKROOM_RATE_LIMIT": ["600", "0/minute", "600/fortnight", "-1/second"],
-    "DARKROOM_NOTIFY_SECRETS": ["whsec_short", "not-a-webhook-secret-at-all"],
+    "DARKROOM_WEBHOOK_SECRETS": ["whsec_short", "not-a-webhook-secret-at-all"],
 }
 
 
@@ -92,7 +92,7 @@ def test_no_secret_is_in_a_repr_or_an_error(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DARKROOM_API_KEYS", "canary-of-the-api-key")
     monkeypatch.setenv("DEEPMODE_API_KEY", "canary-of-the-vendor-key")
     assert "canary" not in repr(Settings.read()) + repr(provider_settings("deepmode"))
-    monkeypatch.setenv("DARKROOM_NOTIFY_SECRETS", "canary")
+    monkeypatch.setenv("DARKROOM_WEBHOOK_SECRETS", "canary")
     with pytest.raises(SettingsError) as error:
         Settings.read()
     assert "canary" not in str(error.value)

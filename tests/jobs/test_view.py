@@ -54,9 +54,9 @@ def job(**changes: object) -> Job:
         "pending": (PendingImage(2, 1, "https://theirs/2?sig"),),
         "finished_at": ENDED,
         "metadata": {"user": "42"},
-        "on_unknown": OnUnknown.RESUBMIT,
+        "on_unknown": OnUnknown.CHARGE_AGAIN,
         "timeline": (Event(BEGAN, "queued", 2),),
-        "notify_url": "https://user:password@app.example.com:8443/hook?token=a-secret-token#part",
+        "webhook_url": "https://user:password@app.example.com:8443/hook?token=a-secret-token#part",
         "deliveries": (Delivery("msg_j_1", "succeeded", ENDED, None, ENDED, 1, log=(Try(ENDED, 204),)),),
     }
     return Job(**{**known, **changes})  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def test_a_job_is_shown_whole() -> None:
     assert shown["id"] == "j"
     assert (shown["status"], shown["operation"], shown["attempt"]) == ("succeeded", "deepmode.generate", 1)
     assert (shown["created_at"], shown["finished_at"]) == ("2026-11-20T08:30:00.123Z", "2026-11-20T08:31:30.123Z")
-    assert (shown["error"], shown["metadata"], shown["on_unknown"]) == (None, {"user": "42"}, "resubmit")
+    assert (shown["error"], shown["metadata"], shown["on_unknown"]) == (None, {"user": "42"}, "charge_again")
     assert shown["missing"] == [{"index": 1, "code": "result_expired", "message": "gone"}]
     assert shown["timeline"] == [{"at": "2026-11-20T08:30:00.123Z", "what": "queued", "times": 2}]
 
@@ -129,7 +129,7 @@ def test_a_delivery_is_shown_with_its_log() -> None:
 
 
 def test_where_a_job_tells_of_itself_is_shown_without_secrets() -> None:
-    assert view(job())["notify_url"] == "https://app.example.com:8443/hook"
+    assert view(job())["webhook_url"] == "https://app.example.com:8443/hook"
 
 
 def test_the_view_is_json_without_the_request_or_a_providers_url() -> None:

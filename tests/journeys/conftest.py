@@ -25,13 +25,13 @@ from PIL import Image
 from redis import Redis
 
 from jobs import Job
+from jobs.darkroom import Darkroom
 from jobs.embedded import Command, Process, Processes, free_port
-from jobs.lifecycle import Darkroom
 from jobs.queue import Dispatch, application
-from jobs.repository import Repository
 from jobs.request import Request
 from jobs.sandbox import Sandbox
 from jobs.settings import Settings
+from jobs.state.repository import Repository
 from jobs.storage import S3Access, S3Storage, Storage, open_storage
 
 SECRETS = {"chainhub": "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=", "phota": "the-secret-of-phota"}

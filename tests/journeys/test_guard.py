@@ -114,7 +114,7 @@ def site(sites: Any, bucket: Any, vendor: Web) -> Any:
         "AIMLAPI_BASE_URL": vendor.url(""),
         "DARKROOM_ALLOWED_PRIVATE_NETWORKS": "127.0.0.1/32",
         "DARKROOM_MAX_IMAGE_BYTES": str(MAX_BYTES),
-        "DARKROOM_NOTIFY_SECRETS": "whsec_bmV3IHNlY3JldCBuZXcgc2VjcmV0IG5ldyBzZWNyZXQ=",
+        "DARKROOM_WEBHOOK_SECRETS": "whsec_bmV3IHNlY3JldCBuZXcgc2VjcmV0IG5ldyBzZWNyZXQ=",
     }
     site = sites.new("guarded", given, storage=bucket.storage())
     site.await_workers(site.start_worker())
@@ -266,7 +266,7 @@ def test_an_input_that_is_no_fit_picture_is_never_submitted(site: Any, vendor: W
 @pytest.mark.parametrize("host", ["127.0.0.2", "2130706434", "[::ffff:7f00:2]", "169.254.169.254"])
 def test_a_job_tells_nothing_to_a_private_address(site: Any, private: Web, wait_until: Any, host: str) -> None:
     url = private.url("/hook?token=canary", host)
-    job = site.darkroom.enqueue(deepmode.Generate(model_id="m", prompt="p"), notify_url=url)
+    job = site.darkroom.enqueue(deepmode.Generate(model_id="m", prompt="p"), webhook_url=url)
     site.darkroom.cancel(job.id)
     wait_until(lambda: site.darkroom.get(job.id).deliveries[0].log, "a try")
     (delivery,) = site.darkroom.get(job.id).deliveries

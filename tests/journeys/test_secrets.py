@@ -39,7 +39,7 @@ CANARIES: Mapping[str, str] = {
     "the key of AIML": "canary-of-aimlapi",
     "the secret of the storage": "wJalr-the-secret",
     "the secret of webhooks out": "Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5",
-    "the query of a notify_url": "canary-of-the-notify-url",
+    "the query of a webhook_url": "canary-of-the-notify-url",
     "the query of an input": "canary-of-the-input-url",
     "a prompt": PROMPT,
 }
@@ -126,7 +126,7 @@ def site(sites: Any, bucket: Any, new_vendors: Any) -> Any:
         "DARKROOM_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "DARKROOM_API_KEYS": CANARIES["a key of the API"],
         "DARKROOM_SECRET_KEYS": CANARIES["a key that signs"],
-        "DARKROOM_NOTIFY_SECRETS": f"whsec_{CANARIES['the secret of webhooks out']}",
+        "DARKROOM_WEBHOOK_SECRETS": f"whsec_{CANARIES['the secret of webhooks out']}",
         "PHOTA_ASYNC": "true",
     }
     return sites.new("canaries", given, vendors=new_vendors("canaries", "--verbose"), storage=bucket.storage())
@@ -164,7 +164,7 @@ def _is_up(url: str) -> bool:
 
 def told(site: Any, request: Any, *faults: str) -> Job:
     """The job once it is final, its word sent to an address that is not opened."""
-    return site.run(request, *faults, notify_url="http://169.254.169.254/hook?token=canary-of-the-notify-url")  # type: ignore[no-any-return]
+    return site.run(request, *faults, webhook_url="http://169.254.169.254/hook?token=canary-of-the-notify-url")  # type: ignore[no-any-return]
 
 
 def jobs_of_all_kinds(site: Any) -> Iterator[Job]:

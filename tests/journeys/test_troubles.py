@@ -86,10 +86,10 @@ def test_a_dropped_job_is_listed_as_unknown_and_can_only_be_retried_with_a_clear
 
 
 def test_a_job_may_ask_to_be_submitted_again(quiet: Any, picture: bytes, vendors: Any) -> None:
-    job = quiet.run(face_id(picture, "resubmit"), "drop@deepmode*1", on_unknown="resubmit")
+    job = quiet.run(face_id(picture, "charge_again"), "drop@deepmode*1", on_unknown="charge_again")
     assert job.status is Status.SUCCEEDED
     assert [attempt.charged for attempt in job.attempts] == [Charged.UNKNOWN, Charged.YES]
-    assert [one["charged"] for one in vendors.submissions("resubmit")] == [True, True]
+    assert [one["charged"] for one in vendors.submissions("charge_again")] == [True, True]
 
 
 @pytest.mark.parametrize("fault", ["drop", "truncated"])

@@ -41,7 +41,7 @@ class Endpoint:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/hook?token=canary-of-the-query"
 
-    def told_of(self, job: Job) -> list[dict[str, Any]]:
+    def webhook_events(self, job: Job) -> list[dict[str, Any]]:
         """What came about a job."""
         return [body for body in map(json.loads, (text for _, text in self.messages)) if body["id"] == job.id]
 
@@ -99,7 +99,7 @@ def dead() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def site(sites: Any, bucket: Any) -> Any:
     """A site that signs what it tells by two secrets, in the middle of a rotation."""
-    return sites.new("telling", {"DARKROOM_NOTIFY_SECRETS": f"{NEW},{OLD}"}, storage=bucket.storage())
+    return sites.new("telling", {"DARKROOM_WEBHOOK_SECRETS": f"{NEW},{OLD}"}, storage=bucket.storage())
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def delivered(site: Any, job: Job, wait_until: Callable[..., None]) -> Job:
 
 def canceled(site: Any, url: str) -> Job:
     """A job that has come to an end, without a vendor."""
-    job = site.darkroom.enqueue(deepmode.Generate(model_id="m", prompt="p"), notify_url=url)
+    job = site.darkroom.enqueue(deepmode.Generate(model_id="m", prompt="p"), webhook_url=url)
     return site.darkroom.cancel(job.id)  # type: ignore[no-any-return]
 
 
@@ -131,7 +131,7 @@ def test_the_end_of_a_job_is_told_once_and_verified_by_both_libraries(
     site: Any, worker: Process, endpoint: Endpoint, picture: bytes, verified_by_npm: Any, wait_until: Any
 ) -> None:
     request = aimlapi.ReveRemix(image_urls=[picture], prompt="a mug that is told of")
-    job = site.run(request, notify_url=endpoint.url, notify_events=["succeeded", "failed"])
+    job = site.run(request, webhook_url=endpoint.url, webhook_events=["succeeded", "failed"])
     assert job.status is Status.SUCCEEDED
     job = delivered(site, job, wait_until)
     ((headers, body),) = endpoint.messages
@@ -193,7 +193,7 @@ def test_a_delivery_survives_the_death_of_the_worker_that_made_it(
 ) -> None:
     endpoint.open.clear()
     job = canceled(site, endpoint.url)
-    wait_until(lambda: endpoint.told_of(job), "the message")
+    wait_until(lambda: endpoint.webhook_events(job), "the message")
     site.processes.kill(worker)
     assert site.darkroom.get(job.id).deliveries[0].tries == 0, "nobody wrote that it was tried"
     endpoint.open.set()
@@ -204,6 +204,6 @@ def test_a_delivery_survives_the_death_of_the_worker_that_made_it(
     finally:
         site.processes.stop(another)
     assert time.monotonic() - began < 20
-    assert len(endpoint.told_of(job)) == 2
+    assert len(endpoint.webhook_events(job)) == 2
     ids = {headers["webhook-id"] for headers, body in endpoint.messages if job.id in body}
     assert ids == {job.deliveries[0].id}, "the receiver can tell that it is the same message"

@@ -153,7 +153,7 @@ def test_a_drain_that_is_too_short_marks_the_job_and_drops_none(
     site.await_workers(worker)
     site.vendors.arm("latency=8@aimlapi*2")
     lost = site.darkroom.enqueue(reve(picture, "drained, marked"))
-    again = site.darkroom.enqueue(reve(picture, "drained, sent again"), on_unknown="resubmit")
+    again = site.darkroom.enqueue(reve(picture, "drained, sent again"), on_unknown="charge_again")
     wait_until(lambda: all(_status(site, job) is Status.SUBMITTING for job in (lost, again)), "both to be on their way")
     assert ended(worker, wait_until, 8) == 0
     job = site.darkroom.get(lost.id)

@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs import callback_url
+from jobs.darkroom import Darkroom
 from jobs.embedded import Command, Process, Processes, free_port
 from jobs.embedded import redis as embedded_redis
-from jobs.lifecycle import Darkroom
 from jobs.providers import deepmode
 from jobs.settings import Settings
 

@@ -145,7 +145,7 @@ def on_the_ledger_first(seen: Seen) -> bool:
 
 
 def charged_once(seen: Seen) -> bool:
-    allowed = seen.world.word or seen.model.setting.on_unknown == "resubmit"
+    allowed = seen.world.word or seen.model.setting.on_unknown == "charge_again"
     return allowed or sum(charges for charges, _ in seen.world.vendor) <= 1
 
 

@@ -16,22 +16,22 @@ POLLED = Vendor("polled", polled=True)
 KEYED = Vendor("keyed", Recovery.KEY, polled=True, calls_back=True)
 LOOKED_UP = Vendor("looked up", Recovery.LOOKUP, polled=True)
 
-RESUBMIT = OnUnknown.RESUBMIT
+CHARGE_AGAIN = OnUnknown.CHARGE_AGAIN
 
 SETTINGS = (
     Setting(SYNCHRONOUS),
-    Setting(SYNCHRONOUS, RESUBMIT),
+    Setting(SYNCHRONOUS, CHARGE_AGAIN),
     Setting(SYNCHRONOUS, images=2),
     Setting(SYNCHRONOUS, keep_late=True, people=2),
     Setting(INLINE),
-    Setting(INLINE, RESUBMIT, keep_late=True),
+    Setting(INLINE, CHARGE_AGAIN, keep_late=True),
     Setting(CALLING_BACK),
-    Setting(CALLING_BACK, RESUBMIT),
+    Setting(CALLING_BACK, CHARGE_AGAIN),
     Setting(CALLING_BACK, keep_late=True, images=2),
     Setting(POLLED),
-    Setting(POLLED, RESUBMIT),
+    Setting(POLLED, CHARGE_AGAIN),
     Setting(KEYED),
-    Setting(KEYED, RESUBMIT),
+    Setting(KEYED, CHARGE_AGAIN),
     Setting(KEYED, keep_late=True, people=2),
     Setting(LOOKED_UP),
 )

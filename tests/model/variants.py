@@ -27,7 +27,7 @@ class ResubmitsOnUnknown(Job):
     """Sends again what nobody saw the end of, whatever the policy."""
 
     def _unknown_for_good(self, attempt: Attempt, now: datetime) -> Job:
-        return replace(self, on_unknown=OnUnknown.RESUBMIT)._unknown_for_good_again(attempt, now)
+        return replace(self, on_unknown=OnUnknown.CHARGE_AGAIN)._unknown_for_good_again(attempt, now)
 
     def _unknown_for_good_again(self, attempt: Attempt, now: datetime) -> Job:
         return super()._unknown_for_good(attempt, now)

@@ -65,7 +65,7 @@ class Setting:
 
     @property
     def name(self) -> str:
-        policy = "-resubmit" if self.on_unknown is OnUnknown.RESUBMIT else ""
+        policy = "-charge_again" if self.on_unknown is OnUnknown.CHARGE_AGAIN else ""
         return (
             f"{self.vendor.name}{policy}{'-keep-late' if self.keep_late else ''}{f'-{self.images}' * (self.images > 1)}"
         )

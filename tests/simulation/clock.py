@@ -13,7 +13,7 @@ import fakeredis
 from fakeredis._socket import _base
 from fakeredis.commands_mixins import server_mixin
 
-from jobs.clock import Clock
+from jobs.state.clock import Clock
 
 #: when every simulation begins
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from jobs.provider import Response
+from jobs.providers._contract import Response
 from worker.transport import NotSent, OutcomeUnknown
 
 #: called with provider, token and body, as a vendor calls the receiver

@@ -22,21 +22,21 @@ import fakeredis
 from pydantic import SecretStr
 
 from jobs import callback_url, providers
+from jobs.darkroom import Darkroom
 from jobs.errors import ChargePossible, NotPossible
 from jobs.job import Job, Outcome, Status
-from jobs.lifecycle import Darkroom
 from jobs.providers import aimlapi, chainhub, deepmode, phota
 from jobs.queue import Dispatch, application, queue_name
 from jobs.report import Charged, Code
-from jobs.repository import Message, Repository
 from jobs.request import Request
 from jobs.settings import ProviderSettings, Settings, provider_settings
-from jobs.spool import Spool
-from worker.bounds import Bytes, Slots
-from worker.images import Keeper
+from jobs.state.repository import Message, Repository
+from jobs.storage.spool import Spool
+from worker.due import Sweep
+from worker.image_store import ImageStore
+from worker.limits import ConcurrencyLimit, MemoryBudget
 from worker.process import Work
 from worker.runner import Runner
-from worker.sweep import Sweep
 from worker.updates import Updates
 
 from .clock import SimulatedClock, SimulatedLoop, simulated_redis
@@ -232,7 +232,7 @@ class World:
     async def _produce(self) -> None:
         for number in range(self.jobs):
             await asyncio.sleep(self.chance.expovariate(self.jobs / ARRIVALS_SECONDS))
-            policy = "resubmit" if self.chance.random() < 0.1 else "fail"
+            policy = "charge_again" if self.chance.random() < 0.1 else "fail"
             name = id_of(self.seed, number)
             self.ids[name] = number
             self.darkroom.enqueue(
@@ -301,19 +301,19 @@ class World:
         transport: Any = self.vendors
         nobody: Any = None  # no job here tells of itself
         repository, now = darkroom.repository, darkroom.repository.clock.now
-        keeper = Keeper(
+        keeper = ImageStore(
             settings=self.settings,
             providers=self.providers,
             storage=self.storage,
             spool=Spool(self.folder / "images", 1 << 30),
             transport=transport,
-            room=Bytes(64 << 20),
+            room=MemoryBudget(64 << 20),
             blocking=blocking,
             now=now,
         )
         updates = Updates(repository, blocking)
         runner = Runner(darkroom, holder, keeper, transport, updates, blocking)
-        slots = Slots(1000), Slots(512), Slots(512)
+        slots = ConcurrencyLimit(1000), ConcurrencyLimit(512), ConcurrencyLimit(512)
         work = Work(runner, nobody, self.loop, *slots, now=now)
         sweep = Sweep(
             repository=repository,
@@ -387,7 +387,7 @@ def _says_why(world: World, job: Job, prompt: str) -> bool:
 
 
 def _charged_once(world: World, job: Job, prompt: str) -> bool:
-    return world.vendors.charged[prompt] <= 1 or job.on_unknown == "resubmit" or job.id in world.words
+    return world.vendors.charged[prompt] <= 1 or job.on_unknown == "charge_again" or job.id in world.words
 
 
 def _doubts_are_on_the_ledger(world: World, job: Job, prompt: str) -> bool:

@@ -21,13 +21,13 @@ from standardwebhooks import Webhook
 
 import webhooks
 from jobs import Job, callback_url
+from jobs.darkroom import Darkroom
 from jobs.embedded import Command, Process, Processes
-from jobs.keys import KeyStore, Scope
-from jobs.lifecycle import Darkroom
 from jobs.providers import chainhub, deepmode
 from jobs.report import Report
 from jobs.request import Request
 from jobs.settings import Settings
+from jobs.state.api_keys import KeyStore, Scope
 from webhooks.auth import NEWS_SECONDS
 
 SECRET = "the-signing-secret"

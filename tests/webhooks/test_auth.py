@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.keys import KeyStore
+from jobs.state.api_keys import KeyStore
 from webhooks.auth import TRUST_SECONDS, Keys
 
 NEW = {"operation": "deepmode.generate", "params": {"model_id": "m", "prompt": "a lake at dawn"}}

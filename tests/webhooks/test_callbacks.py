@@ -66,7 +66,7 @@ class TestACallbackWithOurToken:
         assert (late.status, late.attempts[0].outcome) == (Status.CANCELED, Outcome.SUCCEEDED)
 
     def test_is_accepted_from_an_earlier_attempt(self, client: FlaskClient, jobs: Any, darkroom: Any) -> None:
-        job = jobs.submitting(on_unknown="resubmit")
+        job = jobs.submitting(on_unknown="charge_again")
         darkroom.advance(job.id, lambda job, now: job.unseen("worker-1", now))
         darkroom.advance(job.id, lambda job, now: job.claimed("worker-2", job.wake_at))
         darkroom.advance(job.id, lambda job, now: job.sending("worker-2", now))

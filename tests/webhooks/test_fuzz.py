@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import webhooks
 from jobs import Job, Status, callback_url
-from jobs.lifecycle import Darkroom
+from jobs.darkroom import Darkroom
 from jobs.providers import deepmode
 from jobs.settings import Settings
 

@@ -29,7 +29,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from jobs import providers
 from jobs.settings import Settings
-from webhooks import answers
+from webhooks.api import answers
 from webhooks.openapi import document
 
 KEY = "the-api-key-of-a-test"

@@ -12,7 +12,7 @@ from redis import Redis
 
 from jobs import Status
 from jobs.settings import Settings
-from jobs.spool import Spool
+from jobs.storage.spool import Spool
 from webhooks.callbacks import SPOOLED, keep
 from webhooks.spooled import SpooledCallbacks
 

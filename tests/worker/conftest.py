@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from jobs import Job
-from jobs.lifecycle import Darkroom
+from jobs.darkroom import Darkroom
 from jobs.request import Request
 from jobs.sandbox import Sandbox
 from jobs.settings import Settings, enabled_providers

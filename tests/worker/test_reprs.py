@@ -11,8 +11,8 @@ import pytest
 from jobs import providers
 from jobs.delivery import Delivery, Try
 from jobs.job import Job, PendingImage, Status
-from jobs.provider import Call, Context, FilePart, Picture, Response
 from jobs.providers import aimlapi, chainhub, deepmode, phota
+from jobs.providers._contract import Call, Context, FilePart, Picture, Response
 from jobs.report import Image, Succeeded
 from jobs.request import LocalImage
 from jobs.settings import ProviderSettings, Settings
@@ -45,7 +45,7 @@ def a_job() -> Job:
         images_expected=1,
         wake_at=NOW,
         pending=(PendingImage(0, 1, URL),),
-        notify_url="https://app.example/hook?token=canary",
+        webhook_url="https://app.example/hook?token=canary",
         deliveries=(Delivery("msg_1", "failed", NOW, NOW, log=(Try(NOW, 500),)),),
     )
 
@@ -69,7 +69,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     ),
     "settings": lambda: Settings(
         redis_url="redis://:canary@127.0.0.1/0", broker_url="amqp://a:canary@b//", secret_keys="canary", api_keys="canary",
-        notify_url=URL, notify_secrets="whsec_Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5",
+        webhook_url=URL, webhook_secrets="whsec_Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5",
     ),
     "a provider's settings": lambda: ProviderSettings(
         api_key="canary", base_url="https://api.example", options=providers.provider("chainhub").options(webhook_secret="whsec_Y2FuYXJ5")  # type: ignore[arg-type]

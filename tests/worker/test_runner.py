@@ -243,7 +243,7 @@ def test_a_poll_that_comes_to_a_worker_without_the_vendors_key_is_handed_on(
     assert (take("chainhub", 10), take("chainhub", 10)) == ((job.id,), ())
     assert hands.run(job).status is Status.SUCCEEDED
     hands.do(hands.with_keeper(providers={}).attend(job, frozenset()))  # by then the record is another
-    assert hands.darkroom.repository._redis.zcard("darkroom:line:chainhub") == 0
+    assert hands.darkroom.repository._redis.zcard("darkroom:lane:chainhub") == 0
 
 
 def test_a_job_whose_holder_lives_is_left_to_it(hands: Any, picture: bytes) -> None:
@@ -277,7 +277,7 @@ def test_an_attempt_of_the_dead_without_any_way_to_learn_of_it_is_unknown(hands:
 
 
 def test_an_attempt_of_the_dead_is_sent_again_if_the_job_wants_that(hands: Any, picture: bytes) -> None:
-    job = hands.attend(dead(hands, reve(picture), on_unknown="resubmit"))
+    job = hands.attend(dead(hands, reve(picture), on_unknown="charge_again"))
     assert (job.status, job.next_number) == (Status.QUEUED, 2)
 
 

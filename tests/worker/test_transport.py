@@ -27,8 +27,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from jobs.address import Address
-from jobs.provider import FilePart, Response
+from jobs.address_guard import Address
+from jobs.providers._contract import FilePart, Response
 from worker.transport import (
     ForbiddenAddress,
     NotSent,

@@ -13,7 +13,7 @@ from redis import Redis
 
 from jobs.errors import JobNotFound, RedisUnavailable
 from jobs.job import Job, Status
-from jobs.repository import Change, Repository, Update
+from jobs.state.repository import Change, Repository, Update
 from worker.updates import Updates
 
 US = "worker-a"
@@ -105,7 +105,7 @@ def test_one_that_fails_leaves_the_others_alone(repository: Counted) -> None:
     assert isinstance(lost, JobNotFound)
     assert isinstance(wrong, ValueError)
     assert isinstance(made, Change)
-    assert made.made
+    assert made.applied
     assert repository.get(job.id).holder == US
 
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 from jobs import providers
 from jobs.cli import run
+from jobs.darkroom import Darkroom
+from jobs.darkroom import current as current_darkroom
 from jobs.embedded.stack import Stack, write_env_file
-from jobs.lifecycle import Darkroom
-from jobs.lifecycle import current as current_darkroom
 
 GENERATE = ("deepmode.generate", "-p", "model_id=b8a9", "-p", "prompt=a lake at dawn")
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from jobs.cli import run
-from jobs.keys import KeyStore, digest
+from jobs.state.api_keys import KeyStore, digest
 
 
 @pytest.fixture

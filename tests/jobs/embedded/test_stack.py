@@ -16,7 +16,7 @@ from jobs import Status, providers
 from jobs.embedded import DidNotStart
 from jobs.embedded.stack import Occupied, Stack, read_env_file, without_password, write_env_file
 from jobs.providers import deepmode
-from jobs.repository import Repository
+from jobs.state.repository import Repository
 
 REQUEST = deepmode.Generate(model_id="b8a9", prompt="a lake at dawn")
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from jobs import providers
-from jobs.provider import Context, Operation, Picture, Response
+from jobs.providers._contract import Context, Operation, Picture, Response
 
 _PAYLOADS = Path(__file__).parent / "payloads"
 _SUFFIX = "_payload"

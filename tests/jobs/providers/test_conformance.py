@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from jobs import providers
 from jobs.errors import InvalidCallback
-from jobs.provider import Response
+from jobs.providers._contract import Response
 from jobs.report import Failed, Image, Report, Running, Succeeded
 
 _OPERATIONS = providers.operation_names()

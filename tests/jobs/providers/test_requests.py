@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from jobs import providers
-from jobs.provider import Call
+from jobs.providers._contract import Call
 from jobs.report import Image
 
 

@@ -1,0 +1,117 @@
+"""Objects in storage: what they are called, what is told of them, and how one is written once, wherever they lie."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from ..errors import InvalidRequest, StorageError
+
+#: Longest life of a presigned URL in seconds: seven days, by Signature Version 4.
+MAX_EXPIRES_SECONDS = 7 * 86400
+#: Why a read failed where nothing stands, and whether the same call may work later.
+NO_OBJECT = ("there is no such object", False)
+
+#: Words between slashes, none of which begins with a dot: safe as a path and in a URL without escapes.
+KEY = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}/){0,7}[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_METADATA_NAME = re.compile(r"[a-z0-9-]{1,64}")
+_METADATA_VALUE = re.compile(r"[!-~](?:[ -~]{0,510}[!-~])?")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a listing tells of an object."""
+
+    key: str
+    #: bytes
+    size: int
+    #: when it was written or renewed, aware
+    modified_at: datetime
+
+
+@dataclass(frozen=True)
+class StoredObject(Listed):
+    """What stands in storage under a key."""
+
+    content_type: str
+    metadata: Mapping[str, str]
+
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256 that was noted when it was written; None for an object that somebody else put there."""
+        return self.metadata.get("sha256")
+
+
+@dataclass(frozen=True)
+class UploadRequest:
+    """One signed HTTP request that stores an object: send the content as its body, with its Content-Length.
+
+    The headers hold the signature, valid for 15 minutes; they and the URL go out byte-exact.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+
+
+class Uploaded(StrEnum):
+    """How a write ended."""
+
+    STORED = "stored"  #: it stands there, and we wrote it
+    EXISTS = "exists"  #: somebody was first: adopt what `head` returns
+    AGAIN = "again"  #: two writers met, and neither may have won: write again
+
+
+# Names
+
+
+def checked_key(key: str) -> str:
+    """The key, when it is of the one shape. Raises InvalidRequest."""
+    if not KEY.fullmatch(key):
+        raise InvalidRequest("key", repr(key[:80]), "letters, digits, '.', '_' and '-', between slashes")
+    return key
+
+
+def checked_prefix(prefix: str) -> str:
+    """The prefix, when keys can begin with it; a slash may end it. Raises InvalidRequest."""
+    return prefix and checked_key(prefix.removesuffix("/")) + "/" * prefix.endswith("/")
+
+
+def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The metadata, when it can travel in HTTP headers. Raises InvalidRequest."""
+    for name, value in metadata.items():
+        if not _METADATA_NAME.fullmatch(name) or not _METADATA_VALUE.fullmatch(value):
+            raise InvalidRequest("metadata", repr(name[:80]), "lower-case names, values of 1 to 512 ASCII characters")
+    return dict(metadata)
+
+
+def checked_expiry(expires_seconds: int) -> int:
+    """The life of a URL in seconds, when any store can sign it. Raises InvalidRequest."""
+    if not 1 <= expires_seconds <= MAX_EXPIRES_SECONDS:
+        raise InvalidRequest("expires_seconds", str(expires_seconds), f"1 to {MAX_EXPIRES_SECONDS}")
+    return expires_seconds
+
+
+# Writing once
+
+
+#: Before each try to write, in seconds; two writers of one key meet for milliseconds.
+_PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4)
+
+
+def write_once(
+    write: Callable[[], Uploaded], head: Callable[[], StoredObject | None], where: str
+) -> StoredObject | None:
+    """Write until it stands there, ours (None) or somebody else's. An object may vanish between the two calls."""
+    for pause in _PAUSES_SECONDS:
+        time.sleep(pause)
+        end = write()
+        if end is Uploaded.STORED:
+            return None
+        if end is Uploaded.EXISTS and (standing := head()):
+            return standing
+    raise StorageError(f"{where} was not written: other writers kept coming between; try again")

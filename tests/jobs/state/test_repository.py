@@ -1,0 +1,960 @@
+"""Jobs in a real Redis: one winner for each write, sets that agree with the records, and what an outage leaves behind."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import socket
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import fakeredis
+import pytest
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from jobs.embedded import redis as embedded
+from jobs.errors import JobNotFound, NotPossible, RedisUnavailable, Unavailable
+from jobs.job import Artifact, Event, Failure, Job, Missing, OnUnknown, PendingImage, Postponed, Recovery, Status
+from jobs.report import Charged, Code, Cost, Failed, Image, Running, Succeeded, Unit
+from jobs.state.record import SCHEMA
+from jobs.state.repository import (
+    GRACE_SECONDS,
+    LEASE_SECONDS,
+    LONGEST_LIFE_SECONDS,
+    MESSAGE_GRACE_SECONDS,
+    RESCUE_LEASE_SECONDS,
+    SILENCE_SECONDS,
+    SWEEP_LEASE_SECONDS,
+    Message,
+    Repository,
+)
+
+RETENTION = 3600
+US, OTHER = "worker-a", "worker-b"
+SUCCESS = Succeeded((Image(0, url="https://vendor/0"), Image(1, url="https://vendor/1")))
+BUSY = Failed(Code.RATE_LIMITED, "slow down", retryable=True)
+
+
+@pytest.fixture
+def repository(redis: Redis) -> Iterator[Repository]:
+    repository = Repository(redis, retention_seconds=RETENTION)
+    yield repository
+    repository.close()
+
+
+@pytest.fixture
+def beside(redis: Redis) -> Iterator[Repository]:
+    """Another process that writes the same jobs."""
+    repository = Repository(redis, retention_seconds=RETENTION)
+    yield repository
+    repository.close()
+
+
+@pytest.fixture
+def pretended() -> Repository:
+    """A repository where only the speed of the test matters."""
+    return Repository(fakeredis.FakeRedis(), retention_seconds=RETENTION)
+
+
+def new(repository: Repository, **changes: object) -> Job:
+    """A job, created a moment ago."""
+    now = repository.now()
+    plain = Job(
+        id=uuid.uuid4().hex,
+        operation="vendor.paint",
+        params={"prompt": "a lake"},
+        status=Status.QUEUED,
+        created_at=now,
+        updated_at=now,
+        deadline_at=now + timedelta(seconds=600),
+        deadline_seconds=600,
+        images_expected=2,
+        wake_at=now,
+        timeline=(Event(now, "queued"),),
+    )
+    job = replace(plain, **changes)  # type: ignore[arg-type]
+    assert repository.create(job) is None
+    return repository.get(job.id)
+
+
+def claim(repository: Repository, job: Job, holder: str = US) -> Job:
+    return repository.update(job.id, lambda job, now: job.claimed(holder, now)).after
+
+
+def send(repository: Repository, job: Job, holder: str = US, recovery: Recovery = Recovery.NONE) -> Job:
+    claim(repository, job, holder)
+    return repository.update(job.id, lambda job, now: job.sending(holder, now, recovery=recovery)).after
+
+
+def cancel(repository: Repository, job: Job) -> Job:
+    return repository.update(job.id, Job.canceled).after
+
+
+def ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+def due_ms(at: datetime) -> int:
+    return math.ceil(at.timestamp() * 1000)
+
+
+def redis_ms(redis: Redis) -> int:
+    seconds, micros = redis.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def full(now: datetime) -> dict[str, object]:
+    """Every field of a job, filled."""
+    image = PendingImage(1, 1, "https://vendor/1?sig=x", "img-1", now, "spool-1", 1, 2, now, now)
+    sent = Job.sending(
+        Job("b" * 32, "vendor.paint", {}, Status.QUEUED, now, now, now + timedelta(hours=1), 3600, 2, now, holder=US),
+        US,
+        now,
+        recovery=Recovery.KEY,
+        polled=True,
+        inline=True,
+        expected_cost=Cost(4, Unit.CREDIT),
+    )
+    attempt = replace(sent.attempts[0], cost=Cost(0.25, Unit.USD), code=Code.TIMEOUT, message="ü", charged=Charged.YES)
+    return {
+        "attempts": (attempt,),
+        "pending": (image,),
+        "artifacts": (Artifact(0, "k", "image/png", 1, "ab", 2, 3, 1),),
+        "missing": (Missing(2, Code.STORAGE_ERROR, "away", image),),
+        "error": Failure(Code.DEADLINE, "late"),
+        "given_up": Failure(Code.OUTCOME_UNKNOWN, "?"),
+        "metadata": {"user": "42", "deep": [1, None, {"x": 1.5}]},
+        "owner": "shop",
+        "on_unknown": OnUnknown.CHARGE_AGAIN,
+        "keep_late": True,
+        "holder": US,
+        "finished_at": now,
+    }
+
+
+def test_a_job_is_read_as_it_was_written(repository: Repository) -> None:
+    now = repository.now()
+    job = new(repository, **full(now))
+    assert job == replace(job, **full(now))  # type: ignore[arg-type]
+    assert job.version.startswith(f"{SCHEMA}.1.")
+    assert job.created_at.tzinfo is not None
+
+
+def test_bytes_of_images_never_reach_a_record(repository: Repository, redis: Redis) -> None:
+    job = send(repository, new(repository))
+    report = Succeeded((Image(0, content=b"PICTURE"), Image(1, content=b"PICTURE")))
+    repository.update(job.id, lambda job, now: job.reported(1, report, now))
+    assert b"PICTURE" not in redis.get(f"darkroom:job:{job.id}")
+
+
+def test_an_unknown_job_is_not_found(repository: Repository) -> None:
+    with pytest.raises(JobNotFound):
+        repository.get("a" * 32)
+    with pytest.raises(JobNotFound):
+        repository.update("a" * 32, Job.canceled)
+    assert repository.get_many(["a" * 32]) == {"a" * 32: None}
+    assert repository.get_many([]) == {}
+
+
+def test_a_job_that_is_forgotten_during_an_update_is_not_found(repository: Repository, redis: Redis) -> None:
+    job = new(repository)
+    redis.delete(f"darkroom:job:{job.id}")
+    with pytest.raises(JobNotFound):
+        repository.update(job.id, Job.canceled, known=job)
+
+
+def test_the_message_is_pushed_by_the_script_that_writes_the_record(repository: Repository, redis: Redis) -> None:
+    job = new(repository)
+    other = replace(job, id=uuid.uuid4().hex)
+    repository.create(other, message=Message("queue", b"wake up"))
+    repository.update(job.id, Job.canceled, message=lambda job: Message("queue", job.status.encode()))
+    assert redis.lrange("queue", 0, -1) == [b"canceled", b"wake up"]
+
+
+# --- the same key -----------------------------------------------------------------------------------------------------
+
+
+def test_the_second_job_of_a_key_is_not_created(repository: Repository, redis: Redis) -> None:
+    first, second = new(repository), replace(new(repository), id=uuid.uuid4().hex)
+    assert repository.create(replace(first, id="c" * 32), idempotency_key="k", request_digest="d1") is None
+    message = Message("queue", b"wake up")
+    assert repository.create(second, message=message, idempotency_key="k", request_digest="d2") == ("c" * 32, "d1")
+    assert repository.get_many([second.id]) == {second.id: None}
+    assert redis.llen("queue") == 0
+
+
+def test_keys_belong_to_their_owner(repository: Repository) -> None:
+    job = new(repository)
+    for owner in ("", "shop", "blog"):
+        mine = replace(job, id=uuid.uuid4().hex, owner=owner)
+        assert repository.create(mine, idempotency_key="k", request_digest="d") is None
+
+
+def test_of_many_who_use_a_key_at_once_one_creates_the_job(repository: Repository) -> None:
+    job = new(repository)
+
+    def create(_: int) -> tuple[str, str] | None:
+        return repository.create(replace(job, id=uuid.uuid4().hex), idempotency_key="k", request_digest="d")
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(create, range(40)))
+    assert found.count(None) == 1
+    assert len({item for item in found if item}) == 1
+    assert len(repository.list()) == 2
+
+
+# --- one winner -------------------------------------------------------------------------------------------------------
+
+
+def test_a_change_that_changes_nothing_is_not_written(repository: Repository, redis: Redis) -> None:
+    job = cancel(repository, new(repository))
+    before = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
+    change = repository.update(job.id, Job.canceled)
+    assert not change.applied
+    assert change.after.version == job.version
+    assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == before
+
+
+def test_each_write_is_a_new_version(repository: Repository) -> None:
+    job = new(repository)
+    change = repository.update(job.id, Job.canceled)
+    assert change.applied
+    assert [item.version.split(".")[1] for item in (change.before, change.after)] == ["1", "2"]
+    assert repository.get(job.id).version == change.after.version
+
+
+def test_a_change_that_raises_writes_nothing(repository: Repository) -> None:
+    job = new(repository)
+    with pytest.raises(NotPossible):
+        repository.update(job.id, lambda job, now: job.retried(now))
+    assert repository.get(job.id).version == job.version
+
+
+def test_of_many_workers_one_gets_the_job(repository: Repository) -> None:
+    for _ in range(10):
+        job = new(repository)
+        start = threading.Barrier(8)
+
+        def claim_it(name: int, job: Job = job, start: threading.Barrier = start) -> bool:
+            start.wait()
+            return repository.update(job.id, lambda job, now: job.claimed(f"worker-{name}", now), known=job).applied
+
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(claim_it, range(8)))
+        assert won.count(True) == 1
+        assert repository.get(job.id).holder == f"worker-{won.index(True)}"
+
+
+def test_no_change_is_lost_among_many(repository: Repository) -> None:
+    job = new(repository)
+
+    def note(_: int) -> None:
+        repository.update(job.id, lambda job, now: job.noted("seen", now))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(note, range(200)))
+    assert repository.get(job.id).timeline[-1].times == 200
+    assert repository.get(job.id).version.split(".")[1] == "201"
+
+
+def test_a_stale_copy_is_no_obstacle(repository: Repository) -> None:
+    job = new(repository)
+    cancel(repository, job)
+    change = repository.update(job.id, lambda job, now: job.claimed(US, now), known=job)
+    assert (change.applied, change.after.status) == (False, Status.CANCELED)
+
+
+# --- lost answers -----------------------------------------------------------------------------------------------------
+
+
+class Wire:
+    """A TCP proxy before Redis that can lose the answer to the next script: the script ran, and nobody heard."""
+
+    def __init__(self, url: str) -> None:
+        self._target = urlsplit(url)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._stopped = False
+        self._threads: list[threading.Thread] = []
+        #: called between the script and the loss of its answer; None: nothing is lost
+        self.losing: Callable[[], None] | None = None
+        #: what marks the request whose answer is lost
+        self.loses = b"EVALSHA"
+        self.lost = 0
+        self._start(self._accept)
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self._target.password or ''}@127.0.0.1:{self._listener.getsockname()[1]}/0"
+
+    def _start(self, target: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._stopped:
+            try:
+                client, _ = self._listener.accept()
+                server = socket.create_connection((self._target.hostname, self._target.port))
+            except OSError:
+                return
+            marked = threading.Event()
+            self._start(self._ask, client, server, marked)
+            self._start(self._answer, client, server, marked)
+
+    def _ask(self, client: socket.socket, server: socket.socket, marked: threading.Event) -> None:
+        while asked := _received(client):
+            if self.loses in asked and self.losing is not None:
+                marked.set()
+            if not _passed_on(server, asked):
+                break
+        _hang_up(client, server)
+
+    def _answer(self, client: socket.socket, server: socket.socket, marked: threading.Event) -> None:
+        while answer := _received(server):
+            if marked.is_set() and (losing := self.losing) is not None:
+                self.losing, self.lost = None, self.lost + 1
+                losing()
+                break
+            if not _passed_on(client, answer):
+                break
+        _hang_up(client, server)
+        client.close()
+        server.close()
+
+    def close(self) -> None:
+        self._stopped = True
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def _received(side: socket.socket) -> bytes:
+    try:
+        return side.recv(1 << 20)
+    except OSError:
+        return b""
+
+
+def _passed_on(side: socket.socket, data: bytes) -> bool:
+    try:
+        side.sendall(data)
+    except OSError:
+        return False
+    return True
+
+
+def _hang_up(*sides: socket.socket) -> None:
+    for side in sides:
+        with suppress(OSError):
+            side.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def wire(redis_url: str) -> Iterator[Wire]:
+    wire = Wire(redis_url)
+    yield wire
+    wire.close()
+
+
+@pytest.fixture
+def wired(wire: Wire) -> Iterator[Repository]:
+    """A repository behind the wire, its scripts loaded, patient."""
+    with Redis.from_url(wire.url) as client:
+        repository = Repository(client, retention_seconds=RETENTION, patience_seconds=2)
+        new(repository)
+        send(repository, new(repository))
+        yield repository
+        repository.close()
+
+
+def nothing() -> None:
+    """Nobody else does anything in the meantime."""
+
+
+def test_a_write_whose_answer_was_lost_is_found_again(wired: Repository, wire: Wire) -> None:
+    job = new(wired)
+    wire.losing = nothing
+    change = wired.update(job.id, lambda job, now: job.noted("once", now))
+    assert (wire.lost, change.applied) == (1, True)
+    stored = wired.get(job.id)
+    assert (stored.version, stored.timeline[-1].times) == (change.after.version, 1)
+    assert stored.version.split(".")[1] == "2"
+
+
+def test_an_attempt_whose_write_was_heard_late_is_on_the_ledger_once(wired: Repository, wire: Wire) -> None:
+    job = claim(wired, new(wired))
+    wire.losing = nothing
+    change = wired.update(job.id, lambda job, now: job.sending(US, now))
+    assert change.applied
+    assert [attempt.sends for attempt in wired.get(job.id).attempts] == [1]
+
+
+def test_who_lost_the_answer_and_then_the_job_does_not_send(wired: Repository, wire: Wire, beside: Repository) -> None:
+    job = claim(wired, new(wired))
+    wire.losing = lambda: cancel(beside, job) and None
+    change = wired.update(job.id, lambda job, now: job.sending(US, now))
+    assert wire.lost == 1
+    assert (change.applied, change.after.status) == (False, Status.CANCELED)
+
+
+def test_a_create_that_is_repeated_does_not_undo_what_a_worker_did(
+    wired: Repository, wire: Wire, beside: Repository
+) -> None:
+    """Its answer was lost, and before it came again a worker had sent the attempt."""
+    job = replace(new(wired), id=uuid.uuid4().hex)
+    wire.losing = lambda: send(beside, job) and None
+    assert wired.create(job) is None
+    assert wire.lost == 1
+    stored = wired.get(job.id)
+    assert (stored.status, len(stored.attempts)) == (Status.SUBMITTING, 1)
+
+
+def test_a_create_with_a_key_whose_answer_was_lost_is_our_own(wired: Repository, wire: Wire) -> None:
+    job = replace(new(wired), id=uuid.uuid4().hex)
+    wire.losing = nothing
+    assert wired.create(job, idempotency_key="k", request_digest="d") is None
+    assert wire.lost == 1
+
+
+def test_a_pipeline_whose_answer_was_lost_is_run_again_whole(wired: Repository, wire: Wire) -> None:
+    wired.tick(US, {"pid": 1}, 0)
+    with Redis.from_url(wire.url, retry=Retry(NoBackoff(), 0)) as client:
+        repository = Repository(client, retention_seconds=RETENTION, patience_seconds=2)
+        wire.loses, wire.losing = b"HGETALL", nothing
+        assert repository.workers() == {US: {"pid": 1}}
+        wire.loses, wire.losing = b"HDEL", nothing
+        repository.leave(US)
+        assert wire.lost == 2
+        assert repository.workers() == {}
+
+
+def test_without_patience_a_lost_answer_is_told(wire: Wire, wired: Repository, redis: Redis) -> None:
+    with Redis.from_url(wire.url) as client:
+        hasty = Repository(client, retention_seconds=RETENTION)
+        job = new(hasty)
+        wire.losing = nothing
+        with pytest.raises(RedisUnavailable):
+            hasty.update(job.id, Job.canceled)
+        assert hasty.get(job.id).status is Status.CANCELED
+
+
+# --- the sets beside the records --------------------------------------------------------------------------------------
+
+
+def agreement(redis: Redis, repository: Repository) -> None:
+    """Recomputes every set from the records and compares."""
+    ids = [key.decode().rsplit(":", 1)[1] for key in redis.keys("darkroom:job:*")]
+    found = [job for job in repository.get_many(ids).values() if job is not None]
+    due = {name.decode() for name in redis.zrange("darkroom:due", 0, -1)}
+    assert due == {job.id for job in found if job.due_at is not None}
+    for job in found:
+        if job.due_at is not None:
+            assert redis.zscore("darkroom:due", job.id) == due_ms(job.due_at)
+    for name in {job.provider for job in found}:
+        line = {key.decode(): score for key, score in redis.zrange(f"darkroom:lane:{name}", 0, -1, withscores=True)}
+        mine = {job.id: due_ms(job.lane_at) for job in found if job.lane_at is not None and job.provider == name}
+        assert set(line) == set(mine)
+        assert all(0 <= line[job_id] - mine[job_id] <= MESSAGE_GRACE_SECONDS * 1000 for job_id in mine)
+    for status in Status:
+        index = {name.decode() for name in redis.zrange(f"darkroom:index:{status}", 0, -1)}
+        assert index == {job.id for job in found if job.status is status}
+    unknown = {name.decode() for name in redis.zrange("darkroom:index:unknown", 0, -1)}
+    assert unknown == {job.id for job in found if job.unknown}
+    held = {key.decode().rsplit(":", 1)[1]: redis.smembers(key) for key in redis.keys("darkroom:held:*")}
+    holders = {job.holder for job in found if job.holder}
+    assert held == {name: {job.id.encode() for job in found if job.holder == name} for name in holders}
+
+
+def steps(chance: random.Random) -> list[Callable[[Job, datetime], Job]]:
+    """Anything that may happen to a job."""
+    number, holder = chance.randint(1, 3), chance.choice([US, OTHER])
+    picture = Artifact(0, "k", "image/png", 1, "ab", 1, 1)
+    expired = Missing(1, Code.RESULT_EXPIRED, "died")
+    return [
+        lambda job, now: job.claimed(holder, now),
+        lambda job, now: job.claimed(holder, now),
+        lambda job, now: job.sending(holder, now, recovery=chance.choice(list(Recovery)), polled=chance.random() < 0.5),
+        lambda job, now: job.sending(holder, now, recovery=Recovery.KEY),
+        lambda job, now: job.released(holder, now),
+        lambda job, now: job.unseen(holder, now),
+        lambda job, now: job.reported(number, Running("ext"), now),
+        lambda job, now: job.reported(number, BUSY, now + timedelta(seconds=-60)),
+        lambda job, now: job.reported(number, SUCCESS, now),
+        lambda job, now: job.kept(len(job.attempts), {0: picture}, now),
+        lambda job, now: job.kept(len(job.attempts), {1: expired}, now),
+        lambda job, now: job.kept(number, {0: picture, 1: picture}, now),
+        lambda job, now: job.kept(number, {0: Postponed(0, 0, "away"), 1: Postponed(1, 9, "away")}, now),
+        lambda job, now: job.canceled(now) if chance.random() < 0.3 else job,
+        lambda job, now: job.expired(now + timedelta(hours=1)) if chance.random() < 0.3 else job,
+        lambda job, now: job.retried(now, may_charge_again=True) if job.status.final else job,
+        lambda job, now: job.asked(now),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_sets_agree_with_the_records_whatever_happens(redis: Redis, repository: Repository, seed: int) -> None:
+    chance = random.Random(seed)
+    ids = [new(repository, keep_late=chance.random() < 0.5).id for _ in range(6)]
+    statuses = set()
+    for step in range(600):
+        change = chance.choice(steps(chance))
+        try:
+            statuses.add(repository.update(chance.choice(ids), change).after.status)
+        except NotPossible:
+            continue
+        if step % 20 == 0:
+            agreement(redis, repository)
+    agreement(redis, repository)
+    assert statuses == set(Status), f"seed {seed} tried too little"
+
+
+def test_the_sets_agree_when_many_write_at_once(redis: Redis, repository: Repository) -> None:
+    ids = [new(repository).id for _ in range(4)]
+
+    def act(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(60):
+            try:
+                repository.update(chance.choice(ids), chance.choice(steps(chance)))
+            except NotPossible:
+                continue
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(act, range(6)))
+    agreement(redis, repository)
+
+
+def test_a_job_whose_message_was_pushed_gives_it_time_to_arrive(repository: Repository, redis: Redis) -> None:
+    job = new(repository)
+    line = redis.zscore("darkroom:lane:vendor", job.id)
+    assert line == due_ms(job.created_at) + MESSAGE_GRACE_SECONDS * 1000
+    claim(repository, job)
+    repository.update(job.id, lambda job, now: job.released(US, now))
+    assert redis.zscore("darkroom:lane:vendor", job.id) == due_ms(repository.get(job.id).wake_at or job.created_at)
+    claim(repository, job)
+    repository.update(job.id, lambda job, now: job.released(US, now), message=lambda _: Message("queue", b"x"))
+    released = repository.get(job.id)
+    assert redis.zscore("darkroom:lane:vendor", job.id) == due_ms(released.wake_at or job.created_at) + 10_000
+
+
+# --- leases -----------------------------------------------------------------------------------------------------------
+
+
+def die(redis: Redis, holder: str, seconds_ago: float = 1.0) -> None:
+    """The holder's lease ran out so long ago."""
+    redis.zadd("darkroom:holders", {holder: redis_ms(redis) - int(seconds_ago * 1000)})
+
+
+def test_a_tick_renews_the_lease_and_tells_who_lives(repository: Repository, redis: Redis) -> None:
+    tick = repository.tick(US, {"operations": ["vendor.paint"], "host": "h"}, 10)
+    assert tick.living == {US}
+    assert redis.zscore("darkroom:holders", US) == ms(tick.now) + LEASE_SECONDS * 1000
+    assert repository.workers() == {US: {"operations": ["vendor.paint"], "host": "h"}}
+    assert repository.served() == {"vendor.paint"}
+    repository.tick(OTHER, {}, 10)
+    assert repository.tick(US, {}, 10).living == {US, OTHER}
+
+
+def test_a_worker_that_leaves_is_forgotten(repository: Repository) -> None:
+    repository.tick(US, {"operations": ["vendor.paint"]}, 0)
+    repository.leave(US)
+    assert (repository.workers(), repository.served()) == ({}, frozenset())
+
+
+def test_what_a_dead_worker_held_becomes_due(repository: Repository, redis: Redis) -> None:
+    repository.tick(US, {}, 0)
+    repository.tick(OTHER, {}, 0)
+    sent, claimed, free = (
+        send(repository, new(repository), OTHER),
+        claim(repository, new(repository), OTHER),
+        new(repository),
+    )
+    assert repository.held(OTHER) == tuple(sorted((sent.id, claimed.id)))
+    die(redis, OTHER)
+    tick = repository.tick(US, {}, 10)
+    assert set(tick.due) == {sent.id, claimed.id}
+    assert tick.living == {US}
+    assert free.id not in tick.due
+    assert repository.held(OTHER) == ()
+    assert OTHER not in repository.workers()
+    assert set(repository.tick(US, {}, 10).due) == set()
+
+
+def test_a_worker_that_was_forgotten_and_claims_after_all_is_missed_when_it_dies(
+    repository: Repository, redis: Redis
+) -> None:
+    """It was silent for long, woke up, claimed before it renewed its lease, and died."""
+    repository.tick(OTHER, {}, 0)
+    repository.tick(US, {}, 0)
+    die(redis, OTHER)
+    assert repository.tick(US, {}, 0).living == {US}
+    job = claim(repository, new(repository), OTHER)
+    assert repository.tick(US, {}, 10).due == ()
+    die(redis, OTHER)
+    assert repository.tick(US, {}, 10).due == (job.id,)
+
+
+def test_what_a_living_worker_holds_is_left_alone(repository: Repository) -> None:
+    repository.tick(OTHER, {}, 0)
+    send(repository, new(repository), OTHER)
+    assert repository.tick(US, {}, 10).due == ()
+
+
+def test_more_jobs_than_fit_one_tick_are_handed_on_too(pretended: Repository) -> None:
+    redis = pretended._redis
+    pretended.tick(US, {}, 0)
+    jobs = {claim(pretended, new(pretended), OTHER).id for _ in range(3)}
+    redis.sadd("darkroom:held:worker-b", *(f"{number:032x}" for number in range(600)))
+    die(redis, OTHER)
+    due: set[str] = set()
+    for _ in range(3):
+        due |= set(pretended.tick(US, {}, 1000).due)
+    assert jobs <= due
+    assert len(due) == 603
+
+
+def be_silent(redis: Redis, seconds: float = SILENCE_SECONDS + 1) -> None:
+    """No worker has been heard for so long."""
+    redis.set("darkroom:ticked", redis_ms(redis) - int(seconds * 1000))
+
+
+def test_after_an_outage_nobody_is_believed_dead_before_the_living_could_renew(
+    repository: Repository, redis: Redis
+) -> None:
+    for name in (US, OTHER):
+        repository.tick(name, {}, 0)
+    job = send(repository, new(repository), OTHER)
+    die(redis, US)
+    die(redis, OTHER)
+    be_silent(redis)
+    tick = repository.tick(US, {}, 10)
+    assert (tick.due, tick.living) == ((), {US, OTHER})
+    assert 0 < redis.pttl("darkroom:grace") <= GRACE_SECONDS * 1000
+    assert repository.held(OTHER) == (job.id,)
+    redis.delete("darkroom:grace")
+    assert repository.tick(US, {}, 10).due == (job.id,)
+
+
+def test_a_worker_that_starts_as_redis_comes_back_does_not_believe_the_others_dead(
+    repository: Repository, redis: Redis
+) -> None:
+    repository.tick(OTHER, {}, 0)
+    send(repository, new(repository), OTHER)
+    die(redis, OTHER)
+    be_silent(redis)
+    assert repository.tick(US, {}, 10).due == ()
+    assert 0 < redis.pttl("darkroom:grace") <= GRACE_SECONDS * 1000
+    repository.tick(OTHER, {}, 10)
+    redis.delete("darkroom:grace")
+    assert repository.tick(US, {}, 10).due == ()
+
+
+def test_workers_that_start_again_and_again_keep_no_dead_one_alive(repository: Repository, redis: Redis) -> None:
+    """While somebody was heard all along, there was no outage: a crash loop must not put off the rescue."""
+    repository.tick(OTHER, {}, 0)
+    job = send(repository, new(repository), OTHER)
+    repository.tick("worker-1", {}, 10)
+    die(redis, OTHER)
+    assert repository.tick("worker-2", {}, 10).due == (job.id,)
+    assert not redis.exists("darkroom:grace")
+
+
+# --- what is due ------------------------------------------------------------------------------------------------------
+
+
+def test_due_jobs_are_popped_and_come_back_when_nobody_acts(repository: Repository, redis: Redis) -> None:
+    job = new(repository)
+    redis.zadd("darkroom:due", {job.id: redis_ms(redis)})
+    assert repository.tick(US, {}, 10).due == (job.id,)
+    assert repository.tick(US, {}, 10).due == ()
+    score = redis.zscore("darkroom:due", job.id)
+    assert score is not None
+    assert abs(score - redis_ms(redis) - SWEEP_LEASE_SECONDS * 1000) < 2000
+
+
+def test_what_a_dead_worker_held_comes_back_sooner_for_its_rescuer_may_die_too(
+    repository: Repository, redis: Redis
+) -> None:
+    repository.tick(OTHER, {}, 0)
+    job = send(repository, new(repository), OTHER)
+    repository.tick(US, {}, 0)
+    die(redis, OTHER)
+    assert repository.tick(US, {}, 10).due == (job.id,)
+    score = redis.zscore("darkroom:due", job.id)
+    assert score is not None
+    assert abs(score - redis_ms(redis) - RESCUE_LEASE_SECONDS * 1000) < 2000
+
+
+def test_a_tick_pops_no_more_than_it_was_asked_for(repository: Repository, redis: Redis) -> None:
+    redis.zadd("darkroom:due", {f"{number:032x}": number for number in range(5)})
+    assert repository.tick(US, {}, 2).due == (f"{0:032x}", f"{1:032x}")
+    assert repository.tick(US, {}, 0).due == ()
+    assert len(repository.tick(US, {}, 10).due) == 3
+
+
+def test_three_sweepers_pop_each_id_once(repository: Repository, redis: Redis) -> None:
+    redis.zadd("darkroom:due", {f"{number:032x}": number for number in range(3000)})
+
+    def sweep(name: int) -> list[str]:
+        popped: list[str] = []
+        while due := repository.tick(f"worker-{name}", {}, 100).due:
+            popped.extend(due)
+        return popped
+
+    with ThreadPoolExecutor(3) as pool:
+        popped = [job_id for found in pool.map(sweep, range(3)) for job_id in found]
+    assert len(popped) == len(set(popped)) == 3000
+
+
+def test_the_line_gives_each_job_once_and_only_when_its_time_has_come(repository: Repository, redis: Redis) -> None:
+    now, later = new(repository), new(repository)
+    redis.zadd("darkroom:lane:vendor", {now.id: redis_ms(redis) - 10, later.id: redis_ms(redis) + 60_000})
+    assert repository.take("vendor", 10) == (now.id,)
+    assert repository.take("vendor", 10) == ()
+    assert repository.take("other", 10) == ()
+
+
+def test_a_queued_job_is_due_at_its_deadline_only(repository: Repository, redis: Redis) -> None:
+    """A backlog of any length costs the sweep nothing."""
+    job = new(repository)
+    assert redis.zscore("darkroom:due", job.id) == due_ms(job.deadline_at)
+
+
+def test_an_id_whose_record_is_gone_is_forgotten(repository: Repository, redis: Redis) -> None:
+    job = new(repository)
+    redis.delete(f"darkroom:job:{job.id}")
+    repository.forget(job.id)
+    assert redis.zcard("darkroom:due") == 0
+
+
+# --- retention --------------------------------------------------------------------------------------------------------
+
+
+def test_a_final_record_expires_after_its_retention(repository: Repository, redis: Redis) -> None:
+    job = new(repository)
+    assert redis.ttl(f"darkroom:job:{job.id}") == -1
+    cancel(repository, job)
+    assert RETENTION - 5 <= redis.ttl(f"darkroom:job:{job.id}") <= RETENTION
+
+
+def test_a_job_that_is_retried_does_not_expire(repository: Repository, redis: Redis) -> None:
+    job = cancel(repository, new(repository))
+    repository.update(job.id, lambda job, now: job.retried(now))
+    assert redis.ttl(f"darkroom:job:{job.id}") == -1
+
+
+def test_a_canceled_job_with_images_to_keep_does_not_expire(repository: Repository, redis: Redis) -> None:
+    job = cancel(repository, send(repository, new(repository, keep_late=True)))
+    change = repository.update(job.id, lambda job, now: job.reported(1, SUCCESS, now))
+    assert (change.after.status, redis.ttl(f"darkroom:job:{job.id}")) == (Status.CANCELED, -1)
+
+
+def test_an_idempotency_key_lives_as_long_as_its_job_may_and_the_retention(
+    repository: Repository, redis: Redis
+) -> None:
+    """With a key that ended before its job, the same order would be paid twice."""
+    job = replace(new(repository), id=uuid.uuid4().hex)
+    repository.create(job, idempotency_key="k", request_digest="d")
+    (key,) = redis.keys("darkroom:idempotency:*")
+    assert 0 <= RETENTION + job.deadline_seconds - redis.ttl(key) <= 5
+
+
+def test_an_idempotency_key_whose_job_is_forgotten_is_free(repository: Repository, redis: Redis) -> None:
+    first, second = (replace(new(repository), id=uuid.uuid4().hex) for _ in range(2))
+    assert repository.create(first, idempotency_key="k", request_digest="d") is None
+    assert repository.create(second, idempotency_key="k", request_digest="d") == (first.id, "d")
+    redis.delete(f"darkroom:job:{first.id}")
+    assert repository.create(second, idempotency_key="k", request_digest="d") is None
+
+
+def test_jobs_that_were_forgotten_leave_the_index(repository: Repository) -> None:
+    old = repository.now() - timedelta(seconds=RETENTION + LONGEST_LIFE_SECONDS + 100)
+    gone = cancel(repository, new(repository, created_at=old))
+    stays = cancel(repository, new(repository))
+    assert repository.prune() == 1
+    assert [job.id for job in repository.list()] == [stays.id]
+    assert gone.id != stays.id
+
+
+def test_a_job_that_is_not_final_is_never_pruned(repository: Repository) -> None:
+    old = new(repository, created_at=repository.now() - timedelta(days=30))
+    assert repository.prune() == 0
+    assert [job.id for job in repository.list()] == [old.id]
+
+
+# --- versions ---------------------------------------------------------------------------------------------------------
+
+
+def test_records_of_a_later_version_are_left_alone(repository: Repository, redis: Redis) -> None:
+    job, other = new(repository), new(repository)
+    later = f"{SCHEMA + 1}.9.abcdef01 " + json.dumps({"whatever": "it is"})
+    redis.set(f"darkroom:job:{job.id}", later)
+    with pytest.raises(Unavailable, match="upgrade this process"):
+        repository.get(job.id)
+    with pytest.raises(Unavailable):
+        repository.update(job.id, Job.canceled)
+    with pytest.raises(Unavailable):
+        repository.update(job.id, Job.canceled, known=job)
+    assert set(repository.get_many([job.id, other.id])) == {other.id}
+    assert [found.id for found in repository.list()] == [other.id]
+    assert redis.get(f"darkroom:job:{job.id}") == later.encode()
+
+
+def test_a_field_that_a_later_process_added_is_no_obstacle(repository: Repository, redis: Redis) -> None:
+    job = new(repository)
+    version, _, body = redis.get(f"darkroom:job:{job.id}").partition(b" ")
+    redis.set(f"darkroom:job:{job.id}", version + b" " + json.dumps({**json.loads(body), "new": 1}).encode())
+    assert repository.get(job.id) == job
+
+
+# --- listing ----------------------------------------------------------------------------------------------------------
+
+
+def test_pages_show_each_job_once_the_latest_first(pretended: Repository) -> None:
+    now = pretended.now()
+    jobs = [new(pretended, created_at=now - timedelta(milliseconds=number // 3)) for number in range(25)]
+    for job in jobs[::2]:
+        cancel(pretended, job)
+    pages, before = [], None
+    while page := pretended.list(before=before, limit=10):
+        pages.append(page)
+        before = (float(ms(page[-1].created_at)), page[-1].id)
+    assert [len(page) for page in pages] == [10, 10, 5]
+    seen = [job for page in pages for job in page]
+    assert {job.id for job in seen} == {job.id for job in jobs}
+    assert seen == sorted(seen, key=lambda job: (ms(job.created_at), job.id), reverse=True)
+
+
+def test_jobs_are_listed_by_status_and_by_doubt(repository: Repository) -> None:
+    queued = new(repository)
+    canceled = cancel(repository, new(repository))
+    doubtful = send(repository, new(repository))
+    repository.update(doubtful.id, lambda job, now: job.unseen(US, now))
+    assert [job.id for job in repository.list([Status.CANCELED])] == [canceled.id]
+    assert {job.id for job in repository.list([Status.CANCELED, Status.QUEUED])} == {canceled.id, queued.id}
+    assert [job.id for job in repository.list(unknown=True)] == [doubtful.id]
+    counted = repository.count()
+    assert {name: number for name, number in counted.items() if number} == {
+        "queued": 1,
+        "canceled": 1,
+        "failed": 1,
+        "unknown": 1,
+    }
+
+
+# --- waiting and outages ----------------------------------------------------------------------------------------------
+
+
+def test_a_change_is_heard(repository: Repository) -> None:
+    job = new(repository)
+    with repository.changes(job.id) as changed:
+        assert not changed(0.05)
+        cancel(repository, job)
+        assert changed(2)
+        assert not changed(0.05)
+
+
+def test_the_clock_is_that_of_redis_and_is_asked_rarely(repository: Repository, redis: Redis) -> None:
+    before = redis.info("commandstats").get("cmdstat_time", {}).get("calls", 0)
+    assert abs(ms(repository.now()) - redis_ms(redis)) < 1000
+    for _ in range(20):
+        repository.now()
+    assert redis.info("commandstats")["cmdstat_time"]["calls"] - before <= 2
+    assert repository.now().tzinfo is UTC
+    assert repository.ping() < 1
+
+
+def test_a_redis_that_is_not_there_is_told_at_once(free_port: int) -> None:
+    repository = Repository.open(f"redis://127.0.0.1:{free_port}/0", retention_seconds=RETENTION)
+    started = time.monotonic()
+    for ask in (repository.ping, repository.now, lambda: repository.get("a" * 32), repository.list):
+        with pytest.raises(RedisUnavailable, match="ConnectionError"):
+            ask()
+    assert time.monotonic() - started < 2
+
+
+class Server:
+    """A Redis with an append-only file that can be killed and started again at the same place."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        source = embedded.resolve()
+        if not isinstance(source, embedded.Binary):
+            pytest.skip("needs a real Redis")
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self._command = [source.path, "--port", str(port), "--dir", str(folder), "--appendonly", "yes", "--save", ""]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        with Redis.from_url(self.url) as client:
+            for _ in range(200):
+                try:
+                    client.ping()
+                except RedisError:
+                    time.sleep(0.02)
+                else:
+                    return
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def server(free_port: int, tmp_path: Path) -> Iterator[Server]:
+    server = Server(free_port, tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+def test_a_patient_repository_outlives_a_restart_and_finds_everything(server: Server) -> None:
+    patient = Repository.open(server.url, retention_seconds=RETENTION, patience_seconds=20)
+    hasty = Repository.open(server.url, retention_seconds=RETENTION)
+    job = send(patient, new(patient))
+    server.kill()
+    with pytest.raises(RedisUnavailable):
+        hasty.get(job.id)
+    with ThreadPoolExecutor(1) as pool:
+        change = pool.submit(patient.update, job.id, lambda job, now: job.reported(1, SUCCESS, now), known=job)
+        time.sleep(0.3)
+        assert not change.done()
+        server.start()
+        assert change.result(timeout=20).after.status is Status.STORING
+    assert hasty.get(job.id).status is Status.STORING
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+def test_a_parked_job_costs_memory_only_and_little(repository: Repository, redis: Redis) -> None:
+    def parked() -> Job:
+        job = send(repository, new(repository, params={"prompt": "p" * 200, "image_urls": ["https://host/x.png"]}))
+        return repository.update(job.id, lambda job, now: job.reported(1, Running("ext-1234"), now)).after
+
+    for _ in range(100):
+        parked()
+    before = redis.info("memory")["used_memory"]
+    for _ in range(400):
+        parked()
+    size = (redis.info("memory")["used_memory"] - before) / 400
+    print(f"\n{size:.0f} bytes of Redis for a parked job")
+    assert size < 3000

@@ -1,0 +1,537 @@
+"""What can be done with a job, on a real Redis and a folder."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image as Pillow
+from pydantic import SecretStr, ValidationError
+from redis import Redis
+
+import jobs
+from jobs import Status, queue
+from jobs.darkroom import MAX_DEADLINE_SECONDS, MAX_FIELD_CHARACTERS, MAX_METADATA_BYTES, Darkroom, NewJob
+from jobs.errors import ChargePossible, IdempotencyConflict, InvalidRequest, JobNotFound, NotPossible
+from jobs.job import Artifact, Job
+from jobs.providers import aimlapi, chainhub, deepmode, phota
+from jobs.report import Charged, Code, Failed, Image, Running, Succeeded
+from jobs.request import LocalImage, Request
+from jobs.settings import Settings
+
+URL = "https://example.com/photo.jpg"
+SUCCESS = Succeeded((Image(0, url="https://vendor/0"),))
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        redis_url=redis_url,
+        storage_url=f"file://{tmp_path}/pictures",
+        public_url="https://darkroom.example",
+        secret_keys=(SecretStr("a-secret-of-the-tests"),),
+    )
+
+
+@pytest.fixture
+def darkroom(settings: Settings) -> Darkroom:
+    return Darkroom.open(settings)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Callable[[], list[Path]]:
+    """The files in the storage."""
+    return lambda: [file for file in (tmp_path / "pictures").rglob("*") if file.is_file()]
+
+
+def painted(kind: str = "PNG", color: str = "red") -> bytes:
+    written = io.BytesIO()
+    Pillow.new("RGB", (32, 24), color).save(written, kind)
+    return written.getvalue()
+
+
+def generate(**changes: Any) -> deepmode.Generate:
+    return deepmode.Generate(**{"model_id": "m", "prompt": "a lake at dawn", **changes})
+
+
+def remix(image: Any) -> chainhub.IdeogramRemix:
+    return chainhub.IdeogramRemix(image_file=image, prompt="as a watercolor")
+
+
+REQUESTS: dict[str, tuple[Request, int]] = {
+    "deepmode.generate": (generate(num_images=3), 3),
+    "deepmode.face-id-remix": (
+        deepmode.FaceIdRemix(identity_image=URL, artwork_image=URL, mask_image=URL, prompt="cartoon"),
+        1,
+    ),
+    "chainhub.ideogram-remix": (chainhub.IdeogramRemix(image_file=URL, prompt="p", num_images=2), 2),
+    "phota.remix": (
+        phota.Remix(
+            input_image=URL, reference_image=URL, num_output_images=2, output_format="jpg", response_mode="urls"
+        ),
+        2,
+    ),
+    "aimlapi.reve-remix": (aimlapi.ReveRemix(image_urls=[URL], prompt="p"), 1),
+}
+
+
+def act(darkroom: Darkroom, job: Job, *changes: Callable[..., Job]) -> Job:
+    for change in changes:
+        job = darkroom.advance(job.id, change).after
+    return job
+
+
+def claim(job: Job, now: Any) -> Job:
+    return job.claimed("us", now)
+
+
+def send(job: Job, now: Any) -> Job:
+    return job.sending("us", now)
+
+
+def keep(job: Job, now: Any) -> Job:
+    return job.kept(1, {0: Artifact(0, "jobs/k.png", "image/png", 1, "ab", 1, 1)}, now)
+
+
+def succeed(darkroom: Darkroom, job: Job) -> Job:
+    act(darkroom, job, claim, send)
+    darkroom.report(job.id, 1, SUCCESS)
+    return act(darkroom, job, keep)
+
+
+# --- enqueue ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", REQUESTS)
+def test_each_operation_is_enqueued_with_its_record_and_its_message(
+    darkroom: Darkroom, redis: Redis, operation: str
+) -> None:
+    request, images = REQUESTS[operation]
+    job = darkroom.enqueue(request)
+    assert (job.operation, job.status, job.images_expected) == (operation, Status.QUEUED, images)
+    assert job.params == request.params()
+    assert job.deadline_at - job.created_at == timedelta(seconds=job.deadline_seconds)
+    assert darkroom.get(job.id) == job
+    (message,) = redis.lrange(f"darkroom.{job.provider}", 0, -1)
+    assert json.loads(base64.b64decode(json.loads(message)["body"]))[0] == [job.id]
+
+
+def test_every_operation_is_tried_above() -> None:
+    from jobs import providers
+
+    assert set(REQUESTS) == set(providers.operation_names())
+
+
+def test_what_was_asked_stands_on_the_job(darkroom: Darkroom) -> None:
+    job = darkroom.enqueue(
+        generate(),
+        metadata={"user": "42", "tags": ["a", None]},
+        deadline_seconds=90,
+        on_unknown="charge_again",
+        keep_late=True,
+        owner="shop",
+    )
+    stored = darkroom.get(job.id)
+    assert stored.metadata == {"user": "42", "tags": ["a", None]}
+    assert (stored.deadline_seconds, stored.on_unknown, stored.keep_late) == (90, "charge_again", True)
+    assert (stored.owner, stored.timeline[0].what) == ("shop", "queued")
+
+
+def test_an_enqueue_is_one_round_trip(darkroom: Darkroom, redis: Redis) -> None:
+    darkroom.enqueue(generate())
+    redis.config_resetstat()
+    darkroom.enqueue(generate())
+    calls = {name: stat["calls"] for name, stat in redis.info("commandstats").items()}
+    assert calls["cmdstat_evalsha"] == 1
+    asked_alone = {"cmdstat_get", "cmdstat_mget", "cmdstat_eval", "cmdstat_script|load", "cmdstat_publish"}
+    assert not asked_alone & {name for name, count in calls.items() if count} - {"cmdstat_get"}
+
+
+# --- images of the request --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["bytes", "path", "file"])
+def test_an_image_that_is_no_url_is_staged_under_its_digest(
+    darkroom: Darkroom, stored: Callable[[], list[Path]], redis: Redis, tmp_path: Path, kind: str
+) -> None:
+    content = painted()
+    (tmp_path / "photo.png").write_bytes(content)
+    given = {"bytes": content, "path": tmp_path / "photo.png", "file": io.BytesIO(content)}[kind]
+    job = darkroom.enqueue(remix(given))
+    digest = hashlib.sha256(content).hexdigest()
+    assert job.params["image_file"] == f"staged:{digest}.png"
+    assert [file.read_bytes() for file in stored() if file.name == f"{digest}.png"] == [content]
+    raw = redis.get(f"darkroom:job:{job.id}") + redis.lindex("darkroom.chainhub", 0)
+    assert base64.b64encode(content)[:40] not in raw
+    assert len(raw) < 3000
+
+
+def test_the_same_image_is_staged_once(darkroom: Darkroom, stored: Callable[[], list[Path]]) -> None:
+    for _ in range(3):
+        darkroom.enqueue(remix(painted()))
+    assert len([file for file in stored() if file.suffix == ".png"]) == 1
+
+
+def test_each_image_of_a_list_is_staged_in_its_place(darkroom: Darkroom) -> None:
+    job = darkroom.enqueue(aimlapi.ReveRemix(image_urls=[painted(color="red"), URL, painted(color="blue")], prompt="p"))
+    first, second, third = job.params["image_urls"]
+    assert (first[:7], second, third[:7]) == ("staged:", URL, "staged:")
+    assert first != third
+
+
+def test_a_staged_reference_can_be_used_again(darkroom: Darkroom) -> None:
+    reference = darkroom.enqueue(remix(painted())).params["image_file"]
+    assert darkroom.enqueue(remix(reference)).params["image_file"] == reference
+
+
+def test_a_reference_to_nothing_is_refused(darkroom: Darkroom, redis: Redis) -> None:
+    with pytest.raises(InvalidRequest, match=r"image_file: staged:.*upload it again"):
+        darkroom.enqueue(remix(f"staged:{'0' * 64}.png"))
+    assert redis.dbsize() == 0
+
+
+def gif() -> bytes:
+    return painted("GIF")
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image_file: "),
+        (b"", "image_file: "),
+        (painted()[:-30], "image_file: "),
+        (gif(), "image_file: image/gif; allowed: image/jpeg, image/png, image/webp"),
+        ("http://example.com/a.png", "image_file: a plain http URL at example.com; allowed: an https URL"),
+    ],
+    ids=["svg", "empty", "cut", "gif", "http"],
+)
+def test_what_is_no_proper_image_is_refused_and_nothing_is_written(
+    darkroom: Darkroom, redis: Redis, stored: Callable[[], list[Path]], image: Any, told: str
+) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        darkroom.enqueue(remix(image))
+    assert str(error.value).startswith(told)
+    assert (error.value.field, redis.dbsize(), stored()) == ("image_file", 0, [])
+
+
+def test_an_image_over_the_providers_limit_is_refused(darkroom: Darkroom, stored: Callable[[], list[Path]]) -> None:
+    limit = remix(URL).image_rules["image_file"].max_bytes
+    with pytest.raises(InvalidRequest, match=f"allowed: .* of at most {limit} bytes"):
+        darkroom.enqueue(remix(LocalImage(painted() + bytes(limit))))
+    assert stored() == []
+
+
+def test_one_bad_image_among_good_ones_stages_none(darkroom: Darkroom, stored: Callable[[], list[Path]]) -> None:
+    with pytest.raises(InvalidRequest, match=r"image_urls\.1"):
+        darkroom.enqueue(aimlapi.ReveRemix(image_urls=[painted(), b"no image"], prompt="p"))
+    assert stored() == []
+
+
+def test_a_request_that_is_wrong_cannot_even_be_made(redis: Redis) -> None:
+    with pytest.raises(ValidationError, match="num_images"):
+        generate(num_images=9)
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"deadline_seconds": 0}, "deadline_seconds"),
+        ({"deadline_seconds": -5}, "deadline_seconds"),
+        ({"deadline_seconds": MAX_DEADLINE_SECONDS + 1}, "deadline_seconds"),
+        ({"deadline_seconds": float("nan")}, "deadline_seconds"),
+        ({"deadline_seconds": float("inf")}, "deadline_seconds"),
+        ({"metadata": {"x": "y" * MAX_METADATA_BYTES}}, "metadata"),
+        ({"metadata": {"x": object()}}, "metadata"),
+        ({"metadata": {"x": float("nan")}}, "metadata"),
+        ({"metadata": {"x": "\ud800"}}, "metadata"),
+        ({"metadata": {1: "x"}}, "metadata"),
+        ({"metadata": ["x"]}, "metadata"),
+        ({"idempotency_key": "k" * 256}, "idempotency_key"),
+        ({"idempotency_key": "a\nb"}, "idempotency_key"),
+        ({"idempotency_key": 17}, "idempotency_key"),
+        ({"on_unknown": "again"}, "on_unknown"),
+        ({"webhook_url": "ftp://example.com"}, "webhook_url"),
+        ({"webhook_events": ["done"]}, "webhook_events"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_an_option_that_is_wrong_is_named_and_nothing_is_written(
+    darkroom: Darkroom, redis: Redis, stored: Callable[[], list[Path]], options: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        darkroom.enqueue(remix(painted()), **options)
+    assert error.value.field == field
+    assert (redis.dbsize(), stored()) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        (generate(prompt="x" * (MAX_FIELD_CHARACTERS + 1)), "prompt"),
+        (
+            phota.Remix(
+                input_image=painted(),
+                reference_image=painted(),
+                num_output_images=1,
+                output_format="jpg",
+                response_mode="urls",
+                profile_ids=["x"] * MAX_FIELD_CHARACTERS,
+            ),
+            "profile_ids",
+        ),
+    ],
+)
+def test_a_field_that_would_burden_every_step_of_its_job_is_refused(
+    darkroom: Darkroom, redis: Redis, stored: Callable[[], list[Path]], wanted: Request, field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        darkroom.enqueue(wanted)
+    assert error.value.field == field
+    assert (redis.dbsize(), stored()) == (0, [])
+    assert darkroom.enqueue(generate(prompt="x" * MAX_FIELD_CHARACTERS)).status is Status.QUEUED
+
+
+def test_metadata_may_be_as_large_as_the_limit(darkroom: Darkroom) -> None:
+    metadata = {"x": "y" * (MAX_METADATA_BYTES - len('{"x": ""}'))}
+    assert darkroom.get(darkroom.enqueue(generate(), metadata=metadata).id).metadata == metadata
+
+
+# --- the same key -----------------------------------------------------------------------------------------------------
+
+
+def test_the_same_key_with_the_same_request_is_the_same_job(darkroom: Darkroom, redis: Redis) -> None:
+    first = darkroom.enqueue(remix(painted()), idempotency_key="order-17")
+    again = darkroom.enqueue(remix(io.BytesIO(painted())), idempotency_key="order-17", metadata={"other": 1})
+    assert again == first
+    assert redis.llen("darkroom.chainhub") == 1
+
+
+def test_none_is_no_key(darkroom: Darkroom) -> None:
+    first, second = (darkroom.enqueue(generate(), idempotency_key=None) for _ in range(2))
+    assert first.id != second.id
+
+
+def test_the_same_key_with_another_request_is_a_conflict(darkroom: Darkroom) -> None:
+    first = darkroom.enqueue(generate(), idempotency_key="order-17")
+    with pytest.raises(IdempotencyConflict, match=first.id) as error:
+        darkroom.enqueue(generate(prompt="another"), idempotency_key="order-17")
+    assert error.value.job_id == first.id
+    with pytest.raises(IdempotencyConflict):
+        darkroom.enqueue(remix(URL), idempotency_key="order-17")
+
+
+def test_keys_of_different_owners_do_not_meet(darkroom: Darkroom) -> None:
+    ids = {darkroom.enqueue(generate(), idempotency_key="k", owner=owner).id for owner in ("", "shop", "blog")}
+    assert len(ids) == 3
+
+
+def test_the_same_key_from_many_threads_makes_one_job(darkroom: Darkroom) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        ids = {job.id for job in pool.map(lambda _: darkroom.enqueue(generate(), idempotency_key="k"), range(24))}
+    assert len(ids) == 1
+    assert len(darkroom.list()) == 1
+
+
+# --- get --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("job_id", ["", "a" * 32, "x" * 31, "*" * 32, "../../etc/passwd", "darkroom:due", None, 7])
+def test_a_job_that_is_none_is_not_found(darkroom: Darkroom, job_id: Any) -> None:
+    for ask in (darkroom.get, darkroom.cancel, darkroom.retry, lambda name: darkroom.wait(name, timeout=0.1)):
+        with pytest.raises(JobNotFound):
+            ask(job_id)
+
+
+def test_whoever_asks_ends_an_overdue_job_when_no_worker_lives(darkroom: Darkroom) -> None:
+    job = darkroom.enqueue(generate(), deadline_seconds=1)
+    assert darkroom.get(job.id).status is Status.QUEUED
+    time.sleep(1.1)
+    late = darkroom.get(job.id)
+    assert late.error is not None
+    assert (late.status, late.error.code) == (Status.FAILED, Code.DEADLINE)
+    assert darkroom.list([Status.FAILED])[0].id == job.id
+
+
+def test_the_artifacts_of_a_job_can_sign_their_urls(darkroom: Darkroom) -> None:
+    job = succeed(darkroom, darkroom.enqueue(generate()))
+    for found in (darkroom.get(job.id), darkroom.wait(job.id, 1), darkroom.list()[0], darkroom.cancel(job.id)):
+        assert found.artifacts[0].url().startswith("https://darkroom.example/")
+        assert "jobs/k.png" in found.artifacts[0].url()
+
+
+# --- wait -------------------------------------------------------------------------------------------------------------
+
+
+def test_wait_returns_when_the_job_is_final(darkroom: Darkroom) -> None:
+    job = darkroom.enqueue(generate())
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(darkroom.wait, job.id, 20)
+        time.sleep(0.2)
+        succeed(darkroom, job)
+        ended_at = time.monotonic()
+        assert waiting.result(timeout=5).status is Status.SUCCEEDED
+    assert time.monotonic() - ended_at < 1
+
+
+def test_wait_for_a_final_job_returns_at_once(darkroom: Darkroom) -> None:
+    job = darkroom.cancel(darkroom.enqueue(generate()).id)
+    started = time.monotonic()
+    assert darkroom.wait(job.id).status is Status.CANCELED
+    assert time.monotonic() - started < 1
+
+
+def test_wait_does_not_poll(darkroom: Darkroom, redis: Redis) -> None:
+    job = darkroom.enqueue(generate())
+    redis.config_resetstat()
+    with pytest.raises(TimeoutError):
+        darkroom.wait(job.id, timeout=2)
+    stats = redis.info("commandstats")
+    assert sum(stats.get(name, {}).get("calls", 0) for name in ("cmdstat_get", "cmdstat_evalsha")) <= 3
+
+
+def test_a_wait_that_is_over_says_where_the_job_stands_and_that_it_goes_on(darkroom: Darkroom) -> None:
+    job = darkroom.enqueue(generate())
+    with pytest.raises(TimeoutError, match=rf"job {job.id} is still queued after 0\.1 s; it goes on"):
+        darkroom.wait(job.id, timeout=0.1)
+    assert darkroom.get(job.id).status is Status.QUEUED
+
+
+def test_many_can_wait_for_one_job(darkroom: Darkroom) -> None:
+    job = darkroom.enqueue(generate())
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(darkroom.wait, job.id, 20) for _ in range(8)]
+        time.sleep(0.3)
+        darkroom.cancel(job.id)
+        assert {future.result(timeout=5).status for future in waiting} == {Status.CANCELED}
+
+
+def test_a_change_between_looking_and_listening_is_not_missed(darkroom: Darkroom) -> None:
+    for _ in range(20):
+        job = darkroom.enqueue(generate())
+        threading.Thread(target=darkroom.cancel, args=(job.id,)).start()
+        assert darkroom.wait(job.id, timeout=3).status is Status.CANCELED
+
+
+# --- cancel and retry -------------------------------------------------------------------------------------------------
+
+
+def test_cancel_is_idempotent_and_too_late_for_what_is_final(darkroom: Darkroom) -> None:
+    job = darkroom.enqueue(generate())
+    assert darkroom.cancel(job.id).status is Status.CANCELED
+    assert darkroom.cancel(job.id).status is Status.CANCELED
+    done = succeed(darkroom, darkroom.enqueue(generate()))
+    assert darkroom.cancel(done.id).status is Status.SUCCEEDED
+
+
+def test_a_retry_sends_a_message_of_its_own(darkroom: Darkroom, redis: Redis) -> None:
+    job = darkroom.cancel(darkroom.enqueue(generate()).id)
+    assert darkroom.retry(job.id).status is Status.QUEUED
+    assert redis.llen("darkroom.deepmode") == 2
+
+
+def test_a_retry_that_may_be_charged_needs_a_clear_word(darkroom: Darkroom) -> None:
+    job = darkroom.enqueue(generate())
+    act(darkroom, job, claim, send)
+    darkroom.cancel(job.id)
+    with pytest.raises(ChargePossible):
+        darkroom.retry(job.id)
+    assert darkroom.retry(job.id, may_charge_again=True).status is Status.QUEUED
+    with pytest.raises(NotPossible):
+        darkroom.retry(job.id, may_charge_again=True)
+
+
+# --- news -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_success_calls_a_worker_and_knows_when_its_urls_die(darkroom: Darkroom, redis: Redis) -> None:
+    job = darkroom.enqueue(generate())
+    act(darkroom, job, claim, send)
+    redis.delete("darkroom.deepmode")
+    change = darkroom.report(job.id, 1, SUCCESS)
+    assert change.applied
+    assert redis.llen("darkroom.deepmode") == 1
+    (image,) = change.after.pending
+    assert image.expires_at is not None
+    assert abs(image.expires_at - change.after.updated_at - timedelta(hours=1)) < timedelta(seconds=1)
+
+
+def test_a_url_that_says_when_it_dies_is_believed(darkroom: Darkroom) -> None:
+    job = darkroom.enqueue(generate())
+    act(darkroom, job, claim, send)
+    soon = job.created_at + timedelta(minutes=5)
+    report = Succeeded((replace(SUCCESS.images[0], expires_at=soon),))
+    assert darkroom.report(job.id, 1, report).after.pending[0].expires_at == soon
+
+
+def test_a_report_that_leads_nowhere_calls_nobody(darkroom: Darkroom, redis: Redis) -> None:
+    job = darkroom.enqueue(generate())
+    act(darkroom, job, claim, send)
+    redis.delete("darkroom.deepmode")
+    darkroom.report(job.id, 1, Running("ext"))
+    assert not darkroom.report(job.id, 1, Running("ext")).applied
+    assert not darkroom.report(job.id, 7, SUCCESS).applied
+    darkroom.report(job.id, 1, Failed(Code.RATE_LIMITED, "slow", retryable=True, charged=Charged.NO))
+    assert redis.llen("darkroom.deepmode") == 0
+
+
+def test_a_broker_apart_from_the_records_gets_its_message_too(settings: Settings, redis: Redis) -> None:
+    apart = settings.model_copy(update={"broker_url": settings.redis_url[:-1] + "1"})
+    darkroom = Darkroom.open(apart)
+    try:
+        job = darkroom.enqueue(generate())
+        with Redis.from_url(apart.broker) as broker:
+            (message,) = broker.lrange("darkroom.deepmode", 0, -1)
+            assert json.loads(base64.b64decode(json.loads(message)["body"]))[0] == [job.id]
+            broker.flushdb()
+        assert redis.llen("darkroom.deepmode") == 0
+    finally:
+        darkroom.dispatch.app.close()
+
+
+def test_an_accepted_job_is_no_error_when_a_broker_apart_is_away(settings: Settings, free_port: int) -> None:
+    """Whoever is told of an error enqueues again, and pays twice; without a message a worker takes it from its line."""
+    darkroom = Darkroom.open(settings.model_copy(update={"broker_url": f"redis://127.0.0.1:{free_port}/0"}))
+    began = time.monotonic()
+    job = darkroom.enqueue(generate())
+    batch = darkroom.enqueue_many([NewJob(generate())] * 20)
+    took = time.monotonic() - began
+    assert {one.id for one in darkroom.list()} == {job.id, *(one.id for one in batch)}
+    assert took < 10  # each of them would ask the broker for a second
+    assert darkroom.cancel(job.id).status is Status.CANCELED
+    assert darkroom.retry(job.id).status is Status.QUEUED
+
+
+# --- the module's functions -------------------------------------------------------------------------------------------
+
+
+def test_the_module_acts_on_the_darkroom_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    monkeypatch.setenv("DARKROOM_REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("DARKROOM_STORAGE_URL", settings.storage_url)
+    job = jobs.enqueue(generate(), idempotency_key="k")
+    assert jobs.get(job.id) == job
+    assert jobs.cancel(job.id).status is Status.CANCELED
+    assert jobs.wait(job.id, timeout=1).status is Status.CANCELED
+    assert jobs.retry(job.id, may_charge_again=False).status is Status.QUEUED
+
+
+def test_a_message_is_sent_only_when_a_worker_is_wanted_now(darkroom: Darkroom) -> None:
+    job = darkroom.enqueue(generate())
+    assert queue.needs_worker(job)
+    assert not queue.needs_worker(act(darkroom, job, claim))
+    assert not queue.needs_worker(act(darkroom, job, send))

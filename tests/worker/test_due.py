@@ -1,0 +1,242 @@
+"""The sweep: acts on what is due, once, and gives back what nobody works on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from jobs import Job, Status
+from jobs.darkroom import Darkroom
+from jobs.job import PendingImage
+from jobs.providers import aimlapi, deepmode
+from jobs.settings import Settings
+from jobs.state.repository import LEASE_SECONDS
+from worker.due import Sweep
+from worker.limits import ConcurrencyLimit
+
+
+@pytest.fixture
+def darkroom(redis_url: str, tmp_path: Any) -> Darkroom:
+    """A producer."""
+    return Darkroom.open(Settings(redis_url=redis_url, storage_url=f"file://{tmp_path}"))
+
+
+class Seen:
+    """What a sweep handed on."""
+
+    def __init__(self) -> None:
+        self.attended: list[Job] = []
+        self.living: list[frozenset[str]] = []
+        self.ran: list[str] = []
+        self.in_hand: frozenset[str] = frozenset()
+
+    def attend(self, job: Job, living: frozenset[str]) -> None:
+        self.attended.append(job)
+        self.living.append(living)
+
+
+@pytest.fixture
+def new_sweep(darkroom: Darkroom) -> Callable[..., tuple[Sweep, Seen]]:
+    """A sweep that looks when it is told to, and what it hands on."""
+
+    def new(holder: str = "me", room: int = 100, providers: tuple[str, ...] = ("deepmode", "aimlapi")) -> Any:
+        seen = Seen()
+        sweep = Sweep(
+            repository=darkroom.repository,
+            holder=holder,
+            description={"hostname": "test", "operations": []},
+            providers=providers,
+            slots=ConcurrencyLimit(room),
+            in_hand=lambda: seen.in_hand,
+            attend=seen.attend,
+            run=seen.ran.append,
+        )
+        return sweep, seen
+
+    return new
+
+
+def enqueue(darkroom: Darkroom, **options: Any) -> Job:
+    return darkroom.enqueue(deepmode.Generate(model_id="m", prompt="a lake"), **options)
+
+
+def ready(darkroom: Darkroom, job: Job) -> None:
+    """As if the message of a queued job had been lost long ago."""
+    darkroom.repository.update(job.id, lambda job, now: replace(job, wake_at=now - timedelta(minutes=1)))
+
+
+def due(darkroom: Darkroom, job: Job) -> None:
+    """As if a running job were to be looked at now."""
+    darkroom.repository.update(
+        job.id, lambda job, now: replace(job, status=Status.RUNNING, wake_at=now - timedelta(seconds=1))
+    )
+
+
+def test_what_is_due_is_attended_once(darkroom: Darkroom, new_sweep: Any) -> None:
+    sweep, seen = new_sweep()
+    job = enqueue(darkroom)
+    due(darkroom, job)
+    sweep.look()
+    sweep.look()
+    assert [one.id for one in seen.attended] == [job.id]
+    assert seen.living == [frozenset({"me"})]
+
+
+def test_what_is_not_due_is_left(darkroom: Darkroom, new_sweep: Any) -> None:
+    sweep, seen = new_sweep()
+    enqueue(darkroom)
+    sweep.look()
+    assert (seen.attended, seen.ran) == ([], [])
+
+
+def test_three_sweeps_attend_each_job_once(darkroom: Darkroom, new_sweep: Any) -> None:
+    jobs = [enqueue(darkroom) for _ in range(300)]
+    for job in jobs:
+        due(darkroom, job)
+    three = [new_sweep(name) for name in ("a", "b", "c")]
+    threads = [threading.Thread(target=lambda sweep=sweep: [sweep.look() for _ in range(5)]) for sweep, _ in three]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    attended = [job.id for _, seen in three for job in seen.attended]
+    assert sorted(attended) == sorted(job.id for job in jobs)
+
+
+def test_three_sweeps_run_each_queued_job_once(darkroom: Darkroom, new_sweep: Any) -> None:
+    jobs = [enqueue(darkroom) for _ in range(120)]
+    for job in jobs:
+        ready(darkroom, job)
+    three = [new_sweep(name) for name in ("a", "b", "c")]
+    threads = [threading.Thread(target=lambda sweep=sweep: [sweep.look() for _ in range(5)]) for sweep, _ in three]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(name for _, seen in three for name in seen.ran) == sorted(job.id for job in jobs)
+
+
+def test_no_more_queued_jobs_are_taken_than_there_is_room_for(darkroom: Darkroom, new_sweep: Any) -> None:
+    sweep, seen = new_sweep(room=5)
+    for _ in range(20):
+        ready(darkroom, enqueue(darkroom))
+    sweep.look()
+    assert len(seen.ran) == 5
+    sweep.look()
+    assert len(seen.ran) == 5
+    for name in seen.ran[:2]:
+        sweep.slots.free(name)
+    sweep.look()
+    assert len(seen.ran) == len(set(seen.ran)) == 7
+
+
+def test_jobs_of_a_vendor_that_is_not_served_stay_in_line(darkroom: Darkroom, new_sweep: Any) -> None:
+    sweep, seen = new_sweep(providers=("aimlapi",))
+    ready(darkroom, enqueue(darkroom))
+    sweep.look()
+    assert seen.ran == []
+
+
+def test_a_job_that_nobody_serves_is_attended_at_its_deadline(darkroom: Darkroom, new_sweep: Any) -> None:
+    sweep, seen = new_sweep(providers=("aimlapi",))
+    job = enqueue(darkroom, deadline_seconds=1)
+    time.sleep(1.05)
+    sweep.look()
+    assert [one.id for one in seen.attended] == [job.id]
+
+
+def test_what_expires_first_is_attended_first(darkroom: Darkroom, new_sweep: Any) -> None:
+    sweep, seen = new_sweep()
+    minutes = {enqueue(darkroom).id: minutes for minutes in (30, 10, 20)}
+    for job_id, left in minutes.items():
+        darkroom.repository.update(job_id, lambda job, now, left=left: _storing(job, now, left))
+    due(darkroom, enqueue(darkroom))
+    sweep.look()
+    assert [minutes.get(job.id) for job in seen.attended] == [10, 20, 30, None]
+
+
+def _storing(job: Job, now: Any, minutes: int) -> Job:
+    image = PendingImage(0, 1, "https://example.com/x", expires_at=now + timedelta(minutes=minutes))
+    return replace(job, status=Status.STORING, wake_at=now - timedelta(seconds=1), pending=(image,))
+
+
+def test_what_a_dead_worker_held_is_attended_by_another_once(darkroom: Darkroom, new_sweep: Any, redis: Any) -> None:
+    mine, seen = new_sweep("me")
+    dead, _ = new_sweep("dead")
+    dead.look()
+    jobs = [enqueue(darkroom) for _ in range(3)]
+    for job in jobs:
+        darkroom.repository.update(job.id, lambda job, now: job.claimed("dead", now))
+    mine.look()
+    assert seen.attended == []
+    redis.zincrby("darkroom:holders", -1000 * (LEASE_SECONDS + 1), "dead")
+    mine.look()
+    mine.look()
+    assert sorted(job.id for job in seen.attended) == sorted(job.id for job in jobs)
+    assert seen.living == [frozenset({"me"})] * 3
+    assert list(darkroom.repository.workers()) == ["me"]
+
+
+def test_what_we_hold_and_nobody_works_on_is_given_back(darkroom: Darkroom, new_sweep: Any) -> None:
+    sweep, seen = new_sweep()
+    idle, busy = enqueue(darkroom), enqueue(darkroom)
+    for job in (idle, busy):
+        darkroom.repository.update(job.id, lambda job, now: job.claimed("me", now))
+    seen.in_hand = frozenset({busy.id})
+    for _ in range(2):
+        assert darkroom.get(idle.id).holder == "me"
+        sweep._reconciled_at = float("-inf")
+        sweep.look()
+    assert darkroom.get(idle.id).holder is None
+    assert darkroom.get(busy.id).holder == "me"
+
+
+def test_a_job_that_was_taken_between_two_looks_is_not_given_back(darkroom: Darkroom, new_sweep: Any) -> None:
+    sweep, _ = new_sweep()
+    job = enqueue(darkroom)
+    sweep._reconciled_at = float("-inf")
+    sweep.look()
+    darkroom.repository.update(job.id, lambda job, now: job.claimed("me", now))
+    sweep._reconciled_at = float("-inf")
+    sweep.look()
+    assert darkroom.get(job.id).holder == "me"
+
+
+def test_an_id_whose_record_is_gone_is_forgotten(darkroom: Darkroom, new_sweep: Any, redis: Any) -> None:
+    sweep, seen = new_sweep()
+    job = enqueue(darkroom)
+    due(darkroom, job)
+    redis.delete(f"darkroom:job:{job.id}")
+    sweep.look()
+    assert seen.attended == []
+    assert redis.zscore("darkroom:due", job.id) is None
+
+
+def test_a_resting_sweep_takes_nothing_and_keeps_its_lease(darkroom: Darkroom, new_sweep: Any, redis: Any) -> None:
+    sweep, seen = new_sweep()
+    due(darkroom, enqueue(darkroom))
+    ready(darkroom, enqueue(darkroom))
+    sweep.rest()
+    before = redis.zscore("darkroom:holders", "me")
+    assert sweep.look() is False
+    assert (seen.attended, seen.ran) == ([], [])
+    assert redis.zscore("darkroom:holders", "me") > (before or 0)
+
+
+def test_started_it_looks_by_itself_until_it_is_stopped(darkroom: Darkroom, new_sweep: Any, picture: bytes) -> None:
+    sweep, seen = new_sweep()
+    sweep.start()
+    assert "me" in darkroom.repository.workers()
+    job = darkroom.enqueue(aimlapi.ReveRemix(image_urls=[picture], prompt="x"))
+    ready(darkroom, job)
+    give_up_at = time.monotonic() + 10
+    while not seen.ran and time.monotonic() < give_up_at:
+        time.sleep(0.02)
+    sweep.stop()
+    assert seen.ran == [job.id]

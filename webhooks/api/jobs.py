@@ -1,0 +1,275 @@
+"""`/v1`: jobs over HTTP, for whoever holds an API key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request, url_for
+
+from jobs import ChargePossible, InvalidRequest, Job, NotPossible, Status
+from jobs.darkroom import Darkroom, NewJob
+from jobs.job import poll_seconds
+from jobs.view import view
+
+from ..problems import InvalidFields, Wrong, problem
+from ..waiting import MAX_WAIT_SECONDS
+from .access import MAX_ORDER_BYTES, Api, caller
+from .models import CURSOR, MAX_PAGE, Cancel, Redeliver, Retry, Search, checked, new_batch, new_job, wanted
+
+#: the largest body: requests with their images as base64
+MAX_BYTES = 64 << 20
+#: how many records are read at most to fill one filtered page
+MOST_LOOKED_AT = 1000
+#: a job's ETag holds for so long although the job stands still: its artifacts' URLs live an hour
+ETAG_SECONDS = 1800
+
+_WAIT = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*", re.IGNORECASE)
+#: a string of RFC 9651, or the bare text that many clients send
+_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"|([ !#-~][ -~]*)')
+
+
+def add(routes: Blueprint, api: Api) -> None:
+    """The routes of jobs and batches."""
+    _add_new(routes, api)
+    _add_reading(routes, api)
+    _add_orders(routes, api)
+
+
+# --- new jobs -------------------------------------------------------------------------------------------------------
+
+
+def _add_new(routes: Blueprint, api: Api) -> None:
+    @routes.post("/jobs")
+    def enqueue() -> Response:
+        key = idempotency_key()
+        new = api.json(new_job(), MAX_BYTES)
+        one = wanted(new)
+        with _named(one, ""):
+            job = api.darkroom.enqueue(
+                **vars(one), idempotency_key=key, owner=caller().name, fingerprint=_fingerprint(new) if key else ""
+            )
+        response = shown(job, _created(job))
+        response.headers["Location"] = url_for("api.get", job_id=job.id)
+        return response
+
+    @routes.post("/batches")
+    def enqueue_many() -> Response:
+        key = idempotency_key()
+        new = api.json(new_batch(), MAX_BYTES).jobs
+        many = [wanted(one) for one in new]
+        print_ = _fingerprint(*new) if key else ""
+        with _named_in(many):
+            jobs = api.darkroom.enqueue_many(many, idempotency_key=key, owner=caller().name, fingerprint=print_)
+        response = jsonify(jobs=[view(job) for job in jobs])
+        response.status_code = _created(jobs[0])
+        return response
+
+
+@contextmanager
+def _named(wanted: NewJob, place: str) -> Iterator[None]:
+    """Names a field that the domain refuses as the body has it."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise InvalidFields([_wrong(wanted, place, error.field, error)]) from None
+
+
+@contextmanager
+def _named_in(many: Sequence[NewJob]) -> Iterator[None]:
+    """The same for one of many, whose index stands before the field."""
+    try:
+        yield
+    except InvalidRequest as error:
+        index, _, field = error.field.partition(".")
+        if not index.isdigit():
+            raise
+        raise InvalidFields([_wrong(many[int(index)], f"jobs.{index}.", field, error)]) from None
+
+
+def _wrong(wanted: NewJob, place: str, field: str, error: InvalidRequest) -> Wrong:
+    inside = "params." if field.partition(".")[0] in type(wanted.request).model_fields else ""
+    return Wrong(f"{place}{inside}{field}", f"{error.value}; allowed: {error.allowed}")
+
+
+def _created(job: Job) -> HTTPStatus:
+    # A job that was there before was read from Redis, so its record has a version.
+    return HTTPStatus.OK if job.version else HTTPStatus.ACCEPTED
+
+
+def _fingerprint(*new: Any) -> str:
+    """What, besides operation and params, must be the same under the same idempotency key."""
+    options = [one.root.model_dump(mode="json", exclude={"operation", "params"}) for one in new]
+    return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
+
+
+def idempotency_key() -> str:
+    """`Idempotency-Key`, a structured field's string or bare. Raises InvalidFields."""
+    given = request.headers.get("Idempotency-Key")
+    if given is None:
+        return ""
+    match = _KEY.fullmatch(given.strip())
+    key = (re.sub(r"\\(.)", r"\1", match[1]) if match[1] is not None else match[2]) if match else ""
+    if not 1 <= len(key) <= 255:
+        raise InvalidFields([Wrong("Idempotency-Key", "is not 1 to 255 printable ASCII characters, in quotes or bare")])
+    return key
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def _add_reading(routes: Blueprint, api: Api) -> None:
+    @routes.get("/jobs")
+    def find() -> Response:
+        page = found(api.darkroom, checked(Search, _query()), "" if caller().admin else caller().name)
+        return jsonify(jobs=[view(job) for job in page.jobs], next_cursor=page.cursor)
+
+    @routes.get("/jobs/<job_id>")
+    def get(job_id: str) -> Response:
+        asked = _wait_asked()
+        job, waited = _awaited(api, job_id, asked or 0.0)
+        response = shown(job)
+        response.headers["Vary"] = "Prefer, Authorization"
+        if asked is not None and waited:
+            response.headers["Preference-Applied"] = f"wait={asked:g}"
+        return response
+
+
+def _query() -> Mapping[str, str]:
+    """The query's parameters. Raises InvalidFields for one that is given twice."""
+    if twice := [name for name, values in request.args.lists() if len(values) > 1]:
+        raise InvalidFields([Wrong(name, "is given more than once") for name in twice])
+    return request.args.to_dict()
+
+
+def _awaited(api: Api, job_id: str, seconds: float) -> tuple[Job, bool]:
+    """The job, held until it is final for so many seconds at most, and whether that was done: seats are few."""
+    job = api.job(job_id)
+    if job.status.final or not seconds:
+        return job, True
+    with api.waiters.seat() as seated:
+        if seated:
+            job = api.hub.wait(job_id, lambda: api.darkroom.get(job_id), seconds)
+        return job, seated
+
+
+def shown(job: Job, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """A job as an answer: its ETag, when to ask again, and 304 for whoever has it already."""
+    tag = _tag(job)
+    headers = {"Cache-Control": "private, no-cache", "ETag": f'W/"{tag}"'} if tag else {}
+    if not job.status.final:
+        headers["Retry-After"] = str(_ask_again_seconds(job))
+    if request.method in ("GET", "HEAD") and request.if_none_match.contains_weak(tag):
+        return Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    response = jsonify(view(job))
+    response.status_code = status
+    response.headers.update(headers)
+    return response
+
+
+def _tag(job: Job) -> str:
+    """The record's version; with artifacts also the half hour, so that a copy never outlives the URLs in it."""
+    return f"{job.version}.{int(time.time() // ETAG_SECONDS)}" if job.artifacts else job.version
+
+
+def _ask_again_seconds(job: Job) -> int:
+    return round(poll_seconds((job.updated_at - job.created_at).total_seconds()))
+
+
+def _wait_asked() -> float | None:
+    """The seconds of `Prefer: wait=n` (RFC 7240), at most a minute; None without a readable one."""
+    for preference in request.headers.get("Prefer", "").split(","):
+        if match := _WAIT.fullmatch(preference.partition(";")[0]):
+            return min(float(match[1]), MAX_WAIT_SECONDS)
+    return None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some jobs, the latest first, and the cursor of the next page, or None after the last."""
+
+    jobs: tuple[Job, ...]
+    cursor: str | None
+
+
+def found(darkroom: Darkroom, search: Search, owner: str) -> Page:
+    """One page, of one owner's jobs or of all. With rare jobs it may be short, or empty, although a cursor leads on."""
+    before, matching = _position(search.cursor), []
+    for _ in range(0, MOST_LOOKED_AT, MAX_PAGE):
+        page = darkroom.list(search.status, unknown=search.unknown, owner=owner, before=before, limit=MAX_PAGE)
+        for job in page:
+            before = int(job.created_at.timestamp() * 1000), job.id
+            if _matches(job, search):
+                matching.append(job)
+            if len(matching) == search.limit:
+                return Page(tuple(matching), _cursor(before))
+        if not page:
+            return Page(tuple(matching), None)
+    return Page(tuple(matching), _cursor(before) if before else None)
+
+
+def _matches(job: Job, search: Search) -> bool:
+    known = job.status in (search.status or tuple(Status)) and search.operation in (None, job.operation)
+    return known and (job.unknown or not search.unknown)
+
+
+def _cursor(position: tuple[float, str]) -> str:
+    return f"{position[0]:.0f}-{position[1]}"
+
+
+def _position(cursor: str | None) -> tuple[float, str] | None:
+    match = CURSOR.fullmatch(cursor or "")
+    return (float(match[1]), match[2]) if match else None
+
+
+# --- orders ---------------------------------------------------------------------------------------------------------
+
+
+def _add_orders(routes: Blueprint, api: Api) -> None:
+    @routes.post("/jobs/<job_id>/cancel")
+    def cancel(job_id: str) -> Response:
+        api.json(Cancel, MAX_ORDER_BYTES, default=Cancel())
+        job = api.darkroom.cancel(api.to_change(job_id))
+        if job.status is Status.CANCELED:
+            return shown(job)
+        reason = "already_final" if job.status.final else "too_late"
+        return _refused(job, reason, _UNCANCELED[reason])
+
+    @routes.post("/jobs/<job_id>/retry")
+    def retry(job_id: str) -> Response:
+        order = api.json(Retry, MAX_ORDER_BYTES, default=Retry())
+        job_id = api.to_change(job_id)
+        try:
+            job = api.darkroom.retry(job_id, may_charge_again=order.may_charge_again)
+        except ChargePossible as error:
+            return _refused(api.darkroom.get(job_id), "charge_possible", str(error))
+        except NotPossible as error:
+            job = api.darkroom.get(job_id)
+            return _refused(job, "succeeded" if job.status is Status.SUCCEEDED else "not_final", str(error))
+        return shown(job, HTTPStatus.ACCEPTED)
+
+    @routes.post("/jobs/<job_id>/redeliver")
+    def redeliver(job_id: str) -> Response:
+        order = api.json(Redeliver, MAX_ORDER_BYTES, default=Redeliver())
+        job_id = api.to_change(job_id)
+        try:
+            return shown(api.darkroom.redeliver(job_id, order.delivery), HTTPStatus.ACCEPTED)
+        except NotPossible as error:
+            return _refused(api.darkroom.get(job_id), "no_such_delivery", str(error))
+
+
+_UNCANCELED = {
+    "already_final": "The job had ended before.",
+    "too_late": "The pictures are rendered and being stored: the job ends on its own in a moment.",
+}
+
+
+def _refused(job: Job, reason: str, detail: str) -> Response:
+    return problem(HTTPStatus.CONFLICT, detail, reason=reason, job_status=job.status.value)
