@@ -17,9 +17,9 @@ and, defined where they arise and met by whoever calls that alone:
 
 DarkroomError
  +- RejectedImage           jobs.image_file: bytes that are no picture that we keep
- |   +- NotAPicture
- |   +- PictureCutShort
- |   +- PictureTooLarge
+ |   +- NotAnImage
+ |   +- ImageCutShort
+ |   +- ImageTooLarge
  |   +- DataAppended
  +- SpoolFull               jobs.storage.spool: no room for what waits for its store
  +- InputError              worker.inputs: an input image cannot be had

@@ -39,19 +39,19 @@ class RejectedImage(DarkroomError):
     refetchable = False
 
 
-class NotAPicture(RejectedImage):
+class NotAnImage(RejectedImage):
     """Neither JPEG, PNG, WebP nor GIF, or one whose structure is broken; often an error page that came with a 200."""
 
     refetchable = True
 
 
-class PictureCutShort(RejectedImage):
+class ImageCutShort(RejectedImage):
     """A picture without its end: the connection broke."""
 
     refetchable = True
 
 
-class PictureTooLarge(RejectedImage):
+class ImageTooLarge(RejectedImage):
     """More bytes or more pixels than allowed."""
 
 
@@ -95,7 +95,7 @@ def inspect(content: bytes, *, max_bytes: int, max_pixels: int = MAX_PIXELS) -> 
     """Return the facts of a whole picture with nothing else behind it: what a provider sent.
 
     `max_bytes` bounds the file, `max_pixels` width times height (of a GIF or a WebP: of its largest frame).
-    Raises a `RejectedImage`: `NotAPicture`, `PictureCutShort`, `PictureTooLarge` or `DataAppended`.
+    Raises a `RejectedImage`: `NotAnImage`, `ImageCutShort`, `ImageTooLarge` or `DataAppended`.
     """
     kind, outline = _outlined(content, max_bytes, max_pixels)
     _check_rest(content, kind, outline.end, max_pixels)
@@ -112,10 +112,10 @@ def measure(content: bytes, *, max_bytes: int, max_pixels: int = MAX_PIXELS) -> 
 
 def _outlined(content: bytes, max_bytes: int, max_pixels: int) -> tuple[Kind, _Outline]:
     if len(content) > max_bytes:
-        raise PictureTooLarge(f"the picture has {len(content)} bytes; {max_bytes} are allowed")
+        raise ImageTooLarge(f"the picture has {len(content)} bytes; {max_bytes} are allowed")
     kind = recognize(content)
     if kind is None:
-        raise NotAPicture(f"neither JPEG, PNG, WebP nor GIF but {_stranger(content)}, {len(content)} bytes")
+        raise NotAnImage(f"neither JPEG, PNG, WebP nor GIF but {_stranger(content)}, {len(content)} bytes")
     outline = _walk(content, kind)
     _check_pixels(outline, max_pixels)
     return kind, outline
@@ -151,15 +151,15 @@ def _walk(content: bytes, kind: Kind, start: int = 0) -> _Outline:
     try:
         return _WALKERS[kind](content, start)
     except IndexError:
-        raise PictureCutShort(f"the {kind.extension} ends early, after {len(content)} bytes") from None
+        raise ImageCutShort(f"the {kind.extension} ends early, after {len(content)} bytes") from None
 
 
 def _check_pixels(outline: _Outline, max_pixels: int) -> None:
     width, height, _ = outline
     if not width or not height:
-        raise NotAPicture(f"the header says {width} x {height} pixels")
+        raise NotAnImage(f"the header says {width} x {height} pixels")
     if width * height > max_pixels:
-        raise PictureTooLarge(f"the picture has {width} x {height} pixels; {max_pixels} are allowed")
+        raise ImageTooLarge(f"the picture has {width} x {height} pixels; {max_pixels} are allowed")
 
 
 def _check_rest(content: bytes, kind: Kind, end: int, max_pixels: int) -> None:
@@ -177,8 +177,8 @@ def _end_of_padding(content: bytes, end: int) -> int:
     return found.start() if found else len(content)
 
 
-def _in_pieces(kind: Kind) -> NotAPicture:
-    return NotAPicture(f"the {kind.extension} is in more pieces than any writer makes: an attack on whoever reads it")
+def _in_pieces(kind: Kind) -> NotAnImage:
+    return NotAnImage(f"the {kind.extension} is in more pieces than any writer makes: an attack on whoever reads it")
 
 
 def _stranger(content: bytes) -> str:
@@ -230,19 +230,19 @@ def _walk_jpeg(content: bytes, start: int) -> _Outline:
 
 def _jpeg_length(length: int, marker: int) -> int:
     if length < 2 or marker == _JPEG_START:
-        raise NotAPicture(f"the jpg has a broken segment, marker {marker:#x}")
+        raise NotAnImage(f"the jpg has a broken segment, marker {marker:#x}")
     return length
 
 
 def _jpeg_frame(content: bytes, position: int, earlier: tuple[int, int] | None) -> tuple[int, int]:
     if earlier is not None:
-        raise NotAPicture("the jpg has two frame headers")
+        raise NotAnImage("the jpg has two frame headers")
     return _big(content, position + 5, 2), _big(content, position + 3, 2)
 
 
 def _jpeg_outline(size: tuple[int, int] | None, scanned: bool, end: int) -> _Outline:
     if size is None or not scanned:
-        raise NotAPicture("the jpg holds no picture")
+        raise NotAnImage("the jpg holds no picture")
     return _Outline(*size, end)
 
 
@@ -260,7 +260,7 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 def _walk_png(content: bytes, _start: int) -> _Outline:
     """Go from chunk to chunk to IEND, checking each one's CRC."""
     if _slice(content, 8, 8) != _PNG_HEADER:
-        raise NotAPicture("the png does not begin with its header")
+        raise NotAnImage("the png does not begin with its header")
     width, height = _big(content, 16, 4), _big(content, 20, 4)
     position, name, painted = 8, b"", False
     for _ in range(MAX_PARTS):
@@ -271,7 +271,7 @@ def _walk_png(content: bytes, _start: int) -> _Outline:
     else:
         raise _in_pieces(PNG)
     if not painted:
-        raise NotAPicture("the png holds no picture")
+        raise NotAnImage("the png holds no picture")
     return _Outline(width, height, position)
 
 
@@ -280,7 +280,7 @@ def _png_chunk(content: bytes, position: int) -> tuple[bytes, int]:
     end = position + 8 + _big(content, position, 4)
     expected = _big(content, end, 4)
     if zlib.crc32(memoryview(content)[position + 4 : end]) != expected:
-        raise NotAPicture(f"the png is damaged in the chunk at byte {position}")
+        raise NotAnImage(f"the png is damaged in the chunk at byte {position}")
     return content[position + 4 : position + 8], end + 4
 
 
@@ -304,14 +304,14 @@ def _walk_webp(content: bytes, _start: int) -> _Outline:
             break
         name, size = content[position : position + 4], _little(content, position + 4, 4)
         if position + 8 + size > end:
-            raise NotAPicture(f"the webp has a chunk at byte {position} that is longer than the file")
+            raise NotAnImage(f"the webp has a chunk at byte {position} that is longer than the file")
         if measure := _WEBP_MEASURES.get(name):
             sizes[name] = _largest(measure(content, position + 8), sizes.get(name, (0, 0)))
         position += 8 + (_WEBP_FRAME_HEADER if name == b"ANMF" else size + size % 2)
     else:
         raise _in_pieces(WEBP)
     if not sizes.keys() & {b"VP8 ", b"VP8L"}:
-        raise NotAPicture("the webp holds no picture")
+        raise NotAnImage("the webp holds no picture")
     return _Outline(*_largest(*sizes.values()), end)
 
 
@@ -331,13 +331,13 @@ def _webp_frame(content: bytes, at: int) -> tuple[int, int]:
 
 def _webp_lossy(content: bytes, at: int) -> tuple[int, int]:
     if content[at + 3 : at + 6] != b"\x9d\x01\x2a":
-        raise NotAPicture("the webp holds no key frame")
+        raise NotAnImage("the webp holds no key frame")
     return _little(content, at + 6, 2) & 0x3FFF, _little(content, at + 8, 2) & 0x3FFF
 
 
 def _webp_lossless(content: bytes, at: int) -> tuple[int, int]:
     if content[at] != 0x2F:
-        raise NotAPicture("the webp has a broken lossless header")
+        raise NotAnImage("the webp has a broken lossless header")
     bits = _little(content, at + 1, 4)
     return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
 
@@ -372,11 +372,11 @@ def _walk_gif(content: bytes, _start: int) -> _Outline:
         elif block == _GIF_EXTENSION:
             position = _gif_end(content, position + 2)
         else:
-            raise NotAPicture(f"the gif has a broken block at byte {position}")
+            raise NotAnImage(f"the gif has a broken block at byte {position}")
     else:
         raise _in_pieces(GIF)
     if not painted:
-        raise NotAPicture("the gif holds no picture")
+        raise NotAnImage("the gif holds no picture")
     return _Outline(width, height, position + 1)
 
 

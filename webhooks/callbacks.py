@@ -104,7 +104,7 @@ def keep(darkroom: Darkroom, job_id: str, number: int, body: bytes) -> None:
     if number > len(job.attempts):
         raise InvalidToken("the job made no such attempt")
     try:
-        report = providers.operation(job.attempts[number - 1].operation).called_back(_parsed(body))
+        report = providers.operation(job.attempts[number - 1].operation).read_callback(_parsed(body))
     except InvalidCallback as error:
         darkroom.advance(job_id, _noting(f"callback of {number} not understood: {_excerpt(body, job)}"), known=job)
         raise InvalidCallback(str(error)) from None

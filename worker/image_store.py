@@ -168,7 +168,7 @@ class ImageStore:
             )
         except TransportError:
             return None
-        fresh = operation.reminted(response)
+        fresh = operation.read_remint(response)
         if fresh is None or fresh.url is None:
             return None
         life = operation.result_life_seconds

@@ -10,7 +10,7 @@ from typing import Any
 from jobs.darkroom import reference_key
 from jobs.errors import DarkroomError, StorageError
 from jobs.image_file import RejectedImage, measure
-from jobs.providers._contract import Picture
+from jobs.providers._contract import InputImage
 from jobs.request import ImageRule, Request
 from jobs.storage import Storage
 
@@ -40,11 +40,11 @@ class Inputs:
     #: runs a blocking call on the thread pool
     blocking: Callable[[Callable[[], Any]], Awaitable[Any]]
 
-    async def pictures(self, request: Request) -> Mapping[str, Picture]:
+    async def pictures(self, request: Request) -> Mapping[str, InputImage]:
         """The pictures, by their reference or URL. Raises InputError."""
         return {reference: await self._picture(field, rule, reference) for field, rule, reference in _wanted(request)}
 
-    async def _picture(self, field: str, rule: ImageRule, reference: str) -> Picture:
+    async def _picture(self, field: str, rule: ImageRule, reference: str) -> InputImage:
         if reference.startswith("staged:"):
             return await self._staged(field, reference)
         try:
@@ -59,23 +59,23 @@ class Inputs:
             raise InputError(f"{field}: its host answered {response.status}", lasting=lasting)
         return await self._checked(field, rule, response.body)
 
-    async def _staged(self, field: str, reference: str) -> Picture:
+    async def _staged(self, field: str, reference: str) -> InputImage:
         """The picture under a reference; it was checked when it was staged."""
         try:
             content = await self.blocking(lambda: self.storage.get(reference_key(reference)))
         except StorageError as error:
             raise InputError(f"{field}: {error}", lasting=not error.retryable) from error
         extension = PurePosixPath(reference).suffix.removeprefix(".")
-        return Picture(content, _CONTENT_TYPES[extension], _file_name(field, extension))
+        return InputImage(content, _CONTENT_TYPES[extension], _file_name(field, extension))
 
-    async def _checked(self, field: str, rule: ImageRule, content: bytes) -> Picture:
+    async def _checked(self, field: str, rule: ImageRule, content: bytes) -> InputImage:
         try:
             facts = await self.blocking(lambda: measure(content, max_bytes=rule.max_bytes))
         except RejectedImage as error:
             raise InputError(f"{field}: {error}", lasting=True) from error
         if facts.content_type not in rule.content_types:
             raise InputError(f"{field}: {facts.content_type} is not taken here", lasting=True)
-        return Picture(content, facts.content_type, _file_name(field, facts.extension))
+        return InputImage(content, facts.content_type, _file_name(field, facts.extension))
 
 
 def _wanted(request: Request) -> list[tuple[str, ImageRule, str]]:

@@ -20,7 +20,7 @@ from jobs import callback_url, providers
 from jobs.darkroom import Darkroom, reporting
 from jobs.errors import JobNotFound, StorageError
 from jobs.job import Artifact, Inline, Job, Kept, Outcome, Recovery, Status
-from jobs.providers._contract import Abilities, Call, Context, Operation, Picture, Response
+from jobs.providers._contract import Abilities, Call, Context, InputImage, Operation, Response
 from jobs.report import Charged, Code, Failed, Image, Report, Succeeded
 from jobs.request import Request
 from jobs.settings import ProviderSettings
@@ -144,7 +144,7 @@ class Runner:
                 job.id, lambda current, now: current.unseen(self.holder, now, number=number), known=job
             )
         self.checkpoint("answered")
-        return await self._learn(job, number, prepared.operation.answered(prepared.request, response))
+        return await self._learn(job, number, prepared.operation.read_answer(prepared.request, response))
 
     async def _sent(self, prepared: Prepared, reserve: Callable[[int], Awaitable[None]]) -> Response:
         call = prepared.call
@@ -218,7 +218,7 @@ class Runner:
         return Prepared(call, settings.base_url + call.path, request, operation, abilities)
 
     def _context(
-        self, job: Job, number: int, settings: ProviderSettings, pictures: Mapping[str, Picture] | None = None
+        self, job: Job, number: int, settings: ProviderSettings, pictures: Mapping[str, InputImage] | None = None
     ) -> Context:
         base = self.darkroom.settings.callback_base
         keys = self.darkroom.settings.signing_keys() if base else ()
@@ -226,7 +226,7 @@ class Runner:
             attempt_key=job.attempt_key(number),
             callback_url=callback_url.callback_url(base, job.provider, job.id, number, keys) if base else None,
             api_key=settings.api_key.get_secret_value(),
-            pictures=pictures or {},
+            inputs=pictures or {},
             options=settings.options,
         )
 
@@ -321,7 +321,7 @@ class Runner:
                 timeout_seconds=min(call.timeout_seconds, POLL_TIMEOUT_SECONDS),
                 max_bytes=_MAX_POLL_BYTES,
             )
-            report = operation.polled(operation.request.model_validate(job.params), response)
+            report = operation.read_poll(operation.request.model_validate(job.params), response)
         except TransportError as error:
             log.info("job %s: poll: %s", job.id, error)
         if report is None:

@@ -79,7 +79,7 @@ class Response:
 
 
 @dataclass(frozen=True)
-class Picture:
+class InputImage:
     """An input image with its bytes, as a worker hands it to a provider."""
 
     content: bytes = field(repr=False)
@@ -118,7 +118,7 @@ class Context:
     callback_url: str | None = field(default=None, repr=False)
     api_key: str = field(default="", repr=False)
     #: input images by their reference in the request, for those that the provider wants as bytes
-    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    inputs: Mapping[str, InputImage] = field(default_factory=dict)
     #: the provider's `Options`, already checked
     options: Any = None
 
@@ -156,7 +156,7 @@ class Operation(Protocol):
         """The call that costs money."""
         ...
 
-    def answered(self, request: Any, response: Response) -> Report:
+    def read_answer(self, request: Any, response: Response) -> Report:
         """What the answer to the submit means. Never raises for any bytes a vendor may send."""
         ...
 
@@ -164,11 +164,11 @@ class Operation(Protocol):
         """The call that asks after a running attempt (abilities.poll), or by our key (abilities.lookup)."""
         ...
 
-    def polled(self, request: Any, response: Response) -> Report | None:
+    def read_poll(self, request: Any, response: Response) -> Report | None:
         """What the answer to a poll means; None: nothing learned, ask again later."""
         ...
 
-    def called_back(self, body: Any) -> Report:
+    def read_callback(self, body: Any) -> Report:
         """What a callback's JSON body means. Raises InvalidCallback when it is not of the provider's shape."""
         ...
 
@@ -176,7 +176,7 @@ class Operation(Protocol):
         """The call that has an expired image URL signed anew, or None where the vendor has none."""
         ...
 
-    def reminted(self, response: Response) -> Image | None:
+    def read_remint(self, response: Response) -> Image | None:
         """The image with its fresh URL, or None when the vendor gave none; its `index` says nothing."""
         ...
 
@@ -203,16 +203,16 @@ class OperationDefaults:
     def poll(self, external_id: str, context: Context) -> Call:
         raise NotImplementedError("this operation is never polled: its abilities say so")
 
-    def polled(self, request: Any, response: Response) -> Report | None:  # noqa: ARG002
+    def read_poll(self, request: Any, response: Response) -> Report | None:  # noqa: ARG002
         return None
 
-    def called_back(self, body: Any) -> Report:  # noqa: ARG002
+    def read_callback(self, body: Any) -> Report:  # noqa: ARG002
         raise InvalidCallback("this operation sends no callbacks")
 
     def remint(self, image: Image, context: Context) -> Call | None:  # noqa: ARG002
         return None
 
-    def reminted(self, response: Response) -> Image | None:  # noqa: ARG002
+    def read_remint(self, response: Response) -> Image | None:  # noqa: ARG002
         return None
 
 
@@ -221,7 +221,7 @@ def bearer(context: Context) -> dict[str, str]:
     return {"Authorization": f"Bearer {context.api_key}", "Accept": "application/json"}
 
 
-def file_part(name: str, picture: Picture) -> FilePart:
+def file_part(name: str, picture: InputImage) -> FilePart:
     """The picture as one file of a multipart form."""
     return FilePart(name, picture.filename, picture.content, picture.content_type)
 

@@ -94,7 +94,7 @@ class _ReveRemix(OperationDefaults):
             timeout_seconds=context.options.timeout_seconds,
         )
 
-    def answered(self, request: ReveRemix, response: Response) -> Report:  # noqa: ARG002
+    def read_answer(self, request: ReveRemix, response: Response) -> Report:  # noqa: ARG002
         body = parsing.mapping(response.document())
         if not response.ok or (parsing.first(body, "statusCode", "error") and not body.get("data")):
             return _refused(response, body)
@@ -103,7 +103,7 @@ class _ReveRemix(OperationDefaults):
 
 def _sent(image: Any, context: Context) -> str:
     """The URL as it is, and a staged image as a `data:` URI, for the field's format is `uri`."""
-    picture = context.pictures.get(str(image))
+    picture = context.inputs.get(str(image))
     return f"data:{picture.content_type};base64,{picture.base64()}" if picture else str(image)
 
 

@@ -212,11 +212,11 @@ class _IdeogramRemix(OperationDefaults):
             "/ideogram/remix",
             headers=bearer(context),
             form=form,
-            files=[file_part("image_file", context.pictures[str(request.image_file)])],
+            files=[file_part("image_file", context.inputs[str(request.image_file)])],
             timeout_seconds=context.options.timeout_seconds,
         )
 
-    def answered(self, request: IdeogramRemix, response: Response) -> Report:  # noqa: ARG002
+    def read_answer(self, request: IdeogramRemix, response: Response) -> Report:  # noqa: ARG002
         body = parsing.mapping(response.document())
         if not response.ok or _is_error(body):
             return _refused(response, body)
@@ -226,7 +226,7 @@ class _IdeogramRemix(OperationDefaults):
         path = context.options.task_path.replace("{task_id}", quote(external_id, safe=""))
         return Call("GET", path, headers=bearer(context), timeout_seconds=30.0)
 
-    def polled(self, request: IdeogramRemix, response: Response) -> Report | None:  # noqa: ARG002
+    def read_poll(self, request: IdeogramRemix, response: Response) -> Report | None:  # noqa: ARG002
         """A refused poll says nothing of the task, except that its content was refused."""
         body = parsing.mapping(response.document())
         if not response.ok or _is_error(body):
@@ -234,7 +234,7 @@ class _IdeogramRemix(OperationDefaults):
             return failure if failure.code is Code.MODERATED else None
         return _result(body)
 
-    def called_back(self, body: Any) -> Report:
+    def read_callback(self, body: Any) -> Report:
         update = parsing.mapping(body)
         if _is_error(update):
             return _reported(update)

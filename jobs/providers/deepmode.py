@@ -116,13 +116,13 @@ class _Operation(OperationDefaults):
         """1 credit a call, however many images it makes."""
         return Cost(1.0, Unit.CREDIT)
 
-    def answered(self, request: Any, response: Response) -> Report:  # noqa: ARG002
+    def read_answer(self, request: Any, response: Response) -> Report:  # noqa: ARG002
         if not response.ok:
             return failed_by_status(response, sentence(_VENDOR, response))
         body = parsing.mapping(response.document())
         return _result(body) or _progress(body) or unreadable(_VENDOR, response)
 
-    def called_back(self, body: Any) -> Report:
+    def read_callback(self, body: Any) -> Report:
         if report := _result(parsing.mapping(body)):
             return report
         raise InvalidCallback("neither `images` nor an image with its `image_url`")
@@ -130,7 +130,7 @@ class _Operation(OperationDefaults):
     def remint(self, image: Image, context: Context) -> Call | None:
         return _lookup(image.external_id, context) if _safe_id(image.external_id) else None
 
-    def reminted(self, response: Response) -> Image | None:
+    def read_remint(self, response: Response) -> Image | None:
         found = _result(parsing.mapping(response.document())) if response.ok else None
         images = found.images if isinstance(found, Succeeded) else ()
         return next((image for image in images if image.url), None)
@@ -178,14 +178,14 @@ class _FaceIdRemix(_Operation):
             "/api/face-id-remix",
             headers=bearer(context),
             form={name: value for name, value in texts.items() if value},
-            files=[file_part(field, context.pictures[str(image)]) for field, _, image in request.images()],
+            files=[file_part(field, context.inputs[str(image)]) for field, _, image in request.images()],
             timeout_seconds=60.0 if request.mode == "async" else context.options.timeout_seconds,
         )
 
     def poll(self, external_id: str, context: Context) -> Call:
         return _lookup(external_id, context)  # [inferred]: the page does not say how an async result is had
 
-    def polled(self, request: Any, response: Response) -> Report | None:  # noqa: ARG002
+    def read_poll(self, request: Any, response: Response) -> Report | None:  # noqa: ARG002
         return _result(parsing.mapping(response.document())) if response.ok else None
 
 

@@ -124,7 +124,7 @@ class _Remix(OperationDefaults):
         callback = {"callback_url": context.callback_url} if context.callback_url else {}
         return _remix(body | {"async": True, "client_request_id": context.attempt_key} | callback, context, 60.0)
 
-    def answered(self, request: Remix, response: Response) -> Report:  # noqa: ARG002
+    def read_answer(self, request: Remix, response: Response) -> Report:  # noqa: ARG002
         if not response.ok:
             return _refused(response)
         return _report(parsing.mapping(response.document())) or unreadable(_VENDOR, response)
@@ -133,11 +133,11 @@ class _Remix(OperationDefaults):
         path = f"/v1/phota/jobs/{quote(external_id, safe='')}"
         return Call("GET", path, headers=_headers(context), timeout_seconds=30.0)
 
-    def polled(self, request: Remix, response: Response) -> Report | None:  # noqa: ARG002
+    def read_poll(self, request: Remix, response: Response) -> Report | None:  # noqa: ARG002
         """A refused poll says nothing of the job."""
         return _report(parsing.mapping(response.document())) if response.ok else None
 
-    def called_back(self, body: Any) -> Report:
+    def read_callback(self, body: Any) -> Report:
         if report := _report(parsing.mapping(body)):
             return report
         raise InvalidCallback("neither a job nor images")
@@ -161,7 +161,7 @@ def _remix(body: dict[str, Any], context: Context, timeout_seconds: float) -> Ca
 
 def _sent(image: Any, context: Context) -> str:
     """The URL as it is, and a staged image as raw base64, for a `data:` prefix is not accepted."""
-    picture = context.pictures.get(str(image))
+    picture = context.inputs.get(str(image))
     return picture.base64() if picture else str(image)
 
 

@@ -13,9 +13,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .faults import Fault
+from .images import UnreadableInput
 from .inputs import read_image
 from .ledger import Submission
-from .pictures import NotAnImage
 from .results import Shelf
 from .routes import Route
 from .vendor import Order, Refused, Vendor
@@ -87,7 +87,7 @@ class AimlApi(Vendor):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise Refused(self.error(400, f"{where}: {first['msg']}")) from None
-        except NotAnImage as error:
+        except UnreadableInput as error:
             raise Refused(self.error(400, f"image_urls: {error}")) from None
         width, height = asked.aspect_ratio.split(":")
         return Order(

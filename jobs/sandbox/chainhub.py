@@ -17,9 +17,9 @@ from standardwebhooks import Webhook
 
 from .callbacks import Callback
 from .faults import Fault
+from .images import Input, UnreadableInput, read_input
 from .inputs import Form, read_form
 from .ledger import Submission
-from .pictures import Input, NotAnImage, read_input
 from .results import Shelf
 from .routes import Route
 from .vendor import Order, Refused, Vendor, spoiled
@@ -225,7 +225,7 @@ class ChainHub(Vendor):
             raise Refused(self.error(400, "image_file: larger than 10MB"))
         try:
             image = read_input(data)
-        except NotAnImage:
+        except UnreadableInput:
             raise Refused(self.error(400, "image_file: not an image")) from None
         if image.format not in _FORMATS:
             raise Refused(self.error(400, "image_file: JPEG, PNG or WebP is wanted"))

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .callbacks import Callback
+from .images import Input, UnreadableInput, read_input
 from .inputs import read_form
 from .ledger import Submission
-from .pictures import Input, NotAnImage, read_input
 from .results import Shelf
 from .routes import Route
 from .vendor import Order, Refused, Vendor, spoiled
@@ -140,7 +140,7 @@ class DeepMode(Vendor):
             raise Refused(self.error(400, f"{name}: a file is required"))
         try:
             return read_input(files[name])
-        except NotAnImage:
+        except UnreadableInput:
             raise Refused(self.error(400, f"{name}: not an image")) from None
 
     def _generate_answer(self, submission: Submission) -> Answer:

@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 
-from .pictures import Input, NotAnImage, read_input
+from .images import Input, UnreadableInput, read_input
 from .wire import Request
 
 _DATA_URI = re.compile(r"data:image/[\w.+-]+;base64,")
@@ -50,7 +50,7 @@ def _in_memory(
 
 
 def read_image(text: str, *, data_uri: bool) -> Input:
-    """An image given as an http(s) URL or as base64, with or without a `data:` prefix; raises `NotAnImage`.
+    """An image given as an http(s) URL or as base64, with or without a `data:` prefix; raises `UnreadableInput`.
 
     What a URL points to is never fetched: the sandbox works offline and draws the host's name instead.
     """
@@ -59,8 +59,8 @@ def read_image(text: str, *, data_uri: bool) -> Input:
         return Input(host=parts.hostname)
     prefix = _DATA_URI.match(text)
     if prefix and not data_uri:
-        raise NotAnImage("base64 is wanted without a data: prefix")
+        raise UnreadableInput("base64 is wanted without a data: prefix")
     try:
         return read_input(base64.b64decode(text[prefix.end() if prefix else 0 :], validate=True))
     except (binascii.Error, ValueError) as error:
-        raise NotAnImage("neither a URL nor base64") from error
+        raise UnreadableInput("neither a URL nor base64") from error

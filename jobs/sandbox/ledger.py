@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from .images import Input, Recipe, render
 from .journal import Event, Journal
-from .pictures import Input, Recipe, render
 
 #: How a submission ended for the client: not yet, with its answer, without one, or refused before any work.
 Outcome = Literal["pending", "answered", "dropped", "refused"]

@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from .callbacks import Callback
 from .faults import Fault
+from .images import Input, UnreadableInput
 from .inputs import read_image
 from .ledger import Submission
-from .pictures import Input, NotAnImage
 from .results import Shelf
 from .routes import Route
 from .vendor import Order, Refused, Vendor, spoiled
@@ -164,7 +164,7 @@ class Phota(Vendor):
     def _image(self, text: str) -> Input:
         try:
             return read_image(text, data_uri=False)
-        except NotAnImage as error:
+        except UnreadableInput as error:
             raise Refused(self.error(400, str(error))) from None
 
     def _answer(self, submission: Submission) -> Answer:

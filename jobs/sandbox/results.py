@@ -20,8 +20,8 @@ from urllib.parse import parse_qs, quote
 from PIL import Image
 
 from .faults import Fault
+from .images import bomb
 from .ledger import Serving, Submission, digest_of
-from .pictures import bomb
 from .wire import Answer, Drop, Endless, Reply, Request
 from .world import World
 

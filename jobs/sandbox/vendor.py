@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from .callbacks import Callback, Callbacks
 from .faults import LOSSES, POLL_TROUBLES, REFUSALS, Fault
+from .images import Format, Input, Recipe, size_for
 from .ledger import Submission
-from .pictures import Format, Input, Recipe, size_for
 from .results import Results, Shelf
 from .routes import Route
 from .wire import Answer, Drop, Hang, Reply, Request

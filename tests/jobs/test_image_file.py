@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from jobs import image_file
-from jobs.image_file import DataAppended, Facts, NotAPicture, PictureCutShort, PictureTooLarge, RejectedImage
+from jobs.image_file import DataAppended, Facts, ImageCutShort, ImageTooLarge, NotAnImage, RejectedImage
 
 MAX_BYTES = 1 << 20
 
@@ -87,7 +87,7 @@ def test_a_picture_cut_short_anywhere_is_refused(name: str) -> None:
     content = written(name)
 
     for length in range(len(content)):
-        with pytest.raises((PictureCutShort, NotAPicture)) as refused:
+        with pytest.raises((ImageCutShort, NotAnImage)) as refused:
             image_file.inspect(content[:length], max_bytes=MAX_BYTES)
         assert refused.value.refetchable
 
@@ -103,7 +103,7 @@ def test_a_multi_picture_jpg_can_only_be_cut_between_its_pictures() -> None:
 def accepts(content: bytes) -> bool:
     try:
         image_file.inspect(content, max_bytes=MAX_BYTES)
-    except (PictureCutShort, NotAPicture):
+    except (ImageCutShort, NotAnImage):
         return False
     return True
 
@@ -112,7 +112,7 @@ def accepts(content: bytes) -> bool:
 def test_a_download_that_stopped_halfway_is_called_cut_short(name: str) -> None:
     content = written(name)
 
-    with pytest.raises(PictureCutShort, match=f"ends early, after {len(content) // 2} bytes"):
+    with pytest.raises(ImageCutShort, match=f"ends early, after {len(content) // 2} bytes"):
         image_file.inspect(content[: len(content) // 2], max_bytes=MAX_BYTES)
 
 
@@ -146,9 +146,9 @@ def test_further_whole_jpegs_behind_a_jpeg_are_accepted_but_nothing_behind_them(
     assert image_file.inspect(camera, max_bytes=MAX_BYTES).width == 61
     with pytest.raises(DataAppended):
         image_file.inspect(camera + b"<html>", max_bytes=MAX_BYTES)
-    with pytest.raises(PictureCutShort):
+    with pytest.raises(ImageCutShort):
         image_file.inspect(camera[:-40], max_bytes=MAX_BYTES)
-    with pytest.raises(PictureTooLarge):
+    with pytest.raises(ImageTooLarge):
         image_file.inspect(camera, max_bytes=MAX_BYTES, max_pixels=10_000)
 
 
@@ -170,7 +170,7 @@ def test_further_whole_jpegs_behind_a_jpeg_are_accepted_but_nothing_behind_them(
 )
 def test_whatever_else_comes_is_named_and_refused(content: bytes, called: str) -> None:
     assert image_file.recognize(content) is None
-    with pytest.raises(NotAPicture, match=called) as refused:
+    with pytest.raises(NotAnImage, match=called) as refused:
         image_file.inspect(content, max_bytes=MAX_BYTES)
     assert "expired" not in str(refused.value)
     assert "alert" not in str(refused.value)
@@ -216,7 +216,7 @@ BOMBS = {
 def test_a_decompression_bomb_is_refused_by_its_header(kind: str) -> None:
     started = time.process_time()
 
-    with pytest.raises(PictureTooLarge, match=r"\d+ x \d+ pixels; 100000000 are allowed"):
+    with pytest.raises(ImageTooLarge, match=r"\d+ x \d+ pixels; 100000000 are allowed"):
         image_file.inspect(BOMBS[kind], max_bytes=MAX_BYTES)
 
     assert time.process_time() - started < 0.1
@@ -231,7 +231,7 @@ def test_a_webp_animation_counts_with_the_pictures_inside_its_frames() -> None:
     bomb = content.replace(struct.pack("<HH", 61, 37), struct.pack("<HH", 16_000, 16_000))
     assert bomb != content
 
-    with pytest.raises(PictureTooLarge):
+    with pytest.raises(ImageTooLarge):
         image_file.inspect(bomb, max_bytes=MAX_BYTES)
 
 
@@ -239,9 +239,9 @@ def test_the_limits_are_inclusive() -> None:
     content = written("a png")
 
     assert image_file.inspect(content, max_bytes=len(content), max_pixels=61 * 37).width == 61
-    with pytest.raises(PictureTooLarge, match=f"{len(content)} bytes; {len(content) - 1} are allowed"):
+    with pytest.raises(ImageTooLarge, match=f"{len(content)} bytes; {len(content) - 1} are allowed"):
         image_file.inspect(content, max_bytes=len(content) - 1)
-    with pytest.raises(PictureTooLarge, match="61 x 37"):
+    with pytest.raises(ImageTooLarge, match="61 x 37"):
         image_file.inspect(content, max_bytes=MAX_BYTES, max_pixels=61 * 37 - 1)
 
 
@@ -270,7 +270,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_picture_is_refused(name: str) -> None:
-    with pytest.raises(NotAPicture):
+    with pytest.raises(NotAnImage):
         image_file.inspect(BROKEN[name], max_bytes=MAX_BYTES)
 
 

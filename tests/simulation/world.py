@@ -276,7 +276,7 @@ class World:
         """The receiver."""
         job_id, number = callback_url.verify(provider, token, KEYS)
         operation = providers.operation(self.repository.get(job_id).operation)
-        self.darkroom.report(job_id, number, operation.called_back(body))
+        self.darkroom.report(job_id, number, operation.read_callback(body))
 
     # --- processes ------------------------------------------------------------------------------------------------
 

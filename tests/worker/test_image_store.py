@@ -15,7 +15,7 @@ from jobs import Artifact, Code, Missing, StorageError
 from jobs.job import Job, PendingImage, Postponed, Spooled
 from jobs.providers import aimlapi, deepmode
 from jobs.report import Image, Running, Succeeded
-from jobs.sandbox.pictures import bomb
+from jobs.sandbox.images import bomb
 from jobs.storage import FolderStorage, S3Storage, artifact_key
 from jobs.storage.spool import Spool
 from worker.image_store import BAD_TRY_SECONDS, MAX_PAUSE_SECONDS

@@ -12,7 +12,7 @@ from jobs import providers
 from jobs.delivery import Delivery, Try
 from jobs.job import Job, PendingImage, Status
 from jobs.providers import aimlapi, chainhub, deepmode, phota
-from jobs.providers._contract import Call, Context, FilePart, Picture, Response
+from jobs.providers._contract import Call, Context, FilePart, InputImage, Response
 from jobs.report import Image, Succeeded
 from jobs.request import LocalImage
 from jobs.settings import ProviderSettings, Settings
@@ -54,7 +54,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "a job": a_job,
     "a call": lambda: CALL,
     "a response": lambda: Response(200, {"set-cookie": "canary"}, BYTES),
-    "a context": lambda: Context("a-1", "https://d.example/webhooks/deepmode/canary", "canary", {"x": Picture(BYTES, "image/png", "x.png")}),
+    "a context": lambda: Context("a-1", "https://d.example/webhooks/deepmode/canary", "canary", {"x": InputImage(BYTES, "image/png", "x.png")}),
     "a report": lambda: Succeeded((Image(0, url=URL), Image(1, content=BYTES))),
     "a local image": lambda: LocalImage(BYTES),
     "a generate request": lambda: GENERATE,

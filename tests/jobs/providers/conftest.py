@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from jobs import providers
-from jobs.providers._contract import Context, Operation, Picture, Response
+from jobs.providers._contract import Context, InputImage, Operation, Response
 
 _PAYLOADS = Path(__file__).parent / "payloads"
 _SUFFIX = "_payload"
@@ -68,9 +68,9 @@ class Recording:
             attempt_key="j1-1",
             callback_url=payload.get("callback_url"),
             api_key="the-key",
-            pictures={
-                name: Picture(base64.b64decode(given["content"]), given["content_type"], given["filename"])
-                for name, given in payload.get("pictures", {}).items()
+            inputs={
+                name: InputImage(base64.b64decode(given["content"]), given["content_type"], given["filename"])
+                for name, given in payload.get("inputs", {}).items()
             },
             options=self.options(payload),
         )

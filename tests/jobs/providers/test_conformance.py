@@ -50,7 +50,7 @@ def _without_nulls(value: Any) -> Any:
 def test_an_answer_to_a_submit_means_what_is_recorded(submit_payload: Any, recording: Any) -> None:
     operation = recording.operation(submit_payload)
 
-    report = operation.answered(recording.request(submit_payload), recording.response(submit_payload))
+    report = operation.read_answer(recording.request(submit_payload), recording.response(submit_payload))
 
     assert _plain(report) == submit_payload["report"]
 
@@ -58,7 +58,7 @@ def test_an_answer_to_a_submit_means_what_is_recorded(submit_payload: Any, recor
 def test_an_answer_to_a_poll_means_what_is_recorded(poll_payload: Any, recording: Any) -> None:
     operation = recording.operation(poll_payload)
 
-    report = operation.polled(recording.request(poll_payload), recording.response(poll_payload))
+    report = operation.read_poll(recording.request(poll_payload), recording.response(poll_payload))
 
     assert _plain(report) == poll_payload["report"]
 
@@ -68,13 +68,13 @@ def test_a_callback_means_what_is_recorded(callback_payload: Any, recording: Any
 
     if callback_payload["report"] == {"type": "invalid"}:
         with pytest.raises(InvalidCallback):
-            operation.called_back(callback_payload["body"])
+            operation.read_callback(callback_payload["body"])
     else:
-        assert _plain(operation.called_back(callback_payload["body"])) == callback_payload["report"]
+        assert _plain(operation.read_callback(callback_payload["body"])) == callback_payload["report"]
 
 
 def test_a_fresh_url_is_read(remint_payload: Any, recording: Any) -> None:
-    image = recording.operation(remint_payload).reminted(recording.response(remint_payload))
+    image = recording.operation(remint_payload).read_remint(recording.response(remint_payload))
 
     assert (image and _without_nulls(asdict(image))) == remint_payload["image"]
 
@@ -166,7 +166,7 @@ def test_an_unreadable_2xx_is_never_taken_for_free(name: str, text: str, recordi
     operation = providers.operation(name)
     request = recording.request({"operation": name})
 
-    report = operation.answered(request, Response(200, {}, text.encode()))
+    report = operation.read_answer(request, Response(200, {}, text.encode()))
 
     assert isinstance(report, Failed)
     assert (report.code, report.retryable, report.charged) == ("provider_error", True, "unknown")
@@ -220,9 +220,9 @@ def test_no_answer_breaks_an_operation(name: str, status: int, body: bytes, retr
     operation, response = providers.operation(name), Response(status, {"retry-after": retry_after}, body)
     request = operation.request.model_validate(operation.request.model_json_schema()["examples"][0])
 
-    _is_sound(operation.answered(request, response))
-    _is_sound(operation.polled(request, response))
-    image = operation.reminted(response)
+    _is_sound(operation.read_answer(request, response))
+    _is_sound(operation.read_poll(request, response))
+    image = operation.read_remint(response)
     assert image is None or image.url
 
 
@@ -245,14 +245,14 @@ def test_no_answer_to_a_submit_breaks_when_one_value_is_another(submit_payload: 
 
     for body in _spoiled(submit_payload["response"].get("body")):
         response = Response(submit_payload["response"]["status"], {}, json.dumps(body).encode())
-        _is_sound(operation.answered(request, response))
+        _is_sound(operation.read_answer(request, response))
 
 
 def test_no_answer_to_a_poll_breaks_when_one_value_is_another(poll_payload: Any, recording: Any) -> None:
     operation, request = recording.operation(poll_payload), recording.request(poll_payload)
 
     for body in _spoiled(poll_payload["response"].get("body")):
-        _is_sound(operation.polled(request, Response(200, {}, json.dumps(body).encode())))
+        _is_sound(operation.read_poll(request, Response(200, {}, json.dumps(body).encode())))
 
 
 def test_no_callback_breaks_when_one_value_is_another(callback_payload: Any, recording: Any) -> None:
@@ -260,7 +260,7 @@ def test_no_callback_breaks_when_one_value_is_another(callback_payload: Any, rec
 
     for body in _spoiled(callback_payload["body"]):
         with suppress(InvalidCallback):
-            _is_sound(operation.called_back(body))
+            _is_sound(operation.read_callback(body))
 
 
 @pytest.mark.parametrize("name", _OPERATIONS)
@@ -268,7 +268,7 @@ def test_no_callback_breaks_when_one_value_is_another(callback_payload: Any, rec
 @_ITS_SHARE
 def test_no_callback_breaks_an_operation(name: str, body: Any) -> None:
     try:
-        report = providers.operation(name).called_back(body)
+        report = providers.operation(name).read_callback(body)
     except InvalidCallback:
         return
     _is_sound(report)

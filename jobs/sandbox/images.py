@@ -26,7 +26,7 @@ SEEN = 1024
 Format = Literal["JPEG", "PNG"]
 
 
-class NotAnImage(Exception):
+class UnreadableInput(Exception):
     """The bytes given as an image cannot be decoded as one."""
 
 
@@ -55,7 +55,7 @@ class Recipe:
 
 
 def read_input(data: bytes) -> Input:
-    """Decode an input image wholly and keep a thumbnail of it; raises `NotAnImage`."""
+    """Decode an input image wholly and keep a thumbnail of it; raises `UnreadableInput`."""
     digest = hashlib.sha256(data).digest()
     if digest not in _seen:
         if len(_seen) >= SEEN:
@@ -71,7 +71,7 @@ def _decoded(data: bytes) -> Input:
             image.draft("RGB", (THUMBNAIL, THUMBNAIL))
             small = image.convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise NotAnImage("these bytes are not an image that can be decoded") from error
+        raise UnreadableInput("these bytes are not an image that can be decoded") from error
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     return Input(thumbnail=_encoded(small, "JPEG"), ratio=ratio, format=name)
 

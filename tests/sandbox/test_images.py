@@ -3,7 +3,7 @@ import io
 import pytest
 from PIL import Image
 
-from jobs.sandbox.pictures import NotAnImage, Recipe, bomb, read_input, render, size_for
+from jobs.sandbox.images import Recipe, UnreadableInput, bomb, read_input, render, size_for
 
 
 def recipe(**fields):
@@ -48,7 +48,7 @@ def test_what_a_font_lacks_is_no_error():
 
 def test_bytes_that_are_no_image_are_refused(make_picture):
     for data in (b"", b"no image", make_picture()[:-30]):
-        with pytest.raises(NotAnImage):
+        with pytest.raises(UnreadableInput):
             read_input(data)
 
 
