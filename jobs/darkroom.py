@@ -18,7 +18,7 @@ from .image_file import Facts, RejectedImage, measure
 from .job import Event, Inline, Job, OnUnknown, Status
 from .providers import _parsing as parsing
 from .providers import _redaction as redaction
-from .report import Failed, Image, Report, Succeeded
+from .report import Failed, Report
 from .request import ImageRule, LocalImage, Request
 from .settings import Settings
 from .settings import current as current_settings
@@ -311,10 +311,10 @@ class Darkroom:
 def reporting(
     number: int, report: Report, *, inline: Mapping[int, Inline] | None = None
 ) -> Callable[[Job, datetime], Job]:
-    """The change that a report makes; each image learns when its URL dies where the provider did not say."""
+    """The change that a report makes."""
 
     def change(job: Job, now: datetime) -> Job:
-        return job.reported(number, _discreet(_dated(report, job, now), job), now, inline=inline)
+        return job.reported(number, _discreet(report, job), now, inline=inline)
 
     return change
 
@@ -324,17 +324,6 @@ def _discreet(report: Report, job: Job) -> Report:
     if not isinstance(report, Failed):
         return report
     return replace(report, message=redaction.unquoted(report.message, job.params))
-
-
-def _dated(report: Report, job: Job, now: datetime) -> Report:
-    life = providers.operation(job.operation).result_life_seconds
-    if not isinstance(report, Succeeded) or life is None:
-        return report
-
-    def dated(image: Image) -> Image:
-        return image if image.expires_at else replace(image, expires_at=now + timedelta(seconds=life))
-
-    return replace(report, images=tuple(dated(image) for image in report.images))
 
 
 def reference_key(reference: str) -> str:

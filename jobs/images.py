@@ -31,12 +31,12 @@ class PendingImage:
     #: the first try that failed
     failing_since: datetime | None = None
 
-    def refreshed(self, offered: Image) -> PendingImage:
+    def refreshed(self, offered: Image, now: datetime) -> PendingImage:
         """The image at the URL under which it is offered again."""
         return replace(
             self,
             url=offered.url,
-            expires_at=offered.expires_at,
+            expires_at=expiry(offered, now),
             external_id=offered.external_id or self.external_id,
         )
 
@@ -118,7 +118,14 @@ Kept = Artifact | Missing | Postponed
 Inline = Artifact | Missing | Spooled
 
 
-def awaited(image: Image, number: int, inline: Inline | None) -> PendingImage | Artifact | Missing:
+def expiry(image: Image, now: datetime) -> datetime | None:
+    """When the URL of an image that is reported now stops working; None: unknown."""
+    if image.expires_at is not None or image.life_seconds is None:
+        return image.expires_at
+    return now + timedelta(seconds=image.life_seconds)
+
+
+def awaited(image: Image, number: int, inline: Inline | None, now: datetime) -> PendingImage | Artifact | Missing:
     """What a job knows of an image that attempt `number` offers; `inline` when it came inside the answer."""
     if isinstance(inline, Spooled):
         return PendingImage(image.index, number, spooled=inline.name)
@@ -128,4 +135,4 @@ def awaited(image: Image, number: int, inline: Inline | None) -> PendingImage | 
         return Missing(image.index, image.refused, "the provider withheld this image")
     if image.url is None:
         return Missing(image.index, Code.PROVIDER_ERROR, "the provider gave neither a URL nor an image")
-    return PendingImage(image.index, number, image.url, image.external_id, image.expires_at)
+    return PendingImage(image.index, number, image.url, image.external_id, expiry(image, now))

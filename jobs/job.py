@@ -314,7 +314,7 @@ class Job:
         return self._with(replace(paid, outcome=surplus)).noted(f"{number} succeeded too late", now)
 
     def _stores(self, number: int, report: Succeeded, now: datetime, inline: Mapping[int, Inline]) -> Job:
-        images = [awaited(image, number, inline.get(image.index)) for image in report.images]
+        images = [awaited(image, number, inline.get(image.index), now) for image in report.images]
         missing = (image for image in images if isinstance(image, Missing))
         job = self._moved(
             Status.STORING,
@@ -445,7 +445,7 @@ class Job:
         """The same result again: fresh URLs are taken for what is not stored yet."""
         fresh = {image.index: image for image in report.images if image.url}
         pending = tuple(
-            old.refreshed(fresh[old.index]) if old.attempt == number and old.index in fresh else old
+            old.refreshed(fresh[old.index], now) if old.attempt == number and old.index in fresh else old
             for old in self.pending
         )
         if pending == self.pending:

@@ -64,8 +64,10 @@ class Image:
     content: bytes | None = field(default=None, repr=False)
     #: the vendor's id of the image, by which a URL can be had again
     external_id: str | None = None
-    #: when the URL dies, as far as the provider says
+    #: when the URL stops working, where the provider signs that into it
     expires_at: datetime | None = None
+    #: how long the URL works from the moment it is reported, in seconds, where `expires_at` does not say; None: unknown
+    life_seconds: float | None = None
     #: why this image is withheld
     refused: Code | None = None
 
@@ -101,8 +103,15 @@ class Failed:
     #: how long the vendor asks to wait, in seconds
     retry_after_seconds: float | None = None
     external_id: str | None = None
-    #: surely nothing reached the vendor (refused connection, unknown host)
+    #: surely nothing reached the provider (refused connection, unknown host)
     not_sent: bool = False
+    #: the provider did nothing, and says nothing about the request: 429, 503, overloaded
+    not_now: bool = False
+
+    @property
+    def is_not_now(self) -> bool:
+        """Whether the same request is worth sending until the deadline: nothing was done, and nothing charged."""
+        return self.retryable and (self.not_now or self.not_sent) and self.charged is Charged.NO
 
 
 Report = Running | Succeeded | Failed

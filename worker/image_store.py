@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from jobs import providers
 from jobs.errors import StorageError
 from jobs.image_file import Facts, RejectedImage, inspect
+from jobs.images import expiry
 from jobs.job import Artifact, Inline, Job, Kept, Missing, PendingImage, Postponed, Spooled
 from jobs.providers._contract import Context, Response
 from jobs.report import Code, Image, Report, Succeeded
@@ -171,9 +172,7 @@ class ImageStore:
         fresh = operation.read_remint(response)
         if fresh is None or fresh.url is None:
             return None
-        life = operation.result_life_seconds
-        expires_at = fresh.expires_at or (self.now() + timedelta(seconds=life) if life else None)
-        return replace(image, url=fresh.url, expires_at=expires_at)
+        return replace(image, url=fresh.url, expires_at=expiry(fresh, self.now()))
 
     def _past(self, image: PendingImage) -> bool:
         """Whether waiting longer is of no use: the URL is dead, or we have tried for long enough."""

@@ -137,8 +137,6 @@ class Operation(Protocol):
     request: type[Request]
     #: from enqueue to the end of waiting, unless the job says otherwise
     deadline_seconds: float
-    #: how long a result URL lives from the moment it was reported, where `Image.expires_at` does not say; None: unknown
-    result_life_seconds: float | None
 
     def abilities(self, request: Any, *, has_callback: bool, options: Any) -> Abilities:
         """What this attempt will be able to do; `has_callback` is False without a public URL."""
@@ -198,8 +196,6 @@ class Provider:
 class OperationDefaults:
     """What most operations have in common; an operation overrides what its vendor can do."""
 
-    result_life_seconds: float | None = None
-
     def poll(self, external_id: str, context: Context) -> Call:
         raise NotImplementedError("this operation is never polled: its abilities say so")
 
@@ -256,9 +252,18 @@ def failed_by_status(response: Response, message: str) -> Failed:
     code, retryable, charged = _BY_STATUS.get(response.status) or _by_class(response.status)
     if code is Code.INVALID_REQUEST and parsing.is_moderation(message):
         code = Code.MODERATED
-    return Failed(code, message, retryable=retryable, charged=charged, retry_after_seconds=retry_after(response))
+    return Failed(
+        code,
+        message,
+        retryable=retryable,
+        charged=charged,
+        retry_after_seconds=retry_after(response),
+        not_now=response.status in _NOT_NOW,
+    )
 
 
+#: the provider did nothing, and says nothing about the request
+_NOT_NOW = frozenset({429, 503})
 _BY_STATUS: Mapping[int, tuple[Code, bool, Charged]] = {
     401: (Code.UNAUTHORIZED, False, Charged.NO),
     402: (Code.OUT_OF_CREDIT, False, Charged.NO),

@@ -40,6 +40,8 @@ from ._contract import (
 )
 
 _VENDOR = "ChainHub"
+#: how long a result URL works
+_URL_LIFE_SECONDS = 86400.0
 
 
 class Options(ProviderOptions):
@@ -191,7 +193,6 @@ class _IdeogramRemix(OperationDefaults):
     name = IdeogramRemix.operation
     request: type[Request] = IdeogramRemix
     deadline_seconds = 900.0
-    result_life_seconds: float | None = 86400.0
 
     def abilities(self, request: IdeogramRemix, *, has_callback: bool, options: Options) -> Abilities:  # noqa: ARG002
         return Abilities(poll=True, callback=has_callback and bool(options.callback_field))
@@ -299,7 +300,9 @@ def _image(index: int, item: Mapping[str, Any]) -> Image:
     if item.get("is_image_safe") is False or not item.get("url"):
         return Image(index, refused=Code.MODERATED)
     url = parsing.url(item["url"])
-    return Image(index, url=url, refused=None if url else Code.RESULT_REJECTED)
+    if url is None:
+        return Image(index, refused=Code.RESULT_REJECTED)
+    return Image(index, url=url, life_seconds=_URL_LIFE_SECONDS)
 
 
 def _failed(task: Mapping[str, Any], external_id: str) -> Failed:

@@ -35,6 +35,8 @@ from ._contract import (
 )
 
 _VENDOR = "DeepMode"
+#: how long a result URL works
+_URL_LIFE_SECONDS = 3600.0
 _AS_FILE = ImageRule(wants_bytes=True)
 
 
@@ -109,8 +111,6 @@ class FaceIdRemix(Request):
 
 class _Operation(OperationDefaults):
     """What both services share: the shapes of their answers and the fresh signature of an image's URL."""
-
-    result_life_seconds: float | None = 3600.0
 
     def price(self, request: Any) -> Cost | None:  # noqa: ARG002
         """1 credit a call, however many images it makes."""
@@ -232,7 +232,7 @@ def _image(index: int, item: Mapping[str, Any]) -> Image:
     url, external_id = parsing.url(item.get("image_url")), _safe_id(item.get("id"))
     if url is None:
         return Image(index, external_id=external_id, refused=Code.RESULT_REJECTED)
-    return Image(index, url=url, external_id=external_id, expires_at=_signed_until(url))
+    return Image(index, url=url, external_id=external_id, expires_at=_signed_until(url), life_seconds=_URL_LIFE_SECONDS)
 
 
 #: the end of an Azure signature, in a URL

@@ -37,6 +37,8 @@ from ._contract import (
 )
 
 _VENDOR = "Phota"
+#: how long a result URL works
+_URL_LIFE_SECONDS = 86400.0
 
 #: dollars for one output image, and for one in which a trained profile is recognized
 _PRICE = 0.12
@@ -99,7 +101,6 @@ class _Remix(OperationDefaults):
     name = Remix.operation
     request: type[Request] = Remix
     deadline_seconds = 900.0
-    result_life_seconds: float | None = 86400.0
 
     def abilities(self, request: Remix, *, has_callback: bool, options: _Options) -> Abilities:
         if _is_async(request, options):
@@ -195,7 +196,7 @@ def _images(result: Mapping[str, Any]) -> tuple[Image, ...]:
 
 def _image(index: int, item: Any) -> Image:
     if url := parsing.url(item):
-        return Image(index, url=url)
+        return Image(index, url=url, life_seconds=_URL_LIFE_SECONDS)
     content = parsing.content(item)
     return Image(index, content=content, refused=None if content else Code.RESULT_REJECTED)
 

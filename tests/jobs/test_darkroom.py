@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -457,24 +456,13 @@ def test_a_retry_that_may_be_charged_needs_a_clear_word(darkroom: Darkroom) -> N
 # --- news -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_success_calls_a_worker_and_knows_when_its_urls_die(darkroom: Darkroom, redis: Redis) -> None:
+def test_a_success_calls_a_worker(darkroom: Darkroom, redis: Redis) -> None:
     job = darkroom.enqueue(generate())
     act(darkroom, job, claim, send)
     redis.delete("darkroom.deepmode")
     change = darkroom.report(job.id, 1, SUCCESS)
     assert change.applied
     assert redis.llen("darkroom.deepmode") == 1
-    (image,) = change.after.pending
-    assert image.expires_at is not None
-    assert abs(image.expires_at - change.after.updated_at - timedelta(hours=1)) < timedelta(seconds=1)
-
-
-def test_a_url_that_says_when_it_dies_is_believed(darkroom: Darkroom) -> None:
-    job = darkroom.enqueue(generate())
-    act(darkroom, job, claim, send)
-    soon = job.created_at + timedelta(minutes=5)
-    report = Succeeded((replace(SUCCESS.images[0], expires_at=soon),))
-    assert darkroom.report(job.id, 1, report).after.pending[0].expires_at == soon
 
 
 def test_a_report_that_leads_nowhere_calls_nobody(darkroom: Darkroom, redis: Redis) -> None:

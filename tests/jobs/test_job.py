@@ -664,6 +664,16 @@ def test_images_inside_the_answer_are_stored_before_the_record_changes() -> None
     assert submitting().reported(1, offered, NOW, inline={0: artifact(0), 1: artifact(1)}).status is Status.SUCCEEDED
 
 
+def test_an_image_knows_when_its_url_stops_working() -> None:
+    images = (
+        Image(0, url="https://vendor/0", life_seconds=60),
+        Image(1, url="https://vendor/1", life_seconds=60, expires_at=LATER),
+        Image(2, url="https://vendor/2"),
+    )
+    job = submitting().reported(1, Succeeded(images), NOW)
+    assert [image.expires_at for image in job.pending] == [NOW + timedelta(seconds=60), LATER, None]
+
+
 def test_a_postponed_image_says_when_it_is_tried_again() -> None:
     job = storing().kept(2, {0: Postponed(0, 5, "storage away"), 1: Postponed(1, 2, "cut short", bad=True)}, NOW)
     assert (job.status, job.wake_at, job.due_at) == (Status.STORING, at(32), at(32))

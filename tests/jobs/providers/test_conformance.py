@@ -35,13 +35,16 @@ def _plain(report: Report | None) -> dict[str, Any]:
 
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, Mapping):
-        dropped = (None, "not_sent") if value.get("not_sent") is False else (None,)
-        return {k: _without_nulls(v) for k, v in value.items() if v is not None and k not in dropped}
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None and (v or k not in _RARE)}
     if isinstance(value, list | tuple):
         return [_without_nulls(item) for item in value]
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return value.isoformat() if isinstance(value, datetime) else value
+
+
+#: flags that a payload file writes only where they are set
+_RARE = ("not_sent", "not_now")
 
 
 # Recorded ----------------------------------------------------------------------------------------------------------
