@@ -1,19 +1,24 @@
-"""The logging border: whatever any library logs in our processes is freed of secrets before a handler sees it.
+"""What our processes log: one line an event, as text or as JSON, and no secret in any line.
 
-It sits where records are made, so no handler, formatter or level goes around it: keys, tokens, signed URLs, the bytes of
-pictures and the values that a validation refused. The known secrets are replaced wherever they stand, even in the middle of
-a word; for those that nobody knows beforehand there are patterns.
+`event` writes what happens to a job as a message with fields. `configure` decides how a process shows its log, and `install` puts
+the redaction where log records are made, so that no handler, formatter or level bypasses it: keys, tokens, signed URLs, the bytes
+of images and the values that a validation refused are replaced by "…". Known secrets are replaced wherever they appear, even in
+the middle of a word; unknown ones are recognized by their form.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Literal, TypedDict, Unpack
 from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
@@ -23,15 +28,21 @@ from .errors import SettingsError
 from .providers import _redaction
 from .settings import Settings, provider_settings
 
-#: characters of a record that are looked at; the rest is cut off
-MOST_CHARACTERS = 16_384
-#: what is shorter is no secret, but a word that would be missed
-_SHORTEST = 6
-#: variables of the storage's client that hold secrets
+#: the logger of all events; a process that wants none sets its level to WARNING
+EVENTS = logging.getLogger("darkroom")
+#: the attribute of a log record that holds its `_Event`
+_ATTRIBUTE = "darkroom_event"
+#: a text longer than this is cut off, in characters
+MAX_CHARACTERS = 16_384
+#: and a field of an event, in characters
+MAX_FIELD_CHARACTERS = 512
+#: configured values shorter than this are too common to be replaced, in characters
+_MIN_SECRET_CHARACTERS = 6
+#: the environment variables of the storage's client that hold secrets
 _STORAGE_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 _PATTERNS = (
-    # bytes as Python writes them: bodies and pictures
+    # bytes as Python writes them: bodies and images
     (re.compile(r"""\bb(?:'(?:[^'\\]|\\.){24,}(?:'|$)|"(?:[^"\\]|\\.){24,}(?:"|$))""", re.DOTALL), "b'…'"),
     (re.compile(r"(?:\\x[0-9a-f]{2}[^\\\s]{0,8}){8,}", re.IGNORECASE), "…"),
     # a callback's token keeps the job and the attempt that it names
@@ -50,69 +61,196 @@ _PATTERNS = (
         ),
         r"\1…",
     ),
-    # a query without its host
+    # a query whose host is not shown
     (re.compile(r"(/[^\s?'\"<>]{0,300})\?[^\s'\"<>]+"), r"\1?…"),
 )
-#: what may be a signature or a picture, and what is a path of ours
+#: a value that needs no quotes in a line of text
+_WORD = re.compile(r"[\w.:/+@…-]+")
+#: a run of characters that may be a signature or an image, and the ones that are a path of ours
 _RUN = re.compile(r"[\w+/=-]{40,}", re.ASCII)
 _PATH = re.compile(r"/?(?:[a-z0-9_.=-]{1,39}/)+[a-z0-9_.=-]{0,39}")
-#: a line of a traceback that names a file
+#: the line of a traceback that names a file
 _FRAME = re.compile(r'\s*File "[^"\n]*", line \d+')
 
 
+class Redacted(str):
+    """A text that holds no secret any more, and need not be searched again."""
+
+    __slots__ = ()
+
+
 class Redaction:
-    """Frees texts of secrets: of those that it knows, and of whatever looks like one."""
+    """Removes secrets from texts: those that it knows, and whatever has the form of one."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
         self._known: frozenset[str] = frozenset()
         self._pattern: re.Pattern[str] | None = None
-        self.learn(known)
+        self.add(known)
 
-    def learn(self, known: Iterable[str]) -> None:
-        """Knows these too from now on."""
-        self._known |= {form for secret in known if len(secret) >= _SHORTEST for form in _forms(secret)}
+    def add(self, secrets: Iterable[str]) -> None:
+        """Redact these too from now on, also where they are URL-encoded or written with Python's escapes."""
+        for secret in secrets:
+            if len(secret) >= _MIN_SECRET_CHARACTERS:
+                self._known |= {secret, quote(secret, safe=""), repr(secret)[1:-1]}
         longest_first = sorted(self._known, key=lambda form: (-len(form), form))
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
-    def __call__(self, text: str) -> str:
-        """The text without secrets, its lines as they were."""
-        cut = text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "…"
+    def __call__(self, text: str) -> Redacted:
+        """Return the text without secrets; its line breaks stay."""
+        cut = text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS] + "…"
         if self._pattern is not None:
             cut = self._pattern.sub("…", cut)
         for pattern, instead in _PATTERNS:
             cut = pattern.sub(instead, cut)
-        return "\n".join(line if _FRAME.match(line) else _RUN.sub(_shown, line) for line in cut.split("\n"))
-
-
-def _forms(secret: str) -> Iterator[str]:
-    yield secret
-    yield quote(secret, safe="")
-    yield repr(secret)[1:-1]
+        return Redacted("\n".join(line if _FRAME.match(line) else _RUN.sub(_shown, line) for line in cut.split("\n")))
 
 
 def _shown(run: re.Match[str]) -> str:
     return run[0] if _PATH.fullmatch(run[0]) else "…"
 
 
-#: the one of this process
+#: the redaction of this process
 redaction = Redaction()
 
 
+class Fields(TypedDict, total=False):
+    """The fields of an event, which are also the keys of its JSON object; those that are None are left out."""
+
+    #: the job's id
+    job: str | None
+    #: the attempt's number on the job's ledger, from 1
+    attempt: int | None
+    #: for example "deepmode.generate"
+    operation: str | None
+    provider: str | None
+    #: the job's status after the event
+    status: str | None
+    #: what became of the attempt, the image, the callback or the delivery
+    outcome: str | None
+    #: the failure's code
+    code: str | None
+    #: whether the attempt costs money: "no", "yes" or "unknown"
+    charged: str | None
+    #: what the attempt costs, in `cost_unit`
+    cost: float | None
+    #: "credit", "usd" or "token"
+    cost_unit: str | None
+    #: how long it took
+    duration_seconds: float | None
+    #: the image's index
+    image: int | None
+    #: a number of images
+    images: int | None
+    #: why, in a few words of ours; never a provider's text
+    reason: str | None
+    #: when it is tried again
+    until: datetime | None
+    #: the status of an HTTP answer
+    http_status: int | None
+
+
+def event(message: str, /, *, level: int = logging.INFO, **fields: Unpack[Fields]) -> None:
+    """Log one event, such as `event("job answered", job=job.id, attempt=1)`.
+
+    `message` is a constant of two or three words; everything that varies is a field.
+    """
+    if not EVENTS.isEnabledFor(level):
+        return
+    clean = {_clean_text(name, redaction): _clean(value) for name, value in fields.items() if value is not None}
+    words = " ".join(f"{name}={_word(value)}" for name, value in clean.items())
+    EVENTS.log(level, Redacted(f"{message} {words}".rstrip()), extra={_ATTRIBUTE: _Event(message, clean)}, stacklevel=2)
+
+
+@dataclass(frozen=True)
+class _Event:
+    """What a record carries for the JSON formatter, already without secrets."""
+
+    message: str
+    fields: Mapping[str, str | float]
+
+
+def _clean(value: object) -> str | float:
+    """The value as JSON has it, without secrets."""
+    if isinstance(value, float):
+        return round(value, 3)
+    if isinstance(value, int):
+        return value
+    if isinstance(value, datetime):
+        return _timestamp(value)
+    return _clean_text(str(value)[:MAX_FIELD_CHARACTERS], redaction)
+
+
+@lru_cache(maxsize=4096)
+def _clean_text(text: str, redaction: Redaction) -> str:
+    return str(redaction(text))
+
+
+def _word(value: str | float) -> str:
+    """The value in a line of text: quoted where it would not read as one word."""
+    return str(value) if not isinstance(value, str) or _WORD.fullmatch(value) else json.dumps(value, ensure_ascii=False)
+
+
+def _timestamp(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class JSONFormatter(logging.Formatter):
+    """Formats each record as one JSON object in a line.
+
+    Its keys are `time`, `level`, `logger` and `message`, the fields of an event, and `exception` and `stack` where there is one.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        event = getattr(record, _ATTRIBUTE, None) or _Event(record.getMessage(), {})
+        line: dict[str, object] = {
+            "time": _timestamp(datetime.fromtimestamp(record.created, UTC)),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": event.message,
+            **event.fields,
+        }
+        if record.exc_text:
+            line["exception"] = record.exc_text
+        if record.stack_info:
+            line["stack"] = record.stack_info
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure(log_format: Literal["text", "json"], *, level: int = logging.WARNING, file: str | None = None) -> None:
+    """Show this process's log on stderr, or append it to `file`: events from INFO on, everything else from `level` on.
+
+    Handlers that the application has put on the root logger are left alone, and no other is added.
+    """
+    install()
+    root = logging.getLogger()
+    if not root.handlers:
+        shown = logging.FileHandler(file, errors="backslashreplace") if file else logging.StreamHandler()
+        text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
+        shown.setFormatter(JSONFormatter() if log_format == "json" else text)
+        root.addHandler(shown)
+        root.setLevel(level)
+    EVENTS.setLevel(min(level, logging.INFO))
+
+
 def install(known: Iterable[str] = ()) -> None:
-    """Puts the redaction at the border of this process; again, it only learns more secrets."""
-    redaction.learn(known)
+    """Redact whatever this process logs from now on; called again, it only adds more secrets."""
+    redaction.add(known)
+    _clean_text.cache_clear()
     make = logging.getLogRecordFactory()
     if not getattr(make, "redacts", False):
         logging.setLogRecordFactory(_redacting(make))
     # A test runner's own hooks are left alone.
     if sys.excepthook is sys.__excepthook__:
-        sys.excepthook = lambda kind, error, where: _told("it ended", error.with_traceback(where), kind)
+        sys.excepthook = lambda kind, error, trace: _print_crash(
+            "the process crashed", error.with_traceback(trace), kind
+        )
     if threading.excepthook is threading.__excepthook__:
-        threading.excepthook = lambda ended: _told("a thread ended", ended.exc_value, ended.exc_type)
+        threading.excepthook = lambda crash: _print_crash("a thread crashed", crash.exc_value, crash.exc_type)
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
-    """Every secret that a process is configured with: keys, the passwords in URLs, and the storage's."""
+    """Yield every secret that a process is configured with: keys, passwords in URLs, and the storage's secrets."""
     yield from _secrets_in(settings)
     for url in (settings.redis_url, settings.broker_url, settings.webhook_url):
         parts = urlsplit(url)
@@ -139,7 +277,12 @@ def _secrets_in(model: BaseModel) -> Iterator[str]:
 def _redacting(make: Any) -> Any:
     def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
         made: logging.LogRecord = make(*args, **kwargs)
-        made.msg, made.args = redaction(_message(made)), ()
+        if not (isinstance(made.msg, Redacted) and not made.args):
+            try:
+                said = made.getMessage()
+            except Exception:  # noqa: BLE001 - a library's wrong log arguments must not break whoever logs
+                said = str(made.msg)
+            made.msg, made.args = redaction(said), ()
         if made.exc_info and made.exc_info[0] is not None:
             # As text from here on: a handler that formats the exception itself would write what it says.
             made.exc_text, made.exc_info = redaction("".join(traceback.format_exception(*made.exc_info)).rstrip()), None
@@ -151,15 +294,8 @@ def _redacting(make: Any) -> Any:
     return record
 
 
-def _message(record: logging.LogRecord) -> str:
-    try:
-        return record.getMessage()
-    except Exception:  # noqa: BLE001 - a library's slip in a log line must not break who logs
-        return str(record.msg)
-
-
-def _told(what: str, error: BaseException | None, kind: type[BaseException]) -> None:
+def _print_crash(what: str, error: BaseException | None, kind: type[BaseException]) -> None:
     if error is None or issubclass(kind, KeyboardInterrupt | SystemExit):
         return
     words = "".join(traceback.format_exception(kind, error, error.__traceback__))
-    print(f"{what}:\n{redaction(words).rstrip()}", file=sys.stderr)  # noqa: T201 - this is the place of last resort
+    print(f"{what}:\n{redaction(words).rstrip()}", file=sys.stderr)  # noqa: T201 - logging may be what has crashed

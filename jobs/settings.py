@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(64 << 20, ge=1 << 10, examples=["67108864"])
     #: replicas of Redis that must have a write before it counts; 0: the primary alone
     redis_wait_replicas: int = Field(0, ge=0, le=16, examples=["1"])
+    #: how the worker and the receiver write their log: "text", or "json" for one JSON object a line
+    log_format: Literal["text", "json"] = Field("text", examples=["json"])
     #: how long a worker may be silent before it ends itself for its supervisor to restart
     watchdog_seconds: float = Field(60.0, ge=5, le=3600, examples=["60"])
     #: how long a stopping worker waits for what is in flight

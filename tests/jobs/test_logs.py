@@ -1,13 +1,16 @@
-"""The logging border: what leaves a process in its log, and what does not."""
+"""The log of a process: events as text and as JSON, and no secret in either."""
 
 from __future__ import annotations
 
 import base64
+import io
+import json
 import logging
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from jobs import callback_url, logs
-from jobs.logs import MOST_CHARACTERS, Redaction
+from jobs.logs import MAX_CHARACTERS, Redaction
 from jobs.settings import Settings
 
 JOB = "0123456789abcdef0123456789abcdef"
@@ -79,7 +82,7 @@ def test_hostile_texts_cost_little() -> None:
         "Command # 1 (" * 20_000,
         "://" * 50_000,
     ):
-        assert len(redaction(text)) <= MOST_CHARACTERS + 100
+        assert len(redaction(text)) <= MAX_CHARACTERS + 100
     assert time.process_time() - began < 3
 
 
@@ -96,7 +99,7 @@ def test_a_known_secret_shows_nowhere(secret: str, before: str, after: str) -> N
     assert secret not in shown or secret in f"{before}…{after}"
 
 
-# The border of a process
+# What a process prints
 
 PROGRAM = """
 import logging, sys, threading
@@ -128,7 +131,7 @@ def test_no_secret_leaves_a_process_by_its_log_its_threads_or_its_end() -> None:
     assert "canary" not in said
     assert "INFO with … and {'x': '…'}" in said
     assert "INFO no %d" in said
-    for name in ("KeyError", "ValueError", "RuntimeError", "Traceback", "a thread ended", "it ended"):
+    for name in ("KeyError", "ValueError", "RuntimeError", "Traceback", "a thread crashed", "the process crashed"):
         assert name in said
 
 
@@ -165,15 +168,17 @@ def test_a_value_that_a_validation_refused_does_not_show() -> None:
 
 
 @pytest.fixture
-def border() -> Iterator[None]:
-    """The border in this process, and none afterwards."""
+def redacting() -> Iterator[None]:
+    """Redaction in this process, until the end of the test."""
     before = logging.getLogRecordFactory()
     logs.install()
     yield
     logging.setLogRecordFactory(before)
 
 
-def test_a_handler_gets_nothing_that_it_could_format_otherwise(border: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handler_gets_nothing_that_it_could_format_otherwise(
+    redacting: None, caplog: pytest.LogCaptureFixture
+) -> None:
     try:
         raise ValueError(TOKEN)  # noqa: TRY301 - it is what is logged
     except ValueError:
@@ -181,3 +186,109 @@ def test_a_handler_gets_nothing_that_it_could_format_otherwise(border: None, cap
     (record,) = caplog.records
     assert (record.msg, record.args, record.exc_info) == (f"job {JOB}", (), None)
     assert str(record.exc_text).endswith(f"ValueError: {JOB}.1.…")
+
+
+# Events
+
+EVENTS = """
+import logging, sys
+from jobs import logs
+logs.install(["canary-one"])
+logs.configure(sys.argv[1])
+logs.event("job answered", job="0123456789abcdef0123456789abcdef", attempt=1, operation="deepmode.generate",
+           duration_seconds=1.23456, outcome="succeeded", cost=0.105, cost_unit="usd", code=None)
+logs.event("image postponed", level=logging.WARNING, image=0, reason="the image's host answered 503")
+logging.getLogger("any.library").info("noise")
+logging.getLogger("any.library").warning("it says %s", "canary-one")
+try:
+    raise ValueError("canary-one")
+except ValueError:
+    logging.getLogger("worker").exception("job %s", "x")
+"""
+
+
+def printed(log_format: str) -> list[str]:
+    """What a process prints that configures its log, writes events, and has a library that logs."""
+    command = [sys.executable, "-c", EVENTS, log_format]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert "canary" not in ended.stderr
+    return ended.stderr.splitlines()
+
+
+def test_an_event_is_one_line_of_text_with_its_fields() -> None:
+    answered, postponed, library, *_ = printed("text")
+    assert answered.endswith(
+        f"INFO darkroom job answered job={JOB} attempt=1 operation=deepmode.generate duration_seconds=1.235"
+        " outcome=succeeded cost=0.105 cost_unit=usd"
+    )
+    assert postponed.endswith('WARNING darkroom image postponed image=0 reason="the image\'s host answered 503"')
+    assert library.endswith("WARNING any.library it says …")
+
+
+def test_an_event_is_one_json_object_with_stable_keys() -> None:
+    answered, postponed, library, crash = map(json.loads, printed("json"))
+    time_of_it = datetime.fromisoformat(answered.pop("time"))
+    assert time_of_it.tzinfo is UTC
+    assert answered == {
+        "level": "info", "logger": "darkroom", "message": "job answered", "job": JOB, "attempt": 1,
+        "operation": "deepmode.generate", "duration_seconds": 1.235, "outcome": "succeeded", "cost": 0.105,
+        "cost_unit": "usd",
+    }  # fmt: skip
+    assert (postponed["level"], postponed["image"]) == ("warning", 0)
+    assert library["message"] == "it says …"
+    assert crash["exception"].endswith("ValueError: …")
+
+
+SECRETS = [
+    KNOWN,
+    f"key {KNOWN} refused",
+    TOKEN,
+    "https://cdn.example/a.png?X-Amz-Signature=canarycanary",
+    "redis://:canary@127.0.0.1:6379/0",
+    base64.b64encode(PICTURE).decode(),
+    repr(PICTURE),
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.parametrize("place", ["field", "key", "argument", "extra", "exception", "stack"])
+def test_no_secret_enters_a_line_by_any_way(
+    monkeypatch: pytest.MonkeyPatch, redacting: None, log_format: str, place: str, secret: str
+) -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logs.JSONFormatter() if log_format == "json" else logging.Formatter())
+    monkeypatch.setattr(logs.EVENTS, "handlers", [handler])
+    monkeypatch.setattr(logs.EVENTS, "level", logging.INFO)
+    logs.install([KNOWN])
+    match place:
+        case "field":
+            logs.event("job answered", job=JOB, reason=secret)
+        case "key":
+            logs.event("job answered", job=JOB, **{secret: 1})  # type: ignore[misc]
+        case "argument":
+            logs.EVENTS.info("job %s", secret)
+        case "extra":
+            logs.EVENTS.info("job", extra={"fields": {secret: secret}})
+        case "exception":
+            logs.EVENTS.error("job", exc_info=ValueError(secret))
+        case "stack":
+            logs.EVENTS.error("job", extra={"event": secret})
+    shown = stream.getvalue()
+    assert shown.startswith("{" if log_format == "json" else "job")
+    for part in ("canary", TOKEN.rpartition(".")[2], base64.b64encode(PICTURE).decode()[:40], repr(PICTURE)[2:40]):
+        assert part not in shown
+
+
+def test_the_applications_own_handlers_are_left_alone() -> None:
+    program = """
+import logging, sys
+logging.basicConfig(level=logging.ERROR, format="mine %(message)s", stream=sys.stdout)
+from jobs import logs
+logs.configure("json", level=logging.DEBUG)
+logs.event("job claimed", job="x")
+logging.getLogger("any.library").warning("noise")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert (ended.stdout, ended.stderr) == ("mine job claimed job=x\n", "")
