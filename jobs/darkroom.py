@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,8 +37,6 @@ MAX_DEADLINE_SECONDS = 7 * 86_400
 MAX_URL_LENGTH = 4096
 #: how long a rescue may take
 _RESCUE_SECONDS = 30.0
-#: a waiting caller looks at the record at least so often, in case the word of a change was lost
-_LOOK_SECONDS = 5.0
 
 _STATUSES = frozenset(Status)
 
@@ -177,12 +176,12 @@ class Darkroom:
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """The job once it is final. Raises TimeoutError after `timeout` seconds; without one it waits for ever."""
         give_up_at = None if timeout is None else time.monotonic() + timeout
-        with self.repository.changes(_checked_id(job_id)) as changed:
+        with self.repository.changes.listen(_checked_id(job_id)) as waiter:
             while not (job := self.get(job_id)).status.final:
-                left = _LOOK_SECONDS if give_up_at is None else give_up_at - time.monotonic()
+                left = math.inf if give_up_at is None else give_up_at - time.monotonic()
                 if left <= 0:
                     raise TimeoutError(f"job {job_id} is still {job.status} after {timeout:g} s; it goes on")
-                changed(min(left, _LOOK_SECONDS))
+                waiter.wait(left)
         return job
 
     def cancel(self, job_id: str) -> Job:

@@ -21,7 +21,7 @@ from . import api, callbacks, docs, files, health
 from .api import Api
 from .auth import Keys
 from .problems import QuietFlask, handle_with
-from .waiting import Hub, Waiters, threads_of
+from .waiting import Waiters, threads_of
 
 __all__ = ["create_app"]
 
@@ -69,4 +69,4 @@ def _api(darkroom: Darkroom, threads: int, stream_seconds: float) -> Api:
     settings = darkroom.settings
     keys = Keys([key.get_secret_value() for key in settings.api_keys], KeyStore.open(settings.redis_url))
     limit = Limit.open(settings.redis_url, settings.rate) if settings.rate else None
-    return Api(darkroom, keys, limit, Waiters(threads), Hub(settings.redis_url), stream_seconds)
+    return Api(darkroom, keys, limit, Waiters(threads), stream_seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -16,8 +17,6 @@ from ..view import view
 from .console import err, out, say_json
 from .show import detail, listing
 
-#: how often a watched job is looked at
-LOOK_SECONDS = 0.2
 _PAGE = 200
 _WAITING = tuple(status for status in Status if not status.final)
 
@@ -54,7 +53,7 @@ def follow(
     `transient` wipes the live table at the end. Raises TimeoutError.
     """
     give_up_at = None if timeout is None else time.monotonic() + timeout
-    with _Display(house, transient) as show:
+    with house.repository.changes.listen(*ids) as waiter, _Display(house, transient) as show:
         while True:
             jobs = {job_id: job for job_id, job in house.repository.get_many(ids).items() if job}
             show(jobs)
@@ -63,7 +62,7 @@ def follow(
             if give_up_at is not None and time.monotonic() > give_up_at:
                 waiting = [job.id for job in jobs.values() if not job.status.final]
                 raise TimeoutError(f"{len(waiting)} job(s) are not final after {timeout:g} s, {waiting[0]} among them")
-            time.sleep(LOOK_SECONDS)
+            waiter.wait(math.inf if give_up_at is None else give_up_at - time.monotonic())
 
 
 class _Display:

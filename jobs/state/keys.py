@@ -17,8 +17,7 @@ and of the workers:
     darkroom:ticked            when any worker was last heard
     darkroom:grace             nobody is believed dead while it is there
 
-Elsewhere: `darkroom:keys` (jobs/state/api_keys.py), `darkroom:rate:<key>` (jobs/state/rate_limit.py), `darkroom:hub:<id>` (a channel,
-webhooks/waiting.py), and the broker's own lists, `darkroom.<provider>`.
+Elsewhere: `darkroom:keys` (jobs/state/api_keys.py), `darkroom:rate:<key>` (jobs/state/rate_limit.py), and the broker's own lists, `darkroom.<provider>`.
 """
 
 from __future__ import annotations

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +24,7 @@ from ..job import Job, Status
 from ..values import replace
 from . import keys as redis_keys
 from . import record, scripts
+from .changes import Changes
 from .clock import Clock, due_ms, from_ms, to_ms
 from .connection import Command
 from .retrying import RetryingRedis
@@ -104,6 +104,8 @@ class Repository:
         self._patient = RetryingRedis(redis, patience_seconds=patience_seconds, replicas=replicas)
         self._retention = retention_seconds
         self.clock = Clock()
+        #: wakes whoever waits for a job; one subscription for all of them
+        self.changes = Changes(redis)
         self._create = redis.register_script(scripts.CREATE)
         self._write = redis.register_script(scripts.WRITE)
         self._tick = redis.register_script(scripts.TICK)
@@ -131,8 +133,9 @@ class Repository:
         return other
 
     def close(self) -> None:
-        """Ends all patience, so that whoever waits for Redis gets RedisUnavailable now, and hangs up."""
+        """End all patience, so that calls that wait for Redis raise RedisUnavailable now; wake all waiters; hang up."""
         self._patient.close()
+        self.changes.close()
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -391,19 +394,7 @@ class Repository:
         """The operations that some living worker serves."""
         return frozenset(name for worker in self.workers().values() for name in worker.get("operations", ()))
 
-    # --- waiting and health ---------------------------------------------------------------------------------------
-
-    @contextmanager
-    def changes(self, job_id: str) -> Iterator[Callable[[float], bool]]:
-        """Listens for changes of a job; the value waits up to so many seconds and says whether one came."""
-        listener = self._redis.pubsub(  # type: ignore[no-untyped-call]
-            ignore_subscribe_messages=True
-        )
-        try:
-            self._patient.call(lambda: listener.subscribe(redis_keys.channel(job_id)))
-            yield lambda seconds: self._patient.call(lambda: listener.get_message(timeout=seconds)) is not None
-        finally:
-            listener.close()
+    # --- health ---------------------------------------------------------------------------------------------------
 
     def ping(self) -> float:
         """Seconds of one round trip. Raises RedisUnavailable."""

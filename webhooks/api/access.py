@@ -19,7 +19,7 @@ from jobs.state.rate_limit import Limit
 from ..auth import Caller, Keys, forbidden, unauthorized
 from ..bodies import read_body, read_json
 from ..problems import problem, unavailable
-from ..waiting import Hub, Waiters
+from ..waiting import Waiters
 from .models import checked
 
 #: a body of this size is there with its head, or soon after; a larger one is waited for like a job
@@ -38,7 +38,6 @@ class Api:
     keys: Keys
     limit: Limit | None
     waiters: Waiters
-    hub: Hub
     #: a stream of events ends after so long; the client comes back with the last id, and its key is looked at again
     stream_seconds: float
 

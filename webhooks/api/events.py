@@ -11,9 +11,9 @@ from http import HTTPStatus
 from flask import Blueprint, Response, request
 
 from jobs import DarkroomError, Job
+from jobs.state.changes import Changes
 from jobs.view import view
 
-from ..waiting import LOOK_SECONDS, Hub
 from .access import Api
 
 #: a silent stream is kept open by a comment so often; where nobody listens any more, it finds that out
@@ -33,7 +33,9 @@ def add(routes: Blueprint, api: Api) -> None:
             return Response(status=HTTPStatus.NO_CONTENT)  # tells an EventSource to stay away
         with ExitStack() as held:
             held.enter_context(api.seat())
-            lines = told(api.hub, job_id, lambda: api.darkroom.get(job_id), known, api.stream_seconds)
+            lines = told(
+                api.darkroom.repository.changes, job_id, lambda: api.darkroom.get(job_id), known, api.stream_seconds
+            )
             response = Response(lines, content_type="text/event-stream")
             response.headers.update({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
             # Not at the generator's end: one that was never begun has none.
@@ -42,7 +44,7 @@ def add(routes: Blueprint, api: Api) -> None:
 
 
 def told(
-    hub: Hub,
+    changes: Changes,
     job_id: str,
     read: Callable[[], Job],
     known: str,
@@ -52,9 +54,8 @@ def told(
     """The job whenever its record is not the one last told, and a comment now and then, until it is final or time is up."""
     yield f"retry: {RETRY_MS}\n\n"
     ends_at, spoke_at = time.monotonic() + seconds, time.monotonic()
-    with hub.changes(job_id) as changed:
+    with changes.listen(job_id) as waiter:
         while time.monotonic() < ends_at:
-            changed.clear()
             try:
                 job = read()
             except DarkroomError:
@@ -67,7 +68,7 @@ def told(
                 yield ": still here\n\n"
             if job.status.final:
                 return
-            changed.wait(min(LOOK_SECONDS, heartbeat_seconds, seconds))
+            waiter.wait(min(heartbeat_seconds, seconds))
 
 
 def _event(job: Job) -> str:

@@ -155,9 +155,12 @@ def _awaited(api: Api, job_id: str, seconds: float) -> tuple[Job, bool]:
     if job.status.final or not seconds:
         return job, True
     with api.waiters.seat() as seated:
-        if seated:
-            job = api.hub.wait(job_id, lambda: api.darkroom.get(job_id), seconds)
-        return job, seated
+        if not seated:
+            return job, False
+        try:
+            return api.darkroom.wait(job_id, seconds), True
+        except TimeoutError:
+            return api.darkroom.get(job_id), True
 
 
 def shown(job: Job, status: HTTPStatus = HTTPStatus.OK) -> Response:

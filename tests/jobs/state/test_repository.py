@@ -858,16 +858,7 @@ def test_jobs_are_listed_by_status_and_by_doubt(repository: Repository) -> None:
     }
 
 
-# --- waiting and outages ----------------------------------------------------------------------------------------------
-
-
-def test_a_change_is_heard(repository: Repository) -> None:
-    job = new(repository)
-    with repository.changes(job.id) as changed:
-        assert not changed(0.05)
-        cancel(repository, job)
-        assert changed(2)
-        assert not changed(0.05)
+# --- outages ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_clock_is_that_of_redis_and_is_asked_rarely(repository: Repository, redis: Redis) -> None:

@@ -16,7 +16,6 @@ from flask import Flask
 
 from jobs.report import Code, Failed, Running
 from webhooks.api.events import told
-from webhooks.waiting import Hub
 
 AUTHORIZED = {"Authorization": "Bearer the-api-key-of-a-test"}
 RESULT = json.dumps({"images": [{"id": "a", "image_url": "https://pictures.example.com/a.png"}]})
@@ -67,9 +66,10 @@ def test_a_stream_ends_in_time_and_is_taken_up_again(new_app: Callable[..., Flas
     assert statuses(short.get(f"/v1/jobs/{jobs.submitting().id}/events").text) == ["submitting"]
 
 
-def test_a_silent_stream_says_now_and_then_that_it_lives(darkroom: Any, jobs: Any, redis_url: str) -> None:
+def test_a_silent_stream_says_now_and_then_that_it_lives(darkroom: Any, jobs: Any) -> None:
     job = jobs.submitting()
-    lines = list(told(Hub(redis_url), job.id, lambda: darkroom.get(job.id), "", 0.5, heartbeat_seconds=0.1))
+    changes = darkroom.repository.changes
+    lines = list(told(changes, job.id, lambda: darkroom.get(job.id), "", 0.5, heartbeat_seconds=0.1))
 
     assert statuses("".join(lines)) == ["submitting"]
     assert 2 <= "".join(lines).count(": still here") <= 5
