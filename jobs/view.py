@@ -1,105 +1,167 @@
-"""The one JSON view of a job: what HTTP answers, the command line's `--json` and webhooks out show alike.
+"""A job as JSON, described once: what the HTTP API answers, webhooks and events carry and `darkroom get --json` prints.
 
-It holds no request (an input may be private), and no URL of a provider: what is not stored yet is not there yet.
+It leaves out the request, whose images and prompts may be private, and the providers' own URLs of images.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from .delivery import Delivery
-from .job import Artifact, Attempt, Event, Job, Missing
-from .report import Cost
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from .job import Attempt, Job, OnUnknown, Outcome, Status
+from .report import Charged, Code, Unit
 
 
-def view(job: Job) -> dict[str, Any]:
-    """The job as JSON values; each artifact's `url` is presigned at this moment, so the job must come from `jobs.get`."""
-    return {
-        "id": job.id,
-        "operation": job.operation,
-        "status": job.status.value,
-        "attempt": len(job.attempts),
-        "created_at": _time(job.created_at),
-        "updated_at": _time(job.updated_at),
-        "finished_at": _time(job.finished_at),
-        "deadline_at": _time(job.deadline_at),
-        "artifacts": [_artifact(artifact) for artifact in job.artifacts],
-        "missing": [_missing(missing) for missing in job.missing],
-        "attempts": [_attempt(attempt) for attempt in job.attempts],
-        "error": {"code": job.error.code.value, "message": job.error.message} if job.error else None,
-        "metadata": dict(job.metadata),
-        "on_unknown": job.on_unknown.value,
-        "keep_late": job.keep_late,
-        "timeline": [_event(event) for event in job.timeline],
-        "webhook_url": _place(job.webhook_url),
-        "webhook_events": [event.value for event in job.webhook_events],
-        "deliveries": [_delivery(delivery) for delivery in job.deliveries],
-    }
+def _number_of(attempt: Attempt | int | None) -> int:
+    return attempt.number if isinstance(attempt, Attempt) else attempt or 0
 
 
-def _artifact(artifact: Artifact) -> dict[str, Any]:
-    return {
-        "index": artifact.index,
-        "key": artifact.key,
-        "url": artifact.url(),
-        "content_type": artifact.content_type,
-        "size": artifact.size,
-        "sha256": artifact.sha256,
-        "width": artifact.width,
-        "height": artifact.height,
-    }
-
-
-def _missing(missing: Missing) -> dict[str, Any]:
-    return {"index": missing.index, "code": missing.code.value, "message": missing.message}
-
-
-def _attempt(attempt: Attempt) -> dict[str, Any]:
-    return {
-        "number": attempt.number,
-        "operation": attempt.operation,
-        "provider": attempt.provider,
-        "started_at": _time(attempt.started_at),
-        "ended_at": _time(attempt.ended_at),
-        "outcome": attempt.outcome.value,
-        "external_id": attempt.external_id,
-        "charged": attempt.charged.value,
-        "expected_cost": _cost(attempt.expected_cost),
-        "cost": _cost(attempt.cost),
-        "code": attempt.code.value if attempt.code else None,
-        "message": attempt.message,
-    }
-
-
-def _event(event: Event) -> dict[str, Any]:
-    return {"at": _time(event.at), "what": event.what, "times": event.times}
-
-
-def _delivery(delivery: Delivery) -> dict[str, Any]:
-    return {
-        "id": delivery.id,
-        "event": delivery.event,
-        "created_at": _time(delivery.created_at),
-        "delivered_at": _time(delivery.delivered_at),
-        "next_at": _time(delivery.next_at),
-        "tries": delivery.tries,
-        "log": [{"at": _time(one.at), "status": one.status, "problem": one.problem} for one in delivery.log],
-    }
-
-
-def _place(url: str | None) -> str | None:
-    """The URL without what may be a secret in it: user, password and query."""
+def _without_secrets(url: str | None) -> str | None:
+    """The URL without user, password, query and fragment, any of which may be a secret."""
     if url is None:
         return None
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _cost(cost: Cost | None) -> dict[str, Any] | None:
-    return {"amount": cost.amount, "unit": cost.unit.value} if cost else None
+#: UTC, to the millisecond; text in JSON, an aware datetime in Python
+Time = Annotated[
+    datetime,
+    PlainSerializer(lambda at: at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+JobId = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{32}$"})]
+Sha256 = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{64}$"})]
 
 
-def _time(at: datetime | None) -> str | None:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
+class View(BaseModel):
+    """The root of all parts: a field takes the value of the attribute that has its name."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        from_attributes=True,
+        # In the OpenAPI document it is `Job`, not `JobView`.
+        model_title_generator=lambda model: model.__name__.removesuffix("View"),
+    )
+
+
+class ArtifactView(View):
+    """An image that was stored."""
+
+    index: int = Field(description="The image's position in the provider's result, from 0.")
+    key: str = Field(description="The object's key in the storage.")
+    url: Annotated[str, BeforeValidator(lambda url: url() if callable(url) else url)] = Field(
+        description="A signed URL that reads the image and expires after an hour."
+    )
+    content_type: str = Field(description="The media type, as determined from the bytes.")
+    size: int = Field(description="The size in bytes.")
+    sha256: Sha256 = Field(description="The SHA-256 digest of the bytes, in hex.")
+    width: int = Field(description="The width in pixels.")
+    height: int = Field(description="The height in pixels.")
+
+
+class MissingView(View):
+    """An image that was requested but could not be stored."""
+
+    index: int = Field(description="The image's position in the provider's result, from 0.")
+    code: Code = Field(description="Why the image is missing.")
+    message: str = Field(description="The reason in one sentence.")
+
+
+class CostView(View):
+    """An amount of a unit."""
+
+    amount: float = Field(description="How many units.")
+    unit: Unit = Field(description="The provider's unit of price.")
+
+
+class AttemptView(View):
+    """One submission to a provider: a line of the job's ledger."""
+
+    number: int = Field(description="The attempt's number, from 1.")
+    operation: str = Field(description="The operation that was called.")
+    provider: str = Field(description="The provider that was called.")
+    started_at: Time = Field(description="When the attempt was written to the ledger, just before it was sent.")
+    ended_at: Time | None = Field(description="When its outcome became known; null until then.")
+    outcome: Outcome = Field(description="What became of it.")
+    external_id: str | None = Field(description="The provider's id of the attempt.")
+    charged: Charged = Field(description="Whether the provider charged for it.")
+    expected_cost: CostView | None = Field(description="The price that was expected when it was sent.")
+    cost: CostView | None = Field(description="The price that the provider reported.")
+    code: Code | None = Field(description="Why it failed; null unless it did.")
+    message: str | None = Field(description="The failure in one sentence.")
+
+
+class ErrorView(View):
+    """Why a job failed."""
+
+    code: Code = Field(description="The reason, for programs.")
+    message: str = Field(description="The reason in one sentence.")
+
+
+class EventView(View):
+    """One line of a job's timeline."""
+
+    at: Time = Field(description="When it happened, the latest time if more than once.")
+    what: str = Field(description="What happened, in a few words.")
+    times: int = Field(description="How many times it happened in a row.")
+
+
+class TryView(View):
+    """One try of a delivery."""
+
+    at: Time = Field(description="When the webhook was sent.")
+    status: int | None = Field(description="The HTTP status that the endpoint answered; null without an answer.")
+    problem: str | None = Field(description="Why there was no answer; null if there was one.")
+
+
+class DeliveryView(View):
+    """One webhook about the job, and its tries."""
+
+    id: str = Field(description="The webhook's id, the same in each try: the header `webhook-id`.")
+    event: Status = Field(description="The status that the webhook announces.")
+    created_at: Time = Field(description="When the job reached that status.")
+    delivered_at: Time | None = Field(description="When the endpoint accepted it; null until then.")
+    next_at: Time | None = Field(description="When it is tried next; null once it was delivered or given up.")
+    tries: int = Field(description="How many times it was tried.")
+    log: tuple[TryView, ...] = Field(description="The latest tries, oldest first.")
+
+
+class JobView(View):
+    """A job."""
+
+    id: JobId = Field(description="The job's id.")
+    operation: str = Field(description="The operation, for example `deepmode.generate`.")
+    status: Status = Field(description="Where the job is in its life; succeeded, failed and canceled are final.")
+    attempt: Annotated[int, BeforeValidator(_number_of)] = Field(
+        description="The number of the current attempt, from 1."
+    )
+    created_at: Time = Field(description="When the job was enqueued.")
+    updated_at: Time = Field(description="When the job changed last.")
+    finished_at: Time | None = Field(description="When the job reached a final status; null until then.")
+    deadline_at: Time = Field(description="Until when the job waits for a provider.")
+    artifacts: tuple[ArtifactView, ...] = Field(description="The stored images.")
+    missing: tuple[MissingView, ...] = Field(description="The images that could not be stored.")
+    attempts: tuple[AttemptView, ...] = Field(description="The ledger: each submission and what it cost.")
+    error: ErrorView | None = Field(description="Why the job failed; null unless it did.")
+    metadata: dict[str, Any] = Field(description="Your own data, as it was given at enqueue.")
+    on_unknown: OnUnknown = Field(description="What happens after an attempt with an unknown outcome.")
+    keep_late: bool = Field(description="Whether images that arrive after a cancellation are stored.")
+    timeline: tuple[EventView, ...] = Field(description="The latest events, oldest first.")
+    webhook_url: Annotated[str | None, BeforeValidator(_without_secrets)] = Field(
+        description="Where webhooks about the job are sent, without the URL's query."
+    )
+    webhook_events: tuple[Status, ...] = Field(description="The statuses that are announced by a webhook.")
+    deliveries: tuple[DeliveryView, ...] = Field(description="The webhooks about the job so far.")
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """The view of a job.
+
+        Artifacts sign their URLs here, so the job must come from `jobs.get`, `jobs.wait` or another call that binds it
+        to the storage. Raises NotPossible otherwise.
+        """
+        return cls.model_validate(job)

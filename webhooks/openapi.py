@@ -8,13 +8,13 @@ from importlib.metadata import version
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from jobs import providers
 from jobs.state.api_keys import Scope
+from jobs.view import JobView
 
-from .api import answers
-from .api.models import Cancel, Redeliver, Retry, Search, examples, new_batch, new_job
+from .api.models import Batch, Cancel, JobPage, Problem, Redeliver, Retry, Search, Upload, examples, new_batch, new_job
 
 _JSON, _PROBLEM = "application/json", "application/problem+json"
 
@@ -104,7 +104,7 @@ _LAST_EVENT_ID = _header(
 )
 
 _JOB_HEADERS = ("ETag", "Retry-After")
-_ORDERED = Answer(202, "The job, with what was ordered under way.", answers.Job, _JOB_HEADERS)
+_ORDERED = Answer(202, "The job, with what was ordered under way.", JobView, _JOB_HEADERS)
 
 
 def _routes() -> Sequence[Route]:
@@ -115,8 +115,8 @@ def _routes() -> Sequence[Route]:
             "enqueue",
             "Enqueue a job",
             (
-                Answer(202, "Accepted.", answers.Job, ("Location", "Retry-After")),
-                Answer(200, "Accepted before under this idempotency key.", answers.Job, ("Location", *_JOB_HEADERS)),
+                Answer(202, "Accepted.", JobView, ("Location", "Retry-After")),
+                Answer(200, "Accepted before under this idempotency key.", JobView, ("Location", *_JOB_HEADERS)),
             ),
             "An image field takes an https URL, the reference of an upload, or base64.",
             (_IDEMPOTENCY_KEY,),
@@ -128,7 +128,7 @@ def _routes() -> Sequence[Route]:
             "/v1/jobs",
             "list",
             "List jobs",
-            (Answer(200, "A page, the latest first.", answers.JobPage),),
+            (Answer(200, "A page, the latest first.", JobPage),),
             "A page may be short, or empty, although `next_cursor` leads on.",
             _query(Search),
             errors=(422,),
@@ -139,7 +139,7 @@ def _routes() -> Sequence[Route]:
             "get",
             "Get a job, or wait for it",
             (
-                Answer(200, "The job.", answers.Job, (*_JOB_HEADERS, "Preference-Applied")),
+                Answer(200, "The job.", JobView, (*_JOB_HEADERS, "Preference-Applied")),
                 Answer(304, "It is what you have.", None, _JOB_HEADERS),
             ),
             parameters=(_ID, _PREFER, _IF_NONE_MATCH),
@@ -164,7 +164,7 @@ def _routes() -> Sequence[Route]:
             "/v1/jobs/{job_id}/cancel",
             "cancel",
             "Cancel a job that waits for a provider",
-            (Answer(200, "It is canceled.", answers.Job, _JOB_HEADERS),),
+            (Answer(200, "It is canceled.", JobView, _JOB_HEADERS),),
             "`reason` of a 409: `already_final`, or `too_late`: its pictures are being stored.",
             (_ID,),
             Cancel,
@@ -201,8 +201,8 @@ def _routes() -> Sequence[Route]:
             "enqueue_many",
             "Enqueue up to 1,000 jobs, all or none",
             (
-                Answer(202, "All are accepted.", answers.Batch),
-                Answer(200, "All were accepted before under this idempotency key.", answers.Batch),
+                Answer(202, "All are accepted.", Batch),
+                Answer(200, "All were accepted before under this idempotency key.", Batch),
             ),
             parameters=(_IDEMPOTENCY_KEY,),
             body=new_batch(),
@@ -213,7 +213,7 @@ def _routes() -> Sequence[Route]:
             "/v1/uploads",
             "upload",
             "Upload an image for any image field",
-            (Answer(201, "It is kept under its SHA-256.", answers.Upload),),
+            (Answer(201, "It is kept under its SHA-256.", Upload),),
             "JPEG, PNG, WebP or GIF, as the part `file` of a form.",
             body=_FORM,
             errors=_WITH_BODY,
@@ -266,6 +266,13 @@ def document() -> dict[str, Any]:
     }
 
 
+class _Schema(GenerateJsonSchema):
+    """Leaves the suffix of `JobView` and its parts out of the document."""
+
+    def normalize_name(self, name: str) -> str:
+        return super().normalize_name(name).removesuffix("View")
+
+
 class _Models:
     """The schemas of all models, and references to them."""
 
@@ -273,9 +280,11 @@ class _Models:
         taken = {route.body for route in routes if isinstance(route.body, type)}
         told = {answer.model for route in routes for answer in route.answers if answer.model}
         wanted: list[Any] = [(model, "validation") for model in taken]
-        wanted += [(model, "serialization") for model in (*told, answers.Problem)]
+        wanted += [(model, "serialization") for model in (*told, Problem)]
         wanted.sort(key=lambda pair: pair[0].__name__)
-        refs, definitions = models_json_schema(wanted, ref_template="#/components/schemas/{model}")
+        refs, definitions = models_json_schema(
+            wanted, schema_generator=_Schema, ref_template="#/components/schemas/{model}"
+        )
         self._refs = {model: schema for (model, _), schema in refs.items()}
         self.schemas = definitions["$defs"]
 

@@ -6,7 +6,6 @@ A receiver that is slow or dead delays nobody else: each host has a few places o
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ from jobs.delivery import Delivery, Try
 from jobs.errors import DarkroomError, JobNotFound
 from jobs.job import Job
 from jobs.state.repository import Transition
-from jobs.view import view
+from jobs.view import JobView
 
 from .host_limiter import HostLimiter
 from .transport import TooLarge, Transport, TransportError
@@ -88,7 +87,7 @@ class Notifier:
         secrets = [secret.get_secret_value() for secret in self.darkroom.settings.webhook_secrets]
         if not secrets:
             raise DarkroomError("DARKROOM_WEBHOOK_SECRETS is not set: nothing is sent unsigned")
-        body = await self.blocking(lambda: json.dumps(view(self.darkroom.bound(job))).encode())
+        body = await self.blocking(lambda: JobView.of(self.darkroom.bound(job)).model_dump_json().encode())
         try:
             response = await self.transport.send(
                 "POST",

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import click
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -71,7 +72,7 @@ def complain(words: str, hint: str = "") -> None:
 
 def say_json(value: Any) -> None:
     """One line of JSON to stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value, ensure_ascii=False))
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Cell]], title: str | None = None) -> Table:

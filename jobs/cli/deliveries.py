@@ -12,7 +12,7 @@ from rich.text import Text
 from .. import darkroom
 from ..delivery import Delivery, Try
 from ..job import Job
-from ..view import view
+from ..view import JobView
 from .console import Cell, out, say_json, table
 
 
@@ -24,14 +24,14 @@ def deliveries(job_id: str, as_json: bool) -> None:
     house = darkroom.current()
     job = house.get(job_id)
     if as_json:
-        for delivery in view(job)["deliveries"]:
+        for delivery in JobView.of(job).deliveries:
             say_json(delivery)
     elif not job.deliveries:
         click.echo(_nothing(job))
     else:
         now = house.repository.now()
         out().print(
-            Group(Text(f"to {view(job)['webhook_url']}"), Text(), *(_shown(one, now) for one in job.deliveries))
+            Group(Text(f"to {JobView.of(job).webhook_url}"), Text(), *(_shown(one, now) for one in job.deliveries))
         )
 
 
@@ -47,7 +47,7 @@ def redeliver(job_id: str, delivery_id: str | None, as_json: bool) -> None:
     job = darkroom.current().redeliver(job_id, delivery_id)
     again = [delivery for delivery in job.deliveries if delivery_id in (None, delivery.id)]
     if as_json:
-        for delivery in view(job)["deliveries"]:
+        for delivery in JobView.of(job).deliveries:
             say_json(delivery)
     else:
         click.echo(f"job {job.id}: {', '.join(delivery.id for delivery in again)} will be delivered again")

@@ -1,8 +1,9 @@
-"""The one JSON view of a job."""
+"""The JSON of a job."""
 
 from __future__ import annotations
 
 import json
+import typing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,14 +12,14 @@ from jobs import NotPossible
 from jobs.delivery import Delivery, Try
 from jobs.job import Artifact, Attempt, Event, Failure, Job, Missing, OnUnknown, Outcome, PendingImage, Status
 from jobs.report import Charged, Code, Cost, Unit
-from jobs.view import view
+from jobs.view import JobView, View
 
 BEGAN = datetime(2026, 11, 20, 8, 30, 0, 123456, UTC)
 ENDED = BEGAN + timedelta(seconds=90)
 
 
 def artifact(index: int, *, signed: bool = True) -> Artifact:
-    """A stored picture."""
+    """A stored image."""
     sign = (lambda key: f"https://bucket/{key}?signed") if signed else None
     return Artifact(index, f"jobs/j/1/{index}.png", "image/png", 9, "f" * 64, 2, 3, sign=sign)
 
@@ -62,7 +63,13 @@ def job(**changes: object) -> Job:
     return Job(**{**known, **changes})  # type: ignore[arg-type]
 
 
-def test_a_job_is_shown_whole() -> None:
+def view(job: Job) -> dict[str, typing.Any]:
+    """The job's JSON, parsed."""
+    parsed: dict[str, typing.Any] = json.loads(JobView.of(job).model_dump_json())
+    return parsed
+
+
+def test_the_view_contains_the_whole_job() -> None:
     shown = view(job())
 
     assert shown["id"] == "j"
@@ -73,7 +80,7 @@ def test_a_job_is_shown_whole() -> None:
     assert shown["timeline"] == [{"at": "2026-11-20T08:30:00.123Z", "what": "queued", "times": 2}]
 
 
-def test_an_attempt_is_shown_as_a_line_of_the_ledger() -> None:
+def test_an_attempt_is_a_line_of_the_ledger() -> None:
     assert view(job())["attempts"] == [
         {
             "number": 1,
@@ -92,7 +99,7 @@ def test_an_attempt_is_shown_as_a_line_of_the_ledger() -> None:
     ]
 
 
-def test_an_artifact_is_shown_with_a_url_of_this_moment() -> None:
+def test_an_artifact_has_a_signed_url() -> None:
     assert view(job())["artifacts"] == [
         {
             "index": 0,
@@ -107,13 +114,13 @@ def test_an_artifact_is_shown_with_a_url_of_this_moment() -> None:
     ]
 
 
-def test_a_failure_tells_its_code_and_its_sentence() -> None:
+def test_an_error_has_a_code_and_a_message() -> None:
     shown = view(job(status=Status.FAILED, error=Failure(Code.DEADLINE, "too late")))
 
     assert shown["error"] == {"code": "deadline", "message": "too late"}
 
 
-def test_a_delivery_is_shown_with_its_log() -> None:
+def test_a_delivery_has_its_tries() -> None:
     at = "2026-11-20T08:31:30.123Z"
     assert view(job())["deliveries"] == [
         {
@@ -128,12 +135,12 @@ def test_a_delivery_is_shown_with_its_log() -> None:
     ]
 
 
-def test_where_a_job_tells_of_itself_is_shown_without_secrets() -> None:
+def test_the_webhook_url_contains_no_secrets() -> None:
     assert view(job())["webhook_url"] == "https://app.example.com:8443/hook"
 
 
-def test_the_view_is_json_without_the_request_or_a_providers_url() -> None:
-    text = json.dumps(view(job()))
+def test_the_view_contains_neither_the_request_nor_a_providers_url() -> None:
+    text = JobView.of(job()).model_dump_json()
 
     assert "a secret wish" not in text
     assert "theirs/" not in text
@@ -141,6 +148,25 @@ def test_the_view_is_json_without_the_request_or_a_providers_url() -> None:
     assert "password" not in text
 
 
-def test_a_job_whose_artifacts_cannot_sign_is_not_shown() -> None:
+def test_a_job_that_is_not_bound_to_the_storage_has_no_view() -> None:
     with pytest.raises(NotPossible, match=r"jobs\.get"):
-        view(job(artifacts=(artifact(0, signed=False),)))
+        JobView.of(job(artifacts=(artifact(0, signed=False),)))
+
+
+def test_a_reader_gets_the_values_back_from_the_json() -> None:
+    job_view = JobView.of(job())
+
+    parsed = JobView.model_validate_json(job_view.model_dump_json())
+
+    assert parsed.model_dump(mode="json") == job_view.model_dump(mode="json")
+    assert parsed.created_at == BEGAN.replace(microsecond=123000)
+    assert parsed.status is Status.SUCCEEDED
+
+
+def test_a_job_that_was_never_sent_has_attempt_zero() -> None:
+    assert JobView.of(job(attempts=())).attempt == 0
+
+
+@pytest.mark.parametrize("part", View.__subclasses__(), ids=lambda part: part.__name__)
+def test_each_field_has_a_description(part: type[View]) -> None:
+    assert [name for name, field in part.model_fields.items() if not field.description] == []

@@ -24,7 +24,7 @@ from jobs import Job, Status, callback_url
 from jobs.embedded import Command, free_port
 from jobs.providers import aimlapi, chainhub, deepmode, phota
 from jobs.queue import queue_name
-from jobs.view import view
+from jobs.view import JobView
 
 pytestmark = pytest.mark.journey
 
@@ -273,7 +273,7 @@ def everything(site: Any, output: Output) -> tuple[Sequence[Job], Mapping[str, s
     output.add("the command line", "\n".join(commands(site, callback)))
     jobs = [site.darkroom.get(job.id) for job in jobs]
     output.add("reprs", "\n".join(map(repr, jobs)))
-    output.add("the JSON of jobs", "\n".join(json.dumps(view(job)) for job in jobs))
+    output.add("the JSON of jobs", "\n".join(JobView.of(job).model_dump_json() for job in jobs))
     output.add(
         "timelines and ledgers", "\n".join(repr((job.timeline, job.attempts, job.error, job.missing)) for job in jobs)
     )

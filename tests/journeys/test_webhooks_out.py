@@ -21,7 +21,7 @@ from standardwebhooks import Webhook
 from jobs import Job, Status
 from jobs.embedded import Process
 from jobs.providers import aimlapi, deepmode
-from jobs.view import view
+from jobs.view import JobView
 
 pytestmark = pytest.mark.journey
 
@@ -137,7 +137,11 @@ def test_the_end_of_a_job_is_told_once_and_verified_by_both_libraries(
     ((headers, body),) = endpoint.messages
     message = json.loads(body)
     assert (message["id"], message["status"], len(message["artifacts"])) == (job.id, "succeeded", 1)
-    assert {**message, "artifacts": 0, "deliveries": 0} == {**view(job), "artifacts": 0, "deliveries": 0}
+    assert {**message, "artifacts": 0, "deliveries": 0} == {
+        **JobView.of(job).model_dump(mode="json"),
+        "artifacts": 0,
+        "deliveries": 0,
+    }
     for secret in (OLD, NEW):
         assert Webhook(secret).verify(body, dict(headers)) == message
         assert verified_by_npm(secret, headers, body) == {"payload": message}

@@ -29,7 +29,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from jobs import providers
 from jobs.settings import Settings
-from webhooks.api import answers
+from jobs.view import JobView
+from webhooks.api.models import Batch
 from webhooks.openapi import document
 
 KEY = "the-api-key-of-a-test"
@@ -160,7 +161,7 @@ class TestTheDocument:
         answer = api.post(path, json=body["examples"][name]["value"])
 
         assert answer.status_code == 202
-        (answers.Job if path == "/v1/jobs" else answers.Batch).model_validate(answer.json)
+        (JobView if path == "/v1/jobs" else Batch).model_validate(answer.json)
 
 
 class TestThePage:

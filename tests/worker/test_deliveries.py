@@ -23,7 +23,7 @@ from jobs.darkroom import Darkroom
 from jobs.delivery import GIVE_UP_AFTER
 from jobs.providers import deepmode
 from jobs.settings import Settings
-from jobs.view import view
+from jobs.view import JobView
 from worker.deliveries import TIMEOUT_SECONDS, Notifier, signed_headers
 from worker.host_limiter import HostLimiter
 from worker.transport import Transport
@@ -147,7 +147,7 @@ async def test_the_message_is_the_jobs_json_and_its_receiver_is_told_once(darkro
         await a_notifier(darkroom).deliver(told)
     ((headers, body),) = receiver.messages
     message = json.loads(body)
-    assert message == json.loads(json.dumps(view(job)))
+    assert message == JobView.of(job).model_dump(mode="json")
     assert (message["id"], message["status"], message["metadata"]) == (job.id, "canceled", {"user": "42"})
     assert headers["content-type"] == "application/json"
     assert headers["webhook-id"] == told.deliveries[0].id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ from flask import Blueprint, Response, request
 
 from jobs import DarkroomError, Job
 from jobs.state.changes import Changes
-from jobs.view import view
+from jobs.view import JobView
 
 from .access import Api
 
@@ -72,4 +71,4 @@ def told(
 
 
 def _event(job: Job) -> str:
-    return f"id: {job.version}\nevent: job\ndata: {json.dumps(view(job), ensure_ascii=False)}\n\n"
+    return f"id: {job.version}\nevent: job\ndata: {JobView.of(job).model_dump_json()}\n\n"

@@ -12,17 +12,31 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request, url_for
+from flask import Blueprint, Response, request, url_for
 
 from jobs import ChargePossible, InvalidRequest, Job, NotPossible, Status
 from jobs.darkroom import Darkroom, NewJob
 from jobs.job import poll_seconds
-from jobs.view import view
+from jobs.view import JobView
 
 from ..problems import InvalidFields, Wrong, problem
 from ..waiting import MAX_WAIT_SECONDS
 from .access import MAX_ORDER_BYTES, Api, caller
-from .models import CURSOR, MAX_PAGE, Cancel, Redeliver, Retry, Search, checked, new_batch, new_job, wanted
+from .models import (
+    CURSOR,
+    MAX_PAGE,
+    Batch,
+    Cancel,
+    JobPage,
+    Redeliver,
+    Retry,
+    Search,
+    checked,
+    json_response,
+    new_batch,
+    new_job,
+    wanted,
+)
 
 #: the largest body: requests with their images as base64
 MAX_BYTES = 64 << 20
@@ -68,9 +82,7 @@ def _add_new(routes: Blueprint, api: Api) -> None:
         print_ = _fingerprint(*new) if key else ""
         with _named_in(many):
             jobs = api.darkroom.enqueue_many(many, idempotency_key=key, owner=caller().name, fingerprint=print_)
-        response = jsonify(jobs=[view(job) for job in jobs])
-        response.status_code = _created(jobs[0])
-        return response
+        return json_response(Batch(jobs=tuple(map(JobView.of, jobs))), _created(jobs[0]))
 
 
 @contextmanager
@@ -129,7 +141,7 @@ def _add_reading(routes: Blueprint, api: Api) -> None:
     @routes.get("/jobs")
     def find() -> Response:
         page = found(api.darkroom, checked(Search, _query()), "" if caller().admin else caller().name)
-        return jsonify(jobs=[view(job) for job in page.jobs], next_cursor=page.cursor)
+        return json_response(JobPage(jobs=tuple(map(JobView.of, page.jobs)), next_cursor=page.cursor))
 
     @routes.get("/jobs/<job_id>")
     def get(job_id: str) -> Response:
@@ -171,8 +183,7 @@ def shown(job: Job, status: HTTPStatus = HTTPStatus.OK) -> Response:
         headers["Retry-After"] = str(_ask_again_seconds(job))
     if request.method in ("GET", "HEAD") and request.if_none_match.contains_weak(tag):
         return Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-    response = jsonify(view(job))
-    response.status_code = status
+    response = json_response(JobView.of(job), status)
     response.headers.update(headers)
     return response
 

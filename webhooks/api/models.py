@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from http import HTTPStatus
 from typing import Annotated, Any, Literal, TypeVar
 
+from flask import Response
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -22,6 +24,7 @@ from pydantic import (
 from jobs import OnUnknown, Status, providers
 from jobs.darkroom import MAX_DEADLINE_SECONDS, MAX_URL_LENGTH, NewJob
 from jobs.job import FINAL
+from jobs.view import JobView, Sha256
 
 from ..problems import InvalidFields, Wrong
 
@@ -200,6 +203,58 @@ class Search(Body):
         int, BeforeValidator(_digits), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_PAGE})
     ] = Field(20, ge=1, le=MAX_PAGE, description="How many jobs at most.")
     cursor: str | None = Field(None, pattern=f"^({CURSOR.pattern})?$", description="`next_cursor` of the page before.")
+
+
+class JobPage(BaseModel):
+    """A page of jobs, newest first."""
+
+    jobs: tuple[JobView, ...] = Field(description="The jobs.")
+    next_cursor: str | None = Field(description="The cursor of the next page; null on the last page.")
+
+
+class Batch(BaseModel):
+    """The jobs of a batch."""
+
+    jobs: tuple[JobView, ...] = Field(description="The jobs, in the order of the request.")
+
+
+class Upload(BaseModel):
+    """An uploaded image."""
+
+    reference: Annotated[str, Field(pattern=r"^staged:[0-9a-f]{64}\.[a-z]{3,4}$")] = Field(
+        description="Use it in any image field; it is valid for as long as job records are kept."
+    )
+    content_type: str = Field(description="The media type, as determined from the bytes.")
+    width: int = Field(description="The width in pixels.")
+    height: int = Field(description="The height in pixels.")
+    size: int = Field(description="The size in bytes.")
+    sha256: Sha256 = Field(description="The SHA-256 digest of the bytes, in hex.")
+
+
+class InvalidField(BaseModel):
+    """A field with an invalid value."""
+
+    field: str = Field(description="The path of the field, for example `params.prompt`.")
+    message: str = Field(description="What is wrong with its value.")
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = Field(description="A URI that identifies the kind of error.")
+    title: str = Field(description="The name of the HTTP status.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What went wrong, in a sentence.")
+    errors: tuple[InvalidField, ...] = Field(default=(), description="With 422: each invalid field.")
+    reason: str | None = Field(default=None, description="With 409: why the job does not allow it, for programs.")
+    job_status: Status | None = Field(default=None, description="With 409: the job's status.")
+    job_id: str | None = Field(default=None, description="With 422: the job that the idempotency key belongs to.")
+    required_scope: str | None = Field(default=None, description="With 403: the scope that the API key lacks.")
+
+
+def json_response(model: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """The model as a JSON response."""
+    return Response(model.model_dump_json(), status, content_type="application/json")
 
 
 def checked(model: Any, value: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from http import HTTPStatus
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
@@ -18,6 +18,7 @@ from jobs.request import LocalImage
 from ..bodies import pieces
 from ..problems import InvalidFields, Wrong
 from .access import Api
+from .models import Upload, json_response
 
 #: the one part of the form
 PART = "file"
@@ -38,26 +39,21 @@ def add(routes: Blueprint, api: Api) -> None:
     """The route."""
 
     @routes.post("/uploads")
-    def upload() -> Response:
+    def add_upload() -> Response:
         boundary, limit = _boundary(), max_bytes()
         with api.seat():
             content = received(_events(pieces(request.environ, limit + _FORM_BYTES), boundary), limit)
         facts = _measured(content, limit)
         reference = api.darkroom.stage(LocalImage(content), facts)
-        return _answer(reference, facts)
-
-
-def _answer(reference: str, facts: Facts) -> Response:
-    response = jsonify(
-        reference=reference,
-        content_type=facts.content_type,
-        width=facts.width,
-        height=facts.height,
-        size=facts.size,
-        sha256=facts.sha256,
-    )
-    response.status_code = HTTPStatus.CREATED
-    return response
+        upload = Upload(
+            reference=reference,
+            content_type=facts.content_type,
+            width=facts.width,
+            height=facts.height,
+            size=facts.size,
+            sha256=facts.sha256,
+        )
+        return json_response(upload, HTTPStatus.CREATED)
 
 
 def _measured(content: bytes, limit: int) -> Facts:
