@@ -23,8 +23,9 @@ DarkroomError
  |   +- DataAppended
  +- SpoolFull               jobs.storage.spool: no room for what waits for its store
  +- InputError              worker.inputs: an input image cannot be had
- +- DidNotStart             jobs.embedded: a process of the stack does not run
- +- Occupied                jobs.embedded: the Redis that was given serves others
+ +- DidNotStart             jobs.embedded: a process of the stack did not start
+ +- RedisInUse              jobs.embedded: other workers use the Redis that was given
+ +- PortUnavailable         jobs.embedded: another program listens on the port of a server
 
 A worker's own `TransportError` (worker.transport) never leaves it, and is no DarkroomError.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -38,6 +39,15 @@ def free_port() -> int:
     return any_free_port()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Children that the test starts can be ended by SIGINT, even where the test run itself ignores it (`make test &`)."""
+    # A signal that is caught goes back to its default in a new program; one that is ignored stays ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="session")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     """Starts child processes that end with the session, whatever happens to it."""
@@ -49,7 +59,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
 def redis_server(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URL of a real Redis with an append-only file, the floor that Darkroom supports where the bundled one is there."""
     source = embedded_redis.resolve()
-    assert not isinstance(source, embedded_redis.Given)
+    assert not isinstance(source, embedded_redis.External)
     _, url = embedded_redis.start(processes, source, tmp_path_factory.mktemp("redis"))
     return url
 

@@ -17,7 +17,7 @@ import pytest
 
 from jobs import providers
 
-pytestmark = pytest.mark.journey
+pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("interruptible")]
 
 
 @pytest.fixture
@@ -65,11 +65,11 @@ def test_every_job_of_every_operation_succeeds_and_every_picture_is_read_back(
     assert all(count["jobs"] == count["succeeded"] >= 2 for count in counted["operations"].values())
     assert counted["jobs"] == counted["succeeded"] == sum(each["jobs"] for each in counted["operations"].values())
     [folder] = tmp_path.glob("darkroom-demo-*")
-    assert str(folder / "pictures") in done.stdout
-    stored = [file for file in (folder / "pictures" / "jobs").rglob("*") if file.suffix in {".jpg", ".png", ".webp"}]
+    assert str(folder / "images") in done.stdout
+    stored = [file for file in (folder / "images" / "jobs").rglob("*") if file.suffix in {".jpg", ".png", ".webp"}]
     assert counted["images"] == len(stored) > counted["jobs"]
     assert all(way in done.stdout for way in ("answer", "poll", "callback"))
-    assert [entry.name for entry in folder.iterdir()] == ["pictures"]
+    assert [entry.name for entry in folder.iterdir()] == ["images"]
     assert left(tmp_path) == []
 
 
@@ -85,9 +85,12 @@ def test_whatever_ends_it_no_process_is_left(
     with (tmp_path / "said").open("w+") as said:
         arguments = command("--folder", str(folder))
         with subprocess.Popen(arguments, env=environ, stdout=said, stderr=said, cwd=tmp_path) as demo:
-            assert until(lambda: "submitting" in (tmp_path / "said").read_text())
-            assert len(left(tmp_path)) >= 6  # the demo, its guard, Redis, sandbox, receiver and worker
-            demo.send_signal(number)
-            code = demo.wait(seconds)
+            try:
+                assert until(lambda: "submitting" in (tmp_path / "said").read_text())
+                assert len(left(tmp_path)) >= 6  # the demo, its guard, Redis, sandbox, receiver and worker
+                demo.send_signal(number)
+                code = demo.wait(seconds)
+            finally:
+                demo.kill()
     assert code == (-number if number is signal.SIGKILL else 130)
     assert until(lambda: not left(tmp_path), seconds), left(tmp_path)

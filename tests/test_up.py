@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
-pytestmark = pytest.mark.journey
+pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("interruptible")]
 
 GENERATE = ("enqueue", "deepmode.generate", "-p", "model_id=b8a9", "-p", "prompt=a lake", "--wait", "--json")
 
@@ -26,23 +27,28 @@ def environ(tmp_path: Path) -> Mapping[str, str]:
 
 
 @contextmanager
-def running(folder: Path, environ: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """`darkroom up` in this folder, once it has said where everything is."""
-    arguments = [sys.executable, "-m", "jobs.cli", "up", "--port", "0"]
+def running(folder: Path, environ: Mapping[str, str], *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`darkroom up` in this folder, once it has printed where everything is."""
+    folder.mkdir(exist_ok=True)
+    output = folder / "output"
+    arguments = [sys.executable, "-m", "jobs.cli", "up", *(options or ("--port", "0"))]
     with (
-        (folder / "said").open("w") as said,
-        subprocess.Popen(arguments, env=environ, cwd=folder, stdout=said, stderr=said) as up,
+        output.open("w") as file,
+        subprocess.Popen(arguments, env=environ, cwd=folder, stdout=file, stderr=file) as up,
     ):
-        give_up_at = time.monotonic() + 40
-        while "Ctrl-C" not in (folder / "said").read_text():
-            assert time.monotonic() < give_up_at, (folder / "said").read_text()
-            assert up.poll() is None, (folder / "said").read_text()
-            time.sleep(0.05)
         try:
+            give_up_at = time.monotonic() + 60
+            while "Ctrl-C" not in output.read_text():
+                assert time.monotonic() < give_up_at, output.read_text()
+                assert up.poll() is None, output.read_text()
+                time.sleep(0.05)
             yield up
         finally:
-            if up.poll() is None:
-                up.send_signal(signal.SIGINT)
+            up.send_signal(signal.SIGINT)
+            try:
+                up.wait(30)
+            finally:
+                up.kill()  # then its guard ends what it started
 
 
 def darkroom(folder: Path, environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -66,3 +72,32 @@ def test_other_commands_find_it_and_its_jobs_outlive_it(tmp_path: Path, environ:
     with running(tmp_path, environ):
         shown = json.loads(darkroom(tmp_path, environ, "get", job["id"], "--json").stdout)
     assert [artifact["sha256"] for artifact in shown["artifacts"]] == [one["sha256"] for one in job["artifacts"]]
+
+
+def test_a_second_stack_on_the_same_port_is_refused_before_it_starts_anything(
+    tmp_path: Path, environ: Mapping[str, str], free_port: int
+) -> None:
+    port = ("--port", str(free_port))
+    with running(tmp_path / "first", environ, *port):
+        (tmp_path / "second").mkdir()
+        refused = darkroom(tmp_path / "second", environ, "up", *port)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert f"port {free_port} is taken" in refused.stderr
+        assert "--port" in refused.stderr
+        assert not list((tmp_path / "second").rglob("*.log"))
+        with running(tmp_path / "second", environ, "--port", "0"):
+            answers = {
+                httpx.get(f"http://127.0.0.1:{free_port}/healthz", trust_env=False).status_code for _ in range(20)
+            }
+            assert answers == {200}
+
+
+def test_in_the_background_of_a_shell_it_stops_on_sigterm(tmp_path: Path, environ: Mapping[str, str]) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with running(tmp_path, environ) as up:
+            up.send_signal(signal.SIGTERM)
+            assert up.wait(30) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not (tmp_path / ".darkroom" / "env").exists()

@@ -68,7 +68,7 @@ def _join_running_stack() -> None:
     """Without a Redis of its own, a command speaks to the stack that `darkroom up` runs in this folder."""
     if os.environ.get("DARKROOM_REDIS_URL") or not (STACK_FOLDER / "env").is_file():
         return
-    from ..embedded.stack import read_env_file
+    from ..embedded.files import read_env_file
 
     if found := read_env_file(STACK_FOLDER):
         note(f"with the stack that runs in {STACK_FOLDER}")

@@ -237,7 +237,7 @@ def _conclude(stack: Stack, result: Result, *, tidy: bool) -> None:
     for key in result.broken:
         err().print(f"{key} is not in storage as the record has it", style="red", markup=False, soft_wrap=True)
     read = sum(len(job.artifacts) for job in result.jobs) - len(result.broken)
-    console.print(f"{read} images stored, read back and compared; they lie in {stack.pictures}", soft_wrap=True)
+    console.print(f"{read} images stored, read back and compared; they lie in {stack.images}", soft_wrap=True)
     if tidy and result.good:
         _keep_only_pictures(stack)
     elif not result.good:
@@ -252,7 +252,7 @@ def _row(job: Job, way: str) -> tuple[Any, ...]:
 
 def _keep_only_pictures(stack: Stack) -> None:
     for entry in stack.folder.iterdir():
-        if entry == stack.pictures:
+        if entry == stack.images:
             continue
         if entry.is_dir():
             shutil.rmtree(entry)

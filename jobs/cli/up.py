@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from .. import providers
-from ..embedded.stack import ENV_FILE, Stack, make_private_folder, read_env_file, without_password, write_env_file
+from ..embedded.files import ENV_FILE, make_private_folder, read_env_file, write_env_file
+from ..embedded.stack import Stack, without_password
 from ..errors import NotPossible
 from . import STACK_FOLDER
 from .console import ending_on_signals, out, table, warn
@@ -32,7 +33,7 @@ def up(folder: Path, port: int) -> None:
     make_private_folder(folder)
     _ignore(folder)
     with ending_on_signals(), Stack(folder, _given(), port=port) as stack:
-        file = write_env_file(stack)
+        file = write_env_file(stack.folder, stack.environ)
         try:
             _introduce(stack)
             _keep_up(stack)
@@ -88,5 +89,5 @@ def _shown(path: Path) -> str:
 def _keep_up(stack: Stack) -> None:
     while True:
         time.sleep(_LOOK_SECONDS)
-        for name in stack.revive():
+        for name in stack.restart_dead():
             warn(f"the {name} ended by itself and was started again; its log: {_shown(stack.logs / name)}.log")

@@ -1,5 +1,6 @@
-"""Everything on one machine, for `darkroom demo` and `darkroom up`: Redis, worker, receiver and sandbox as children."""
+"""Everything on one machine, for `darkroom demo` and `darkroom up`: Redis, worker, receiver and sandbox as child processes."""
 
-from .processes import Command, DidNotStart, Process, Processes, free_port
+from .ports import PortUnavailable, check_port, free_port
+from .processes import Command, DidNotStart, Process, Processes
 
-__all__ = ["Command", "DidNotStart", "Process", "Processes", "free_port"]
+__all__ = ["Command", "DidNotStart", "PortUnavailable", "Process", "Processes", "check_port", "free_port"]

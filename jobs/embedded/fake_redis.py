@@ -1,4 +1,4 @@
-"""`python -m jobs.embedded.fake_redis PORT`: fakeredis' TCP server, where no real Redis is to be had. Not durable."""
+"""`python -m jobs.embedded.fake_redis PORT`: fakeredis' TCP server, for machines without a real Redis. Not durable."""
 
 import sys
 
@@ -6,7 +6,7 @@ from fakeredis import TcpFakeServer
 
 
 def main() -> None:
-    """Serves until it is ended."""
+    """Serve until the process is ended."""
     server = TcpFakeServer(("127.0.0.1", int(sys.argv[1])))
     # Without this every reply of several writes waits for the client's delayed acknowledgement.
     server.RequestHandlerClass.disable_nagle_algorithm = True

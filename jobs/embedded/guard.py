@@ -1,7 +1,7 @@
-"""Ends what its parent leaves behind; run by its path, for it must start in milliseconds and import nothing of ours.
+"""Ends the processes that its parent leaves behind; run by its path, so that it starts in milliseconds and imports no package.
 
-It reads `+<process group>` and `-<process group>` from its standard input. When that closes, its parent is gone, in whatever
-way: each group that is still on the list gets SIGTERM, the youngest first, and SIGKILL after `PATIENCE_SECONDS`.
+It reads `+<process group>` and `-<process group>` from its standard input. When that closes, its parent is gone, for whatever
+reason: each group that is still on the list gets SIGTERM, the youngest first, and SIGKILL after `PATIENCE_SECONDS`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 
-#: how long one group may take to end
+#: how long one group may take to end, in seconds
 PATIENCE_SECONDS = 5.0
 
 
@@ -28,21 +28,17 @@ def main() -> None:
         else:
             groups.pop(group, None)
     for group in reversed(groups):
-        _end(group)
-
-
-def _end(group: int) -> None:
-    if not _signal(group, signal.SIGTERM):
-        return
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at:
-        if not _signal(group, 0):
-            return
-        time.sleep(0.05)
-    _signal(group, signal.SIGKILL)
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        running = _signal(group, signal.SIGTERM)
+        while running and time.monotonic() < give_up_at:
+            time.sleep(0.05)
+            running = _signal(group, 0)
+        if running:
+            _signal(group, signal.SIGKILL)
 
 
 def _signal(group: int, number: int) -> bool:
+    """Send a signal to a process group; False when nothing of it is left."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
         return True

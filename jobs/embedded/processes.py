@@ -1,11 +1,10 @@
-"""Child processes that never outlive their parent: each in a process group of its own, its output in a file."""
+"""Child processes that never outlive their parent: each in its own process group, its output in a log file."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,11 +17,11 @@ from typing import Self
 from ..errors import DarkroomError
 from . import guard
 
-#: how long a process may take until it answers
+#: how long a process may take until it answers, in seconds
 START_SECONDS = 30.0
-#: how long a process may take to end after SIGTERM
+#: how long a process may take to end after SIGTERM, in seconds
 STOP_SECONDS = 10.0
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 
 class DidNotStart(DarkroomError):
@@ -31,7 +30,7 @@ class DidNotStart(DarkroomError):
 
 @dataclass(frozen=True)
 class Command:
-    """What is started: a name for people, the arguments, and what is added to the environment."""
+    """A command line with a name for people; `environ` is added to our own environment, `folder` is where it runs."""
 
     name: str
     arguments: Sequence[str]
@@ -46,7 +45,7 @@ class Process:
         self.command = command
         self.log = log
         with log.open("ab") as output:
-            self._child = subprocess.Popen(  # noqa: S603 - the arguments are ours
+            self._child = subprocess.Popen(  # noqa: S603 - the arguments are our own
                 command.arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -62,43 +61,43 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process' id, and that of its group."""
+        """The id of the process and of its process group."""
         return self._child.pid
 
     @property
     def alive(self) -> bool:
-        """Whether it runs; a process that ended is not reaped by this, so that its group's id stays its own."""
+        """Whether it runs. A process that has ended is not reaped here, so that the id of its group stays reserved."""
         if self._child.returncode is not None:
             return False
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def await_ready(self, ready: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-        """Returns when `ready()` is true. Raises DidNotStart when the process ends before, or after `seconds`."""
+        """Wait until `ready()` is true. Raises DidNotStart when the process ends before that, or after `seconds`."""
         give_up_at = time.monotonic() + seconds
         while not ready():
             if not self.alive:
-                raise DidNotStart(f"the {self.name} ended at once; {self.last_words()}")
+                raise DidNotStart(f"the {self.name} ended at once; {self.log_tail()}")
             if time.monotonic() > give_up_at:
-                raise DidNotStart(f"the {self.name} did not answer within {seconds:g} s; {self.last_words()}")
-            time.sleep(_LOOK_SECONDS)
+                raise DidNotStart(f"the {self.name} did not answer within {seconds:g} s; {self.log_tail()}")
+            time.sleep(_POLL_SECONDS)
 
-    def last_words(self, lines: int = 5) -> str:
-        """The end of its log, as one line."""
-        said = self.log.read_text(errors="replace").splitlines()[-lines:]
-        return f"its log {self.log} ends: {' | '.join(said)}" if said else f"its log {self.log} is empty"
+    def log_tail(self, lines: int = 5) -> str:
+        """The last lines of its log, as one line."""
+        tail = self.log.read_text(errors="replace").splitlines()[-lines:]
+        return f"its log {self.log} ends: {' | '.join(tail)}" if tail else f"its log {self.log} is empty"
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """SIGTERM, then SIGKILL for what is left of the group after `seconds`."""
+        """Send SIGTERM, and SIGKILL after `seconds` to whatever is left of the group."""
         if self._child.returncode is not None:
             return
         self._child.terminate()
         give_up_at = time.monotonic() + seconds
         while self.alive and time.monotonic() < give_up_at:
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL for the whole group, and wait for its leader."""
+        """Send SIGKILL to the whole group and wait for its leader."""
         if self._child.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -107,7 +106,7 @@ class Process:
 
 
 class Processes:
-    """The children of one stack; they end with the context, and by the guard if our process dies first."""
+    """The child processes of one stack. They end with the context; if our process dies first, the guard ends them."""
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
@@ -116,7 +115,7 @@ class Processes:
 
     def __enter__(self) -> Self:
         self._logs.mkdir(parents=True, exist_ok=True)
-        self._guard = subprocess.Popen(  # noqa: S603 - the arguments are ours
+        self._guard = subprocess.Popen(  # noqa: S603 - the arguments are our own
             [sys.executable, "-I", "-S", guard.__file__], stdin=subprocess.PIPE, start_new_session=True
         )
         return self
@@ -132,23 +131,23 @@ class Processes:
 
     @property
     def running(self) -> tuple[Process, ...]:
-        """What was started and not stopped, in the order of starting."""
+        """The processes that were started and not stopped, in the order of their start."""
         return tuple(self._running)
 
     def start(self, command: Command) -> Process:
-        """Starts a child; it may not be ready yet."""
+        """Start a child; it may not be ready yet."""
         process = Process(command, self._logs / f"{command.name}.log")
         self._tell_guard(f"+{process.pid}")
         self._running.append(process)
         return process
 
     def stop(self, process: Process, seconds: float = STOP_SECONDS) -> None:
-        """Stops a child; returns when nothing of it runs any more."""
+        """Stop a child; returns when nothing of it runs any more."""
         process.stop(seconds)
         self._forget(process)
 
     def kill(self, process: Process) -> None:
-        """SIGKILL, without a word before."""
+        """Send SIGKILL to a child and all that it started."""
         process.kill()
         self._forget(process)
 
@@ -158,13 +157,6 @@ class Processes:
 
     def _tell_guard(self, line: str) -> None:
         if self._guard is None or self._guard.stdin is None:
-            raise RuntimeError("the processes are started within their context")
+            raise RuntimeError("processes can only be started within the context")
         self._guard.stdin.write(line.encode() + b"\n")
         self._guard.stdin.flush()
-
-
-def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

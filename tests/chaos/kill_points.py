@@ -25,7 +25,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from jobs.darkroom import Darkroom
 from jobs.embedded import Processes, free_port
-from jobs.embedded.redis import answers
+from jobs.embedded.redis import is_up
 from jobs.job import Job
 from jobs.sandbox import Sandbox
 from webhooks import create_app
@@ -408,7 +408,7 @@ def theater(folder: Path, processes: Processes) -> Iterator[Theater]:
     redis_port, s3_port = free_port(), free_port()
     redis = processes.start(servers.redis(folder / "redis", redis_port, fsync="everysec", databases=len(CELLS)))
     s3 = processes.start(servers.s3(folder / "s3", s3_port))
-    redis.await_ready(lambda: answers(f"redis://127.0.0.1:{redis_port}/0"))
+    redis.await_ready(lambda: is_up(f"redis://127.0.0.1:{redis_port}/0"))
     s3.await_ready(lambda: servers.listens(s3_port))
     s3_url = f"http://127.0.0.1:{s3_port}"
     servers.s3_client(s3_url).create_bucket(Bucket=servers.BUCKET)

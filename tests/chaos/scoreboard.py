@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.embedded import Command, Processes, free_port
-from jobs.embedded.redis import answers
+from jobs.embedded.redis import is_up
 from jobs.job import Job
 
 from . import servers
@@ -202,7 +202,7 @@ def ran(contestant: Contestant, race: Race, folder: Path, say: Callable[[str], N
     with Processes(folder / "logs") as processes, ExitStack() as ending:
         supervisor = Supervisor(processes, commands)
         supervisor.start("redis", "s3", "sandbox")
-        ready = (lambda: answers(ground.redis_url), *(_listening(port) for port in (s3_port, sandbox_port)))
+        ready = (lambda: is_up(ground.redis_url), *(_listening(port) for port in (s3_port, sandbox_port)))
         _await(lambda: all(one() for one in ready), 60)
         servers.s3_client(ground.s3_url).create_bucket(Bucket=servers.BUCKET)
         supervisor.start(*WORKERS)

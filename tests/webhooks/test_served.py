@@ -75,5 +75,5 @@ def test_what_it_prints_holds_no_token(served: Any, jobs: Any, redis: Any) -> No
 
     assert served.ask("POST", path, RESULT)[0] == 500
 
-    assert " failed: " in served.process.last_words(200)
-    assert path.rpartition("/")[2] not in served.process.last_words(200)
+    assert " failed: " in served.process.log_tail(200)
+    assert path.rpartition("/")[2] not in served.process.log_tail(200)

@@ -18,7 +18,8 @@ from jobs import providers
 from jobs.cli import run
 from jobs.darkroom import Darkroom
 from jobs.darkroom import current as current_darkroom
-from jobs.embedded.stack import Stack, write_env_file
+from jobs.embedded.files import write_env_file
+from jobs.embedded.stack import Stack
 
 GENERATE = ("deepmode.generate", "-p", "model_id=b8a9", "-p", "prompt=a lake at dawn")
 
@@ -95,7 +96,7 @@ def test_a_picture_of_yours_goes_out_and_the_remix_comes_back(darkroom: Darkroom
 
     assert said.code == 0, said.err
     assert (said.json["status"], len(said.json["artifacts"])) == ("succeeded", 1)
-    assert (whole.pictures / said.json["artifacts"][0]["key"]).is_file()
+    assert (whole.images / said.json["artifacts"][0]["key"]).is_file()
 
 
 def test_enqueue_prints_the_id_alone_so_that_a_script_can_take_it(darkroom: Darkroom_, whole: Stack) -> None:
@@ -144,7 +145,7 @@ def test_commands_find_the_stack_that_runs_in_their_folder(
 ) -> None:
     # In the place of `.darkroom`; what `up` itself does, a test of its own sees.
     bare.setenv("DARKROOM_REDIS_URL", "")
-    write_env_file(stack)
+    write_env_file(stack.folder, stack.environ)
     (tmp_path / ".darkroom").symlink_to(stack.folder)
     arguments = [sys.executable, "-m", "jobs.cli", "enqueue", *GENERATE, "--wait", "--json"]
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=60)

@@ -68,7 +68,7 @@ def test_it_is_not_content_with_a_failed_job(job: Job) -> None:
 
 
 def test_it_is_not_content_when_a_picture_changed_or_is_gone(stack: Stack, job: Job) -> None:
-    changed, gone = (stack.pictures / artifact.key for artifact in job.artifacts)
+    changed, gone = (stack.images / artifact.key for artifact in job.artifacts)
     before = [file.read_bytes() for file in (changed, gone)]
     changed.write_bytes(b"another picture")
     gone.unlink()

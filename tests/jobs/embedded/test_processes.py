@@ -1,4 +1,4 @@
-"""Children start, answer, end, and never outlive whoever started them."""
+"""Child processes start, answer, end, and never outlive the process that started them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -25,7 +26,7 @@ if os.fork() == 0:
 open(sys.argv[1], "w").close()
 time.sleep(60)
 """
-#: a parent that starts two children through the embedded stack's own means, and tells their ids
+#: a parent that starts two children and prints their ids
 PARENT = """
 import pathlib, sys, time
 from jobs.embedded import Command, Processes
@@ -76,21 +77,21 @@ def test_a_child_has_a_process_group_of_its_own_and_ends_with_the_context(tmp_pa
     assert gone(child.pid)
 
 
-def test_what_a_child_says_goes_to_its_log(tmp_path: Path) -> None:
+def test_the_output_of_a_child_goes_to_its_log(tmp_path: Path) -> None:
     with Processes(tmp_path / "logs") as processes:
         child = processes.start(python("speaker", "print('hello from the child')", tmp_path))
         assert until(lambda: not child.alive)
     assert (tmp_path / "logs" / "speaker.log").read_text() == "hello from the child\n"
 
 
-def test_a_child_that_ends_before_it_is_ready_is_reported_with_its_last_words(tmp_path: Path) -> None:
+def test_a_child_that_ends_before_it_is_ready_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
     with Processes(tmp_path / "logs") as processes:
         child = processes.start(python("victim", "raise SystemExit('no port for me')", tmp_path))
         with pytest.raises(DidNotStart, match=r"the victim ended at once.*no port for me"):
             child.await_ready(lambda: False)
 
 
-def test_a_child_that_never_answers_is_given_up(tmp_path: Path) -> None:
+def test_waiting_for_a_child_that_never_answers_ends(tmp_path: Path) -> None:
     with Processes(tmp_path / "logs") as processes:
         child = processes.start(python("mute", SLEEPS, tmp_path))
         with pytest.raises(DidNotStart, match=r"did not answer within 0.2 s"):
@@ -114,12 +115,36 @@ def test_a_killed_child_can_be_started_again_by_its_command(tmp_path: Path) -> N
         assert [process.pid for process in processes.running] == [again.pid]
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_children_end_when_their_parent_is_ended_in_whatever_way(tmp_path: Path, number: signal.Signals) -> None:
-    arguments = [sys.executable, "-c", PARENT, str(tmp_path), SLEEPS, SLEEPS]
+def test_children_end_when_their_parent_is_ended_by_any_signal(tmp_path: Path, number: signal.Signals) -> None:
+    with parent_of_two(tmp_path) as (parent, children):
+        parent.send_signal(number)
+        parent.wait(15)
+        assert until(lambda: all(gone(pid) for pid in children))
+
+
+def test_children_of_a_parent_that_ignores_interrupts_end_with_it(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with parent_of_two(tmp_path) as (parent, children):
+            parent.send_signal(signal.SIGINT)
+            parent.terminate()
+            assert parent.wait(15) == -signal.SIGTERM
+            assert until(lambda: all(gone(pid) for pid in children))
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def parent_of_two(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A process that has started two children, and the ids of these; all of them end with the block."""
+    arguments = [sys.executable, "-c", PARENT, str(folder), SLEEPS, SLEEPS]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
         assert parent.stdout
         children = [int(parent.stdout.readline()) for _ in range(2)]
-        parent.send_signal(number)
-        parent.wait(15)
-    assert until(lambda: all(gone(pid) for pid in children))
+        try:
+            yield parent, children
+        finally:
+            parent.kill()
+            assert until(lambda: all(gone(pid) for pid in children))

@@ -1,0 +1,50 @@
+"""The private files of a stack: its folder, its secrets, and the file by which other commands find it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import redis
+
+#: the file, in the folder of a running stack, that says how to reach it
+ENV_FILE = "env"
+#: what the names of Darkroom's own settings begin with
+PREFIX = "DARKROOM_"
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder that only its owner can read; an existing one stays as it is."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def load_secret(file: Path) -> str:
+    """The secret in this file, which is generated if it does not exist."""
+    if not file.exists():
+        _write_private(file, secrets.token_urlsafe(32) + "\n")
+    return file.read_text().strip()
+
+
+def write_env_file(folder: Path, environ: Mapping[str, str]) -> Path:
+    """Write how to reach the stack, as lines that a shell can read too; nobody else can read them."""
+    lines = (f"{name}={shlex.quote(value)}\n" for name, value in environ.items() if name.startswith(PREFIX))
+    _write_private(folder / ENV_FILE, "".join(sorted(lines)))
+    return folder / ENV_FILE
+
+
+def read_env_file(folder: Path) -> dict[str, str]:
+    """What `write_env_file` wrote, if the Redis of that stack answers; otherwise nothing."""
+    file = folder / ENV_FILE
+    if not file.is_file():
+        return {}
+    found = dict(part.split("=", 1) for part in shlex.split(file.read_text()))
+    return found if redis.is_up(found.get("DARKROOM_REDIS_URL", "")) else {}
+
+
+def _write_private(file: Path, text: str) -> None:
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+        output.write(text)
