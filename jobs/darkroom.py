@@ -23,7 +23,7 @@ from .report import Failed, Report
 from .request import ImageRule, LocalImage, Request
 from .settings import Settings
 from .settings import current as current_settings
-from .state.repository import Change, Repository, Transition
+from .state.repository import Change, Existing, Repository, Transition
 from .storage import Storage, open_storage, staged_key
 from .values import replace
 
@@ -111,15 +111,13 @@ class Darkroom:
         self._check(wanted)
         job = self._new(wanted, self._staged(request), self.repository.now(), owner)
         digest = _digest(fingerprint, job) if idempotency_key else ""
-        first = self.repository.create(
+        made = self.repository.create(
             job, message=self.dispatch.message(job), idempotency_key=idempotency_key, request_digest=digest
         )
-        if first is None:
-            self.dispatch.publish(job)
-            return self.bound(job)
-        if first[1] != digest:
-            raise IdempotencyConflict(idempotency_key, first[0])
-        return self.get(first[0])
+        if isinstance(made, Existing):
+            return self.get(_same(made, idempotency_key, digest)[0])
+        self.dispatch.publish(job)
+        return self.bound(job)
 
     def enqueue_many(
         self, wanted: Sequence[NewJob], *, idempotency_key: str | None = None, owner: str = "", fingerprint: str = ""
@@ -136,16 +134,15 @@ class Darkroom:
         # A millisecond apart, so that lists show them in their order.
         jobs = [replace(job, created_at=now - timedelta(milliseconds=i)) for i, job in enumerate(reversed(jobs))][::-1]
         digest = _digest(fingerprint, *jobs) if idempotency_key else ""
-        first = self.repository.create_many(
+        made = self.repository.create_many(
             [(job, self.dispatch.message(job)) for job in jobs], idempotency_key=idempotency_key, request_digest=digest
         )
-        if first is None:
-            # Where the broker does not take one, it need not be asked for each of a thousand.
-            all(self.dispatch.publish(job) for job in jobs)
-            return tuple(jobs)
-        if first[1] != digest:
-            raise IdempotencyConflict(idempotency_key, first[0][0])
-        return tuple(self.bound(job) for job in self.repository.get_many(first[0]).values() if job)
+        if isinstance(made, Existing):
+            found = self.repository.get_many(_same(made, idempotency_key, digest))
+            return tuple(self.bound(job) for job in found.values() if job)
+        # Where the broker does not take one, it need not be asked for each of a thousand.
+        all(self.dispatch.publish(job) for job in jobs)
+        return tuple(jobs)
 
     def get(self, job_id: str) -> Job:
         """The job as it stands. Raises JobNotFound. One round trip."""
@@ -403,6 +400,13 @@ def _digest(fingerprint: str, *jobs: Job) -> str:
     wanted = [[job.operation, job.params] for job in jobs]
     text = json.dumps([fingerprint, *wanted], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _same(existing: Existing, idempotency_key: str, digest: str) -> Sequence[str]:
+    """The ids of the jobs that this request created before. Raises IdempotencyConflict when it was another request."""
+    if existing.request_digest != digest:
+        raise IdempotencyConflict(idempotency_key, existing.job_ids[0])
+    return existing.job_ids
 
 
 @lru_cache(maxsize=8)

@@ -83,6 +83,23 @@ class Update:
 
 
 @dataclass(frozen=True)
+class Created:
+    """The jobs were written."""
+
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class Existing:
+    """Nothing was written: the idempotency key was used before."""
+
+    #: the jobs that were created with it, in their order
+    job_ids: tuple[str, ...]
+    #: the digest of the request that created them
+    request_digest: str
+
+
+@dataclass(frozen=True)
 class Tick:
     """What one renewal of a worker's lease brought: due job ids, and the holders that live."""
 
@@ -199,20 +216,16 @@ class Repository:
 
     def create(
         self, job: Job, *, message: Message | None = None, idempotency_key: str = "", request_digest: str = ""
-    ) -> tuple[str, str] | None:
-        """Writes a new job, its message in the same step. One round trip.
-
-        Returns None, or the id and the request digest of the job that was created with this idempotency key before.
-        """
-        first = self.create_many([(job, message)], idempotency_key=idempotency_key, request_digest=request_digest)
-        return (first[0][0], first[1]) if first else None
+    ) -> Created | Existing:
+        """Write a new job and push its message, in one step. One round trip."""
+        return self.create_many([(job, message)], idempotency_key=idempotency_key, request_digest=request_digest)
 
     def create_many(
         self, jobs: Sequence[tuple[Job, Message | None]], *, idempotency_key: str = "", request_digest: str = ""
-    ) -> tuple[tuple[str, ...], str] | None:
-        """Writes new jobs of one owner, their messages in the same step: all or none. One round trip.
+    ) -> Created | Existing:
+        """Write new jobs of one owner and push their messages, all or none, in one step. One round trip.
 
-        Returns None, or the ids and the request digest of the jobs that were created with this idempotency key before.
+        An idempotency key belongs to the owner of the jobs, and is free again when they are forgotten.
         """
         owner, ids = jobs[0][0].owner, ",".join(job.id for job, _ in jobs)
         kept_under = redis_keys.idempotency(owner, idempotency_key) if idempotency_key else redis_keys.DUE
@@ -228,10 +241,11 @@ class Repository:
         answers = self._patient.durably(self._create, [(*keys, *argv)], len(keys))
         _, now, first = cast(tuple[int, int, bytes], answers[0])
         self.clock.set(now)
-        if not first:
-            return None
         known, _, digest = first.decode().partition(" ")
-        return None if known == ids else (tuple(known.split(",")), digest)
+        # Repeated because its answer was lost, the script finds the jobs that it has written.
+        if known in ("", ids):
+            return Created(tuple(job for job, _ in jobs))
+        return Existing(tuple(known.split(",")), digest)
 
     @property
     def _owned_ms(self) -> int:

@@ -30,7 +30,7 @@ from jobs.queue import Dispatch, application, queue_name
 from jobs.report import Charged, Code
 from jobs.request import Request
 from jobs.settings import ProviderSettings, Settings, provider_settings
-from jobs.state.repository import Message, Repository
+from jobs.state.repository import Created, Existing, Message, Repository
 from jobs.storage.spool import Spool
 from worker.due import Sweep
 from worker.image_store import ImageStore
@@ -153,7 +153,7 @@ class Naming(Repository):
     seed: int
     dispatch: Dispatch
 
-    def create(self, job: Job, *, message: Message | None = None, **options: Any) -> tuple[str, str] | None:
+    def create(self, job: Job, *, message: Message | None = None, **options: Any) -> Created | Existing:
         named = replace(job, id=id_of(self.seed, job.metadata["number"]))
         return super().create(named, message=self.dispatch.message(named), **options)
 

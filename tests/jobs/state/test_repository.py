@@ -38,6 +38,8 @@ from jobs.state.repository import (
     RESCUE_LEASE_SECONDS,
     SILENCE_SECONDS,
     SWEEP_LEASE_SECONDS,
+    Created,
+    Existing,
     Message,
     Repository,
 )
@@ -86,7 +88,7 @@ def new(repository: Repository, **changes: object) -> Job:
         timeline=(Event(now, "queued"),),
     )
     job = replace(plain, **changes)  # type: ignore[arg-type]
-    assert repository.create(job) is None
+    assert isinstance(repository.create(job), Created)
     return repository.get(job.id)
 
 
@@ -192,9 +194,11 @@ def test_the_message_is_pushed_by_the_script_that_writes_the_record(repository: 
 
 def test_the_second_job_of_a_key_is_not_created(repository: Repository, redis: Redis) -> None:
     first, second = new(repository), replace(new(repository), id=uuid.uuid4().hex)
-    assert repository.create(replace(first, id="c" * 32), idempotency_key="k", request_digest="d1") is None
+    assert isinstance(repository.create(replace(first, id="c" * 32), idempotency_key="k", request_digest="d1"), Created)
     message = Message("queue", b"wake up")
-    assert repository.create(second, message=message, idempotency_key="k", request_digest="d2") == ("c" * 32, "d1")
+    assert repository.create(second, message=message, idempotency_key="k", request_digest="d2") == Existing(
+        ("c" * 32,), "d1"
+    )
     assert repository.get_many([second.id]) == {second.id: None}
     assert redis.llen("queue") == 0
 
@@ -203,19 +207,20 @@ def test_keys_belong_to_their_owner(repository: Repository) -> None:
     job = new(repository)
     for owner in ("", "shop", "blog"):
         mine = replace(job, id=uuid.uuid4().hex, owner=owner)
-        assert repository.create(mine, idempotency_key="k", request_digest="d") is None
+        assert isinstance(repository.create(mine, idempotency_key="k", request_digest="d"), Created)
 
 
 def test_of_many_who_use_a_key_at_once_one_creates_the_job(repository: Repository) -> None:
     job = new(repository)
 
-    def create(_: int) -> tuple[str, str] | None:
+    def create(_: int) -> Created | Existing:
         return repository.create(replace(job, id=uuid.uuid4().hex), idempotency_key="k", request_digest="d")
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(create, range(40)))
-    assert found.count(None) == 1
-    assert len({item for item in found if item}) == 1
+    created = [answer.jobs[0].id for answer in found if isinstance(answer, Created)]
+    assert len(created) == 1
+    assert {answer for answer in found if isinstance(answer, Existing)} == {Existing((created[0],), "d")}
     assert len(repository.list()) == 2
 
 
@@ -419,7 +424,7 @@ def test_a_create_that_is_repeated_does_not_undo_what_a_worker_did(
     """Its answer was lost, and before it came again a worker had sent the attempt."""
     job = replace(new(wired), id=uuid.uuid4().hex)
     wire.losing = lambda: send(beside, job) and None
-    assert wired.create(job) is None
+    assert isinstance(wired.create(job), Created)
     assert wire.lost == 1
     stored = wired.get(job.id)
     assert (stored.status, len(stored.attempts)) == (Status.SUBMITTING, 1)
@@ -428,7 +433,7 @@ def test_a_create_that_is_repeated_does_not_undo_what_a_worker_did(
 def test_a_create_with_a_key_whose_answer_was_lost_is_our_own(wired: Repository, wire: Wire) -> None:
     job = replace(new(wired), id=uuid.uuid4().hex)
     wire.losing = nothing
-    assert wired.create(job, idempotency_key="k", request_digest="d") is None
+    assert isinstance(wired.create(job, idempotency_key="k", request_digest="d"), Created)
     assert wire.lost == 1
 
 
@@ -777,10 +782,10 @@ def test_an_idempotency_key_lives_as_long_as_its_job_may_and_the_retention(
 
 def test_an_idempotency_key_whose_job_is_forgotten_is_free(repository: Repository, redis: Redis) -> None:
     first, second = (replace(new(repository), id=uuid.uuid4().hex) for _ in range(2))
-    assert repository.create(first, idempotency_key="k", request_digest="d") is None
-    assert repository.create(second, idempotency_key="k", request_digest="d") == (first.id, "d")
+    assert isinstance(repository.create(first, idempotency_key="k", request_digest="d"), Created)
+    assert repository.create(second, idempotency_key="k", request_digest="d") == Existing((first.id,), "d")
     redis.delete(f"darkroom:job:{first.id}")
-    assert repository.create(second, idempotency_key="k", request_digest="d") is None
+    assert isinstance(repository.create(second, idempotency_key="k", request_digest="d"), Created)
 
 
 def test_jobs_that_were_forgotten_leave_the_index(repository: Repository) -> None:
