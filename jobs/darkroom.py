@@ -84,6 +84,12 @@ class Darkroom:
         dispatch = queue.Dispatch(queue.application(settings), settings.broker_is_redis)
         return cls(settings, repository, storage, dispatch)
 
+    def close(self) -> None:
+        """Wake whoever waits and close the connections to Redis, the broker and the storage."""
+        self.repository.close()
+        self.dispatch.app.close()
+        self.storage.close()
+
     # --- producers ------------------------------------------------------------------------------------------------
 
     def enqueue(

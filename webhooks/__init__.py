@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 
-from flask import Flask
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from jobs import logs, providers
 from jobs.darkroom import Darkroom
 from jobs.settings import Settings, provider_settings
 from jobs.state.api_keys import KeyStore
 from jobs.state.rate_limit import Limit
+from jobs.storage.spool import Spool
 
-from . import api, callbacks, docs, files, health
+from . import api, docs, files, health
 from .api import Api
 from .auth import Keys
-from .problems import QuietFlask, handle_with
+from .callbacks import CallbackHandler, apply_callback
+from .problems import add_error_handlers
+from .receiver import Receiver
+from .spooled import CallbackSpool
 from .waiting import Waiters, threads_of
 
 __all__ = ["create_app"]
@@ -37,7 +42,7 @@ def create_app(
     environ: Mapping[str, str] | None = None,
     threads: int | None = None,
     stream_seconds: float = STREAM_SECONDS,
-) -> Flask:
+) -> Receiver:
     """The WSGI application.
 
     `environ` holds the providers' own settings (the process's environment by default); `threads` is how many threads of
@@ -46,27 +51,36 @@ def create_app(
     """
     environ = os.environ if environ is None else environ
     settings = settings or Settings.read()
+    threads = threads or threads_of(environ)
     logs.install(logs.secrets_of(settings, environ))
-    keys = settings.signing_keys()
-    darkroom = Darkroom.open(settings, patience_seconds=PATIENCE_SECONDS)
+    logs.configure(settings.log_format)
+    secret_keys = settings.signing_keys()
     options = {name: provider_settings(name, environ).options for name in providers.names()}
 
-    app = QuietFlask("webhooks", static_folder=None)
-    app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
-    app.json.sort_keys = False  # type: ignore[attr-defined]
-    handle_with(app)
-    receiver = callbacks.Receiver.of(darkroom, options, keys)
-    app.register_blueprint(callbacks.blueprint(receiver))
-    app.register_blueprint(api.blueprint(_api(darkroom, threads or threads_of(environ), stream_seconds)))
-    app.register_blueprint(docs.blueprint())
-    app.register_blueprint(files.blueprint(darkroom.storage, keys))
-    app.register_blueprint(health.blueprint(darkroom, receiver.spooled.spool))
-    app.wsgi_app = callbacks.ShortCut(app, receiver)  # type: ignore[method-assign]
-    return app
+    receiver = Receiver()
+    darkroom = Darkroom.open(settings, patience_seconds=PATIENCE_SECONDS)
+    receiver.resources.callback(darkroom.close)
+    spool = CallbackSpool(
+        Spool(settings.spool_dir / "callbacks", settings.spool_max_bytes), partial(apply_callback, darkroom)
+    )
+    receiver.resources.callback(spool.close)
+    spool.start()
+    add_error_handlers(receiver)
+    receiver.register_blueprint(api.blueprint(_api(receiver, darkroom, threads, stream_seconds)))
+    receiver.register_blueprint(docs.blueprint())
+    receiver.register_blueprint(files.blueprint(darkroom.storage, secret_keys))
+    receiver.register_blueprint(health.blueprint(darkroom, spool))
+    callbacks = CallbackHandler(darkroom, options, secret_keys, spool)
+    receiver.wsgi_app = DispatcherMiddleware(receiver.wsgi_app, {"/webhooks": callbacks})  # type: ignore[method-assign]
+    return receiver
 
 
-def _api(darkroom: Darkroom, threads: int, stream_seconds: float) -> Api:
+def _api(receiver: Receiver, darkroom: Darkroom, threads: int, stream_seconds: float) -> Api:
     settings = darkroom.settings
-    keys = Keys([key.get_secret_value() for key in settings.api_keys], KeyStore.open(settings.redis_url))
+    store = KeyStore.open(settings.redis_url)
+    receiver.resources.callback(store.close)
+    keys = Keys([key.get_secret_value() for key in settings.api_keys], store)
     limit = Limit.open(settings.redis_url, settings.rate) if settings.rate else None
+    if limit is not None:
+        receiver.resources.callback(limit.close)
     return Api(darkroom, keys, limit, Waiters(threads), stream_seconds)

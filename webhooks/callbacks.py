@@ -1,205 +1,168 @@
-"""`POST /webhooks/<provider>/<token>`: a provider's callback becomes a report, and is in Redis before it is answered."""
+"""`POST /webhooks/<provider>/<token>`: applies a provider's callback to its job before it is answered."""
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Flask, Response, request
+from flask import Response
 from werkzeug.datastructures import EnvironHeaders
+from werkzeug.exceptions import HTTPException
 
-from jobs import Job, JobNotFound, Unavailable, callback_url, providers
+from jobs import JobNotFound, Unavailable, callback_url, logs, providers
 from jobs.darkroom import Darkroom
 from jobs.errors import InvalidCallback, InvalidToken
 from jobs.providers import _parsing as parsing
 from jobs.providers import _redaction as redaction
-from jobs.storage.spool import Spool, SpoolFull
+from jobs.state.repository import Change
+from jobs.storage.spool import SpoolFull
 
 from .bodies import read_body
-from .problems import problem, unavailable
-from .spooled import SpooledCallbacks
+from .problems import http_problem, problem, unavailable
+from .receiver import log_failure
+from .spooled import CallbackSpool
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-_log = logging.getLogger("darkroom.webhooks")
-
-#: the largest callback that is read
+#: the largest callback, in bytes
 MAX_BYTES = 1 << 20
-#: how much of a body that nobody understands is kept on the job's timeline
-KEPT_BYTES = 4 << 10
+#: of a callback that cannot be understood, so many bytes are quoted on the job's timeline
+MAX_QUOTED_BYTES = 4 << 10
+#: the body of a 200
+ACCEPTED = b'{"accepted":true}'
 
-#: how JSON may write a letter
+_HEADERS = [("Content-Type", "application/json"), ("Content-Length", str(len(ACCEPTED)))]
+#: a letter that is escaped in JSON
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 
-#: the body of a 200
-KEPT = b'{"kept":true}'
-#: the body of a 200 while Redis is away
-SPOOLED = b'{"kept":"on disk, until Redis is back"}'
-_KEPT_HEADERS = [("Content-Type", "application/json"), ("Content-Length", str(len(KEPT)))]
+
+class Refused(Exception):
+    """The callback is not accepted."""
+
+    def __init__(self, response: Response, reason: str) -> None:
+        super().__init__(reason)
+        self.response = response
 
 
-@dataclass(frozen=True)
-class Receiver:
-    """Reads callbacks for one set of settings. Thread-safe."""
+class CallbackHandler:
+    """The WSGI application that is mounted at `/webhooks`. Thread-safe.
 
-    darkroom: Darkroom
-    #: each provider's own `Options`, by name
-    options: Mapping[str, Any]
-    keys: tuple[str, ...]
-    #: where callbacks wait while Redis is away
-    spooled: SpooledCallbacks
-
-    @classmethod
-    def of(cls, darkroom: Darkroom, options: Mapping[str, Any], keys: tuple[str, ...]) -> Self:
-        """The receiver, whose spool is replayed from now on: an earlier process may have left something."""
-        settings = darkroom.settings
-        spool = Spool(settings.spool_dir / "callbacks", settings.spool_max_bytes)
-        spooled = SpooledCallbacks(spool, lambda job_id, number, body: keep(darkroom, job_id, number, body))
-        spooled.start()
-        return cls(darkroom, options, keys, spooled)
-
-    def token(self, provider: str, token: str) -> tuple[str, int]:
-        """The job and the attempt that a token names. Raises InvalidToken."""
-        return callback_url.verify(provider, token, self.keys)
-
-    def signed(self, provider: str, headers: Iterable[tuple[str, str]], body: bytes) -> None:
-        """Checks the vendor's own signature, where a secret is configured. Raises InvalidCallback."""
-        if verify := providers.provider(provider).verify:
-            verify(self.options[provider], dict(headers), body, datetime.now(UTC))
-
-    def receive(self, job_id: str, number: int, body: bytes) -> bool:
-        """Keeps a callback: in Redis, or while that is away on the disk; False says the latter.
-
-        Raises what `keep` does, Unavailable only when the disk would not have it either.
-        """
-        if self.spooled.away:
-            return self._spool(job_id, number, body)
-        try:
-            keep(self.darkroom, job_id, number, body)
-        except Unavailable:
-            return self._spool(job_id, number, body)
-        return True
-
-    def _spool(self, job_id: str, number: int, body: bytes) -> bool:
-        try:
-            self.spooled.keep(job_id, number, body)
-        except (SpoolFull, OSError) as error:
-            raise Unavailable(f"Redis is away, and the spool: {error}") from error
-        return False
-
-
-def keep(darkroom: Darkroom, job_id: str, number: int, body: bytes) -> None:
-    """Keeps in Redis what a callback says: one read, one write.
-
-    Raises JobNotFound, InvalidToken for an attempt the job never made, InvalidCallback (its beginning is kept on the
-    timeline) and Unavailable when it could not be kept.
-    """
-    job = darkroom.repository.get(job_id)
-    if number > len(job.attempts):
-        raise InvalidToken("the job made no such attempt")
-    try:
-        report = providers.operation(job.attempts[number - 1].operation).read_callback(_parsed(body))
-    except InvalidCallback as error:
-        darkroom.advance(job_id, _noting(f"callback of {number} not understood: {_excerpt(body, job)}"), known=job)
-        raise InvalidCallback(str(error)) from None
-    darkroom.report(job_id, number, report, known=job)
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return parsing.parsed(body)
-    except ValueError:
-        raise InvalidCallback("not JSON") from None
-
-
-def _noting(what: str) -> Callable[[Job, datetime], Job]:
-    return lambda job, now: job.noted(what, now)
-
-
-def _excerpt(body: bytes, job: Job) -> str:
-    """The beginning of a body that nobody understood, without what is secret in it."""
-    said = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), body[:KEPT_BYTES].decode(errors="replace"))
-    return redaction.unquoted(redaction.redacted(said, KEPT_BYTES), job.params)
-
-
-def blueprint(receiver: Receiver) -> Blueprint:
-    """The route."""
-    routes = Blueprint("callbacks", __name__)
-
-    @routes.post("/webhooks/<provider>/<token>")
-    def callback(provider: str, token: str) -> Response:
-        return answered(receiver, provider, token, request.environ) or Response(KEPT, headers=_KEPT_HEADERS)
-
-    return routes
-
-
-def answered(receiver: Receiver, provider: str, token: str, environ: WSGIEnvironment) -> Response | None:
-    """None when the callback is kept, or the refusal; the cheapest check comes first. Needs no context of Flask's."""
-    if provider not in providers.names():
-        return problem(HTTPStatus.NOT_FOUND, "No provider has this name.")
-    try:
-        job_id, number = receiver.token(provider, token)
-        body = read_body(environ, MAX_BYTES)
-        receiver.signed(provider, EnvironHeaders(environ), body)
-    except (InvalidToken, InvalidCallback):
-        return _forbidden()
-    return _answer(receiver, job_id, number, body)
-
-
-def _answer(receiver: Receiver, job_id: str, number: int, body: bytes) -> Response | None:
-    try:
-        if not receiver.receive(job_id, number, body):
-            return Response(SPOOLED, content_type="application/json")
-    except InvalidToken:
-        return _forbidden()
-    except JobNotFound:
-        return problem(HTTPStatus.GONE, "The job of this callback is forgotten.")
-    except InvalidCallback as error:
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"The body is not of the provider's shape: {error}.")
-    except Unavailable as error:
-        _log.warning("callback of job %s could not be kept: %s", job_id, error)
-        return unavailable("The callback could not be kept; send it again.")
-    return None
-
-
-def _forbidden() -> Response:
-    """One answer for whatever is wrong, so that nobody learns which part was right."""
-    return problem(HTTPStatus.FORBIDDEN, "The token or the signature is not ours.")
-
-
-class ShortCut:
-    """A WSGI application that answers callbacks before the framework wakes up: the same function at half the cost.
-
-    Whatever is no plain POST of a callback, and every fault, is the framework's, whose route says the same.
+    It is no part of Flask's routing, because callbacks come in crowds: this halves the cost of each.
     """
 
-    def __init__(self, app: Flask, receiver: Receiver) -> None:
-        self._app = app
-        self._otherwise = app.wsgi_app
-        self._receiver = receiver
+    def __init__(
+        self, darkroom: Darkroom, options: Mapping[str, Any], secret_keys: tuple[str, ...], spool: CallbackSpool
+    ) -> None:
+        """`options` holds each provider's `Options` by name; `secret_keys` verify tokens; `spool` is used while Redis is away."""
+        self._darkroom = darkroom
+        self._options = options
+        self._secret_keys = secret_keys
+        self._spool = spool
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ["PATH_INFO"].split("/")
-        if environ["REQUEST_METHOD"] != "POST" or len(path) != 4 or path[1] != "webhooks" or not all(path[2:]):
-            return self._otherwise(environ, start_response)
+        """Answer one request."""
+        started, fields, refusal = time.perf_counter(), logs.Fields(outcome="refused"), None
         try:
-            response = answered(self._receiver, path[2], path[3], environ)
-        except Exception as error:  # noqa: BLE001 - the framework logs it and makes the page
-            response = self._faulty(error, environ)
-        if response is not None:
-            return response(environ, start_response)
-        start_response("200 OK", _KEPT_HEADERS)
-        return [KEPT]
+            self._handle(environ, fields)
+        except Refused as error:
+            refusal, fields["reason"] = error.response, str(error)
+        except HTTPException as error:  # the body is too large, or takes too long
+            refusal, fields["reason"] = http_problem(error), error.name
+        except Exception as error:  # noqa: BLE001 - as Flask does: any failure is logged and answered by a 500
+            log_failure("POST /webhooks/<provider>/<token>", error)
+            refusal, fields["outcome"] = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The callback failed."), "failed"
+        fields["http_status"] = refusal.status_code if refusal else HTTPStatus.OK.value
+        fields["duration_seconds"] = time.perf_counter() - started
+        if refusal is not None:
+            logs.event("callback refused", **fields)
+            return refusal(environ, start_response)
+        logs.event("callback accepted", **fields)
+        start_response("200 OK", _HEADERS)
+        return [ACCEPTED]
 
-    def _faulty(self, error: Exception, environ: WSGIEnvironment) -> Response:
-        with self._app.request_context(environ):
+    def _handle(self, environ: WSGIEnvironment, fields: logs.Fields) -> None:
+        """Verify the callback, cheapest check first, and accept it; add what is known of it to the log's fields.
+
+        Raises Refused, and the framework's 408 and 413.
+        """
+        match environ["PATH_INFO"].split("/"):
+            case ["", str(provider), str(token)] if provider and token:
+                pass
+            case _:
+                raise Refused(problem(HTTPStatus.NOT_FOUND, "There is nothing at this path."), "wrong path")
+        if environ["REQUEST_METHOD"] != "POST":
+            detail = "This path accepts POST only."
+            answer = problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, headers={"Allow": "POST"})
+            raise Refused(answer, "wrong method")
+        if provider not in providers.names():
+            raise Refused(problem(HTTPStatus.NOT_FOUND, "There is no provider of this name."), "unknown provider")
+        fields["provider"] = provider
+        try:
+            job_id, attempt = callback_url.verify(provider, token, self._secret_keys)
+        except InvalidToken:
+            raise _forbidden("invalid token") from None
+        fields["job"], fields["attempt"] = job_id, attempt
+        body = read_body(environ, MAX_BYTES)
+        if verify := providers.provider(provider).verify:
             try:
-                return self._app.make_response(self._app.handle_user_exception(error))
-            except Exception as unexpected:  # noqa: BLE001 - as above
-                return self._app.handle_exception(unexpected)
+                verify(self._options[provider], dict(EnvironHeaders(environ)), body, datetime.now(UTC))
+            except InvalidCallback:
+                raise _forbidden("invalid signature") from None
+        self._accept(job_id, attempt, body, fields)
+
+    def _accept(self, job_id: str, attempt: int, body: bytes, fields: logs.Fields) -> None:
+        """Apply the callback, or write it to the disk while Redis is away. Raises Refused."""
+        try:
+            change = None if self._spool.redis_is_away else apply_callback(self._darkroom, job_id, attempt, body)
+        except InvalidToken:
+            raise _forbidden("no such attempt") from None
+        except JobNotFound:
+            raise Refused(problem(HTTPStatus.GONE, "The job of this callback was deleted."), "deleted job") from None
+        except InvalidCallback as error:
+            detail = f"The body is not a callback of this provider: {error}."
+            raise Refused(problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail), "not understood") from None
+        except Unavailable:
+            change = None
+        if change is not None:
+            fields["outcome"], fields["status"] = "applied" if change.applied else "unchanged", change.after.status
+            return
+        try:
+            self._spool.write(job_id, attempt, body)
+        except (SpoolFull, OSError) as error:
+            answer = unavailable("The callback could not be stored; send it again.")
+            raise Refused(answer, f"not stored: Redis is away, and the spool failed ({type(error).__name__})") from None
+        fields["outcome"] = "spooled"
+
+
+def _forbidden(reason: str) -> Refused:
+    """The same answer whatever is wrong, so that nobody learns which part was right."""
+    return Refused(problem(HTTPStatus.FORBIDDEN, "The token or the signature is invalid."), reason)
+
+
+def apply_callback(darkroom: Darkroom, job_id: str, attempt: int, body: bytes) -> Change:
+    """Apply a callback to its job. One read and one write.
+
+    Raises JobNotFound; InvalidToken when the job has no such attempt; InvalidCallback when the provider's file cannot
+    read the body, whose beginning is then quoted on the job's timeline; Unavailable when Redis is away.
+    """
+    job = darkroom.repository.get(job_id)
+    if attempt > len(job.attempts):
+        raise InvalidToken("the job has no such attempt")
+    try:
+        try:
+            value = parsing.parsed(body)
+        except ValueError:
+            raise InvalidCallback("not JSON") from None
+        report = providers.operation(job.attempts[attempt - 1].operation).read_callback(value)
+    except InvalidCallback as error:
+        text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), body[:MAX_QUOTED_BYTES].decode(errors="replace"))
+        quote = redaction.unquoted(redaction.redacted(text, MAX_QUOTED_BYTES), job.params)
+        what = f"callback of {attempt} not understood: {quote}"
+        darkroom.advance(job_id, lambda job, now: job.noted(what, now), known=job)
+        raise InvalidCallback(str(error)) from None
+    return darkroom.report(job_id, attempt, report, known=job)

@@ -11,9 +11,9 @@ from flask import Blueprint, Response, jsonify
 
 from jobs import Unavailable
 from jobs.darkroom import Darkroom
-from jobs.storage.spool import Spool
 
 from .problems import unavailable
+from .spooled import CallbackSpool
 
 _log = logging.getLogger("darkroom.webhooks")
 
@@ -52,13 +52,13 @@ class Readiness:
         return found
 
 
-def blueprint(darkroom: Darkroom, spool: Spool) -> Blueprint:
+def blueprint(darkroom: Darkroom, spool: CallbackSpool) -> Blueprint:
     """The two routes. `callbacks_on_disk` counts those that came while Redis was away and wait for it."""
     routes, readiness = Blueprint("health", __name__), Readiness(darkroom)
 
     @routes.get("/healthz")
     def lives() -> Response:
-        return jsonify(status="ok", callbacks_on_disk=len(spool.names()))
+        return jsonify(status="ok", callbacks_on_disk=len(spool))
 
     @routes.get("/readyz")
     def ready() -> Response:

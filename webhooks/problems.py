@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
-from types import TracebackType
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from jobs import DarkroomError, IdempotencyConflict, InvalidRequest, JobNotFound, NotPossible, Unavailable
-
-_log = logging.getLogger("darkroom.webhooks")
 
 CONTENT_TYPE = "application/problem+json"
 #: how long a client should wait while Redis or the storage is away
@@ -56,17 +51,18 @@ class InvalidFields(Exception):
         self.wrong = tuple(wrong)
 
 
-def handle_with(app: Flask) -> None:
-    """Has the application answer every error as a problem."""
-    app.register_error_handler(HTTPException, _refused)
+def add_error_handlers(app: Flask) -> None:
+    """Answer every error of the application as a problem."""
+    app.register_error_handler(
+        HTTPException, lambda error: http_problem(error) if (error.code or 0) >= HTTPStatus.BAD_REQUEST else error
+    )
     app.register_error_handler(DarkroomError, _explained)
     app.register_error_handler(InvalidFields, _corrected)
 
 
-def _refused(error: HTTPException) -> Response | HTTPException:
-    if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
-        return error  # a redirect
-    status = HTTPStatus(error.code)
+def http_problem(error: HTTPException) -> Response:
+    """The problem for an error of the framework."""
+    status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
     headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
     return problem(status, _SENTENCES.get(status, f"{status.phrase}."), headers=headers)
 
@@ -93,24 +89,3 @@ def _explained(error: DarkroomError) -> Response:
 def unavailable(detail: str, *, seconds: int = RETRY_SECONDS, **members: Any) -> Response:
     """The 503 that asks to come again."""
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(seconds)}, **members)
-
-
-class QuietFlask(Flask):
-    """Flask that logs where an exception came from and nothing it was about: paths, tokens and bodies are secrets."""
-
-    def log_exception(
-        self, exc_info: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
-    ) -> None:
-        """One record: method, route (not path), types of the exception and its causes, and the stack."""
-        error = exc_info[1]
-        rule = request.url_rule.rule if request.url_rule else "no route"
-        stack = "".join(traceback.format_tb(exc_info[2]))
-        _log.error("%s %s failed: %s\n%s", request.method, rule, _kinds(error), stack)
-
-
-def _kinds(error: BaseException | None) -> str:
-    names: list[str] = []
-    while error is not None and len(names) < 5:
-        names.append(type(error).__name__)
-        error = error.__cause__ or error.__context__
-    return ", caused by ".join(names)

@@ -1,4 +1,4 @@
-"""Callbacks that came while Redis was away: on this host's disk before they are answered, replayed in order when it is back."""
+"""Callbacks that arrive while Redis is away: written to this host's disk, and applied in order when Redis is back."""
 
 from __future__ import annotations
 
@@ -10,102 +10,113 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from jobs import DarkroomError, RedisUnavailable, Unavailable
 from jobs.storage.spool import Spool
 
 _log = logging.getLogger("darkroom.webhooks")
 
-#: between two looks whether something waits
+#: the pause between two replays, in seconds
 REPLAY_SECONDS = 1.0
-#: after Redis was found away, callbacks go straight to the disk for so long
-_AWAY_SECONDS = 1.0
+#: for so many seconds after Redis did not answer, callbacks go straight to the disk
+AWAY_SECONDS = 1.0
 
 
-@dataclass
-class SpooledCallbacks:
-    """One host's callbacks that wait for Redis; several processes share the folder, one at a time replays it."""
+class CallbackSpool:
+    """The callbacks of one host that wait for Redis. Thread-safe; processes share the folder, and take turns to replay it."""
 
-    spool: Spool
-    #: keeps a callback in Redis: job id, attempt, body
-    receive: Callable[[str, int, bytes], None]
-    _away_until: float = 0.0
-    #: files that no replay of this process can do anything with
-    _unreadable: set[str] = field(default_factory=set)
+    def __init__(self, spool: Spool, apply: Callable[[str, int, bytes], object]) -> None:
+        """`apply` applies a callback to its job: job id, number of the attempt, body."""
+        self._spool = spool
+        self._apply = apply
+        self._away_until = 0.0
+        #: names of files that cannot be read as callbacks, and are left alone
+        self._unreadable: set[str] = set()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="darkroom-replay", daemon=True)
 
     @property
-    def away(self) -> bool:
-        """Whether Redis was found away a moment ago."""
+    def redis_is_away(self) -> bool:
+        """Whether Redis did not answer a moment ago."""
         return time.monotonic() < self._away_until
 
-    def keep(self, job_id: str, number: int, body: bytes) -> None:
-        """Writes a callback, whose token was checked, to the disk. Raises SpoolFull or OSError."""
-        self._away_until = time.monotonic() + _AWAY_SECONDS
-        kept = {"job_id": job_id, "attempt": number, "body": base64.b64encode(body).decode()}
-        self.spool.write(f"{time.time_ns():020d}-", json.dumps(kept).encode())
-        _log.warning("callback of job %s attempt %d waits on the disk for Redis", job_id, number)
+    def __len__(self) -> int:
+        """How many callbacks wait."""
+        return len(self._spool.names())
+
+    def write(self, job_id: str, attempt: int, body: bytes) -> None:
+        """Write a callback whose token was verified to the disk. Raises SpoolFull or OSError."""
+        self._away_until = time.monotonic() + AWAY_SECONDS
+        callback = {"job_id": job_id, "attempt": attempt, "body": base64.b64encode(body).decode()}
+        self._spool.write(f"{time.time_ns():020d}-", json.dumps(callback).encode())
 
     def start(self) -> None:
-        """Replays in a thread of this process from now on."""
-        threading.Thread(target=self._go_on, name="replay", daemon=True).start()
+        """Replay every second, in a thread of its own, until `close`."""
+        self._thread.start()
 
-    def _go_on(self) -> None:
-        while True:
-            time.sleep(REPLAY_SECONDS)
+    def close(self) -> None:
+        """End the thread, after the callback that it is working on."""
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closed.wait(REPLAY_SECONDS):
             try:
                 self.replay()
-            except Exception:  # noqa: BLE001 - a file that cannot be read must not end the replay of the others
-                _log.exception("replay of callbacks")
+            except Exception:  # noqa: BLE001 - the thread must survive, or callbacks would wait for a restart
+                _log.exception("could not replay spooled callbacks")
 
     def replay(self) -> int:
-        """Keeps what waits, oldest first, until Redis is away again; returns how many. Somebody else's turn: none.
+        """Apply the callbacks on the disk, oldest first, until Redis is away again; return how many.
 
-        One that cannot be kept, for whatever other reason, stays and does not stop those behind it.
+        Returns 0 while another process replays. A callback that cannot be applied yet stays, and does not stop the others.
         """
-        with self._turn() as ours:
-            done = 0
-            for name in self.spool.names() if ours else ():
+        applied = 0
+        with self._turn() as names:
+            for name in names:
+                if self._closed.is_set():
+                    break
                 try:
-                    done += self._replayed(name)
+                    applied += self._replay(name)
                 except RedisUnavailable:
                     break
-                except Unavailable as error:  # its record was written by a later version, say
-                    _log.warning("a callback waits on: %s", error)
-            return done
+                except Unavailable as error:  # for example, the job's record was written by a later version
+                    _log.warning("a spooled callback has to wait: %s", error)
+        return applied
 
-    def _replayed(self, name: str) -> bool:
+    def _replay(self, name: str) -> bool:
+        """Apply one callback and delete its file. Raises Unavailable."""
         if name in self._unreadable:
             return False
         try:
-            kept = json.loads(self.spool.read(name))
-            self._received(kept["job_id"], kept["attempt"], base64.b64decode(kept["body"]))
+            callback = json.loads(self._spool.read(name))
+            job_id, attempt, body = callback["job_id"], callback["attempt"], base64.b64decode(callback["body"])
+            try:
+                self._apply(job_id, attempt, body)
+            except Unavailable:
+                raise
+            except DarkroomError as error:
+                _log.warning("dropped the spooled callback of job %s: %s", job_id, error)
         except Unavailable:
             raise
-        except Exception:  # noqa: BLE001 - as long as it stays, the others must not wait for it
-            _log.exception("callback %s from the disk; it stays there", name)
+        except Exception:  # noqa: BLE001 - one unreadable file must not stop the callbacks behind it
+            _log.exception("could not read the spooled callback %s; leaving it in place", name)
             self._unreadable.add(name)
             return False
-        self.spool.delete(name)
+        self._spool.delete(name)
         return True
 
-    def _received(self, job_id: str, number: int, body: bytes) -> None:
-        try:
-            self.receive(job_id, number, body)
-        except Unavailable:
-            raise
-        except DarkroomError as error:
-            _log.warning("callback of job %s from the disk: %s", job_id, error)
-
     @contextmanager
-    def _turn(self) -> Iterator[bool]:
-        if not self.spool.names():
-            yield False
+    def _turn(self) -> Iterator[tuple[str, ...]]:
+        """The names of the files, while no other process replays them; none otherwise."""
+        names = self._spool.names()
+        if not names:
+            yield ()
             return
-        with (self.spool.folder / ".replaying").open("w") as lock:
+        with (self._spool.folder / ".replaying").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                yield False
-            else:
-                yield True
+                names = ()
+            yield names

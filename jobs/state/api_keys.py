@@ -90,6 +90,10 @@ class KeyStore:
             self._ask(lambda: self._redis.hdel(_KEYS, *(key.id for key in gone)))
         return gone
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._redis.close()
+
     def _ask(self, command: Any) -> Any:
         try:
             return command()

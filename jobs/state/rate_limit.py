@@ -72,3 +72,8 @@ class Limit:
             "RateLimit": f'"key";r={left};t={math.ceil(used_ms / 1000)}',
         }
         return Taken(math.ceil(over_ms / 1000), headers)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.wire.close()
+        self.redis.close()

@@ -153,6 +153,7 @@ class Repository:
         """End all patience, so that calls that wait for Redis raise RedisUnavailable now; wake all waiters; hang up."""
         self._patient.close()
         self.changes.close()
+        self._redis.close()
 
     # --- reading --------------------------------------------------------------------------------------------------
 

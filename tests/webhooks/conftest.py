@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,19 +55,22 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def darkroom(settings: Settings) -> Darkroom:
-    """What a producer and a worker would hold."""
-    return Darkroom.open(settings)
+def darkroom(settings: Settings) -> Iterator[Darkroom]:
+    """The facade that a producer and a worker use."""
+    with closing(Darkroom.open(settings)) as opened:
+        yield opened
 
 
 @pytest.fixture
-def new_app(settings: Settings) -> Callable[..., Flask]:
-    """Makes a receiver with further options."""
+def new_app(settings: Settings) -> Iterator[Callable[..., Flask]]:
+    """Makes a receiver with further options; it is closed at the end of the test."""
+    with ExitStack() as open_receivers:
 
-    def new(**options: Any) -> Flask:
-        return webhooks.create_app(**{"settings": settings, "environ": {}, "threads": 8, **options})
+        def new(**options: Any) -> Flask:
+            receiver = webhooks.create_app(**{"settings": settings, "environ": {}, "threads": 8, **options})
+            return open_receivers.enter_context(receiver)
 
-    return new
+        yield new
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from jobs import Job, callback_url
 from jobs.job import Outcome, Status
 from jobs.report import Running
 from jobs.settings import Settings
-from webhooks.callbacks import KEPT_BYTES, MAX_BYTES
+from webhooks.callbacks import ACCEPTED, MAX_BYTES, MAX_QUOTED_BYTES
 
 IMAGE_URL = "https://pictures.example.com/a.png?sig=a-secret-signature"
 RESULT = {"images": [{"id": "a", "image_url": IMAGE_URL}]}
@@ -23,7 +23,7 @@ FORBIDDEN = {
     "type": "about:blank",
     "title": "Forbidden",
     "status": 403,
-    "detail": "The token or the signature is not ours.",
+    "detail": "The token or the signature is invalid.",
 }
 
 
@@ -54,7 +54,7 @@ class TestACallbackWithOurToken:
         job = jobs.submitting()
         first, second = (client.post(jobs.callback_path(job), json=RESULT) for _ in range(2))
 
-        assert (first.status_code, first.data) == (second.status_code, second.data) == (200, b'{"kept":true}')
+        assert (first.status_code, first.data) == (second.status_code, second.data) == (200, ACCEPTED)
         assert len(jobs.get(job).pending) == 1
 
     def test_is_accepted_when_the_job_was_canceled(self, client: FlaskClient, jobs: Any, darkroom: Any) -> None:
@@ -203,7 +203,7 @@ class TestARefusedCallback:
 
         client.post(jobs.callback_path(job), data=b"many words " * 10_000)
 
-        assert KEPT_BYTES - 50 <= len(jobs.get(job).timeline[-1].what) <= KEPT_BYTES + 100
+        assert MAX_QUOTED_BYTES - 50 <= len(jobs.get(job).timeline[-1].what) <= MAX_QUOTED_BYTES + 100
 
     def test_quotes_no_prompt_on_the_timeline(self, client: FlaskClient, jobs: Any) -> None:
         job = jobs.submitting()

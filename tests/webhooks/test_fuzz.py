@@ -116,7 +116,7 @@ def test_no_token_that_is_almost_ours_moves_a_job(
     at = data.draw(st.integers(len("/webhooks/deepmode/"), len(good) - 1))
     other = data.draw(st.characters(codec="ascii", categories=["L", "N"]).filter(lambda letter: letter != good[at]))
     answer = ear.post(good[:at] + other + good[at + 1 :], b'{"images": []}')
-    assert (answer.status_code, answer.get_json()["detail"]) == (403, "The token or the signature is not ours.")
+    assert (answer.status_code, answer.get_json()["detail"]) == (403, "The token or the signature is invalid.")
     assert ear.darkroom.repository.get(untouched.id).version == untouched.version
 
 
