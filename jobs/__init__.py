@@ -4,6 +4,7 @@ from .darkroom import cancel, enqueue, get, retry, wait
 from .errors import (
     ChargePossible,
     DarkroomError,
+    FieldError,
     IdempotencyConflict,
     InvalidRequest,
     JobNotFound,
@@ -25,6 +26,7 @@ __all__ = [
     "Cost",
     "DarkroomError",
     "Failure",
+    "FieldError",
     "IdempotencyConflict",
     "InvalidRequest",
     "Job",

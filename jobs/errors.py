@@ -32,46 +32,85 @@ A worker's own `TransportError` (worker.transport) never leaves it, and is no Da
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 
 class DarkroomError(Exception):
     """The root of the tree."""
 
 
-class InvalidRequest(DarkroomError, ValueError):
-    """The request is wrong; nothing was written.
+@dataclass(frozen=True)
+class FieldError:
+    """One fault of a request: what is wrong with one field, and what to do about it."""
 
-    `field` is the name of the parameter, `value` what stood there (shortened, never image bytes), `allowed` what may stand there.
+    #: the path of the field, for example `num_images`, `image_urls.0` or `metadata`
+    field: str
+    #: one sentence that says what is wrong and what to do
+    message: str
+    #: what was given, shortened; empty where it may be private (images, prompts, unknown fields)
+    value: str = ""
+    #: what may be given instead; empty where the message says it all
+    allowed: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+    def below(self, path: str) -> FieldError:
+        """The same fault, its field below `path`."""
+        return replace(self, field=f"{path}.{self.field}")
+
+
+class InvalidRequest(DarkroomError, ValueError):
+    """The request is wrong; nothing was written, sent or charged.
+
+    `errors` lists every fault at once; the message has a line for each.
     """
 
-    def __init__(self, field: str, value: str, allowed: str) -> None:
-        super().__init__(f"{field}: {value}; allowed: {allowed}")
-        self.field = field
-        self.value = value
-        self.allowed = allowed
+    def __init__(self, *errors: FieldError) -> None:
+        super().__init__(*errors)
+        self.errors = errors
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.errors))
 
 
 class SettingsError(DarkroomError, ValueError):
-    """The environment is wrong. `name` is the variable; the message shows an example that works."""
+    """A setting is malformed or missing. `name` is the environment variable; the message shows an example that works."""
 
     def __init__(self, name: str, problem: str, example: str) -> None:
-        super().__init__(f"{name}: {problem}; for example {name}={example}")
+        super().__init__(name, problem, example)
         self.name = name
+        self.problem = problem
+        self.example = example
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.problem}; for example {self.name}={self.example}"
 
 
 class JobNotFound(DarkroomError, LookupError):
-    """No job has this id, or its retention is over."""
+    """No job has this id, or its retention is over. `job_id` is the id that was asked for."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"no job {job_id[:80]!r}: never enqueued here, or forgotten after its retention")
+        super().__init__(job_id)
         self.job_id = job_id
+
+    def __str__(self) -> str:
+        return f"no job has the id {self.job_id[:80]!r}: it was never enqueued here, or its retention is over"
 
 
 class IdempotencyConflict(DarkroomError):
-    """The idempotency key belongs to another request. `job_id` is the job that was enqueued with it."""
+    """The idempotency key was used for another request. `job_id` is the job that was enqueued with it."""
 
     def __init__(self, key: str, job_id: str) -> None:
-        super().__init__(f"idempotency key {key[:80]!r} was used for another request, job {job_id}; use a new key")
+        super().__init__(key, job_id)
+        self.key = key
         self.job_id = job_id
+
+    def __str__(self) -> str:
+        return (
+            f"the idempotency key {self.key[:80]!r} was used for another request, job {self.job_id}; "
+            "use a new key for a new request"
+        )
 
 
 class NotPossible(DarkroomError):
@@ -79,13 +118,17 @@ class NotPossible(DarkroomError):
 
 
 class ChargePossible(NotPossible):
-    """A retry might be charged a second time; say `may_charge_again=True` to accept that."""
+    """A retry may be charged a second time; accept that with `may_charge_again=True`. `job_id` is the job."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(
-            f"job {job_id} was charged or may have been: a retry can be charged again; retry with may_charge_again=True"
-        )
+        super().__init__(job_id)
         self.job_id = job_id
+
+    def __str__(self) -> str:
+        return (
+            f"job {self.job_id} was charged or may have been, so a retry can be charged again; "
+            "to accept that, retry with may_charge_again=True"
+        )
 
 
 class Unavailable(DarkroomError):

@@ -1,24 +1,31 @@
-"""What every request model has in common, and the image fields.
+"""The base of all request models, the type of their image fields, and their faults in our words.
 
-A request is a frozen pydantic model whose fields are the vendor's own. An image field takes an https URL, `bytes`, a
+A request is a frozen pydantic model whose fields are the provider's own. An image field takes an https URL, `bytes`, a
 `pathlib.Path`, a file object, or the reference of an image that was staged before (`staged:<sha256>.<extension>`); from
-JSON also base64. What is not a URL is a `LocalImage` until it is staged at enqueue.
+JSON also base64. An image that is not a URL is a `LocalImage` until it is staged at enqueue.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo, WithJsonSchema
+from pydantic_core import ErrorDetails
 
-#: an image that lies in our storage under its digest
+from .errors import FieldError, InvalidRequest
+
+#: the longest value that an error message repeats, in characters
+MAX_SHOWN_CHARACTERS = 80
+
+#: the reference of an image that we keep under its SHA-256
 STAGED = re.compile(r"staged:(?P<sha256>[0-9a-f]{64})\.(?P<extension>[a-z]{3,4})")
 
 _DATA_URI = re.compile(r"data:image/[a-z+.-]+;base64,", re.IGNORECASE)
@@ -43,60 +50,54 @@ class ImageRule:
 
 
 def _image(value: Any, info: ValidationInfo) -> str | LocalImage:
-    if isinstance(value, LocalImage):
-        return value
-    if isinstance(value, str):
-        return _image_from_text(value, info)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return LocalImage(bytes(value))
-    if isinstance(value, Path):
-        return LocalImage(_read(value))
-    if callable(read := getattr(value, "read", None)):
-        return _from_file(read())
-    kind = type(value).__name__
-    raise ValueError(f"a {kind} is no image; allowed: an https URL, bytes, a pathlib.Path or a file object")
+    match value:
+        case LocalImage():
+            return value
+        case str():
+            return _image_from_text(value, info)
+        case bytes() | bytearray() | memoryview():
+            return LocalImage(bytes(value))
+        case Path():
+            try:
+                return LocalImage(value.read_bytes())
+            except OSError as error:
+                raise ValueError(f"the file {value} cannot be read: {error.strerror}") from None
+    read = getattr(value, "read", None)
+    if not callable(read):
+        kind = type(value).__name__
+        raise ValueError(f"{kind} is not an image; pass an https URL, bytes, a pathlib.Path or a file object")  # noqa: TRY004 - pydantic collects only ValueErrors
+    if not isinstance(content := read(), bytes):
+        raise ValueError("the file object is not in binary mode; open it with mode 'rb'")  # noqa: TRY004 - pydantic collects only ValueErrors
+    return LocalImage(content)
 
 
 def _image_from_text(text: str, info: ValidationInfo) -> str | LocalImage:
+    context = info.context or {}
     if STAGED.fullmatch(text):
         return text
     if text.lower().startswith(("https://", "http://")):
         return _url(text)
-    if info.mode == "json" or (info.context or {}).get("base64_images"):
-        return LocalImage(_base64(text))
-    raise ValueError("text that is no https URL; allowed: an https URL, bytes, a pathlib.Path or a file object")
+    if info.mode == "json" or context.get("base64_images"):
+        try:
+            return LocalImage(base64.b64decode(_DATA_URI.sub("", text, count=1), validate=True))
+        except (binascii.Error, ValueError):
+            raise ValueError("not an https URL, an upload reference (staged:...) or base64") from None
+    if len(text) > MAX_SHOWN_CHARACTERS:
+        raise ValueError(f"a text of {len(text)} characters is not an https URL; pass the bytes of an image as bytes")
+    hint = context.get("file_hint", "pass pathlib.Path({!r})").format(text)
+    raise ValueError(f"{text!r} is not an https URL; to send a file, {hint}")
 
 
 def _url(text: str) -> str:
     if not text.isascii() or any(char.isspace() or ord(char) < 0x20 for char in text):
-        raise ValueError("a URL with spaces, control characters or letters that are not ASCII; percent-encode them")
+        raise ValueError("the URL has spaces, control characters or letters outside ASCII; percent-encode them")
     if not urlsplit(text).hostname:
-        raise ValueError("a URL without a host")
+        raise ValueError("the URL has no host; write it as https://example.com/photo.jpg")
     return text
 
 
-def _base64(text: str) -> bytes:
-    try:
-        return base64.b64decode(_DATA_URI.sub("", text, count=1), validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("neither an https URL, an upload reference nor base64") from None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"the file {path} cannot be read: {error.strerror}") from None
-
-
-def _from_file(content: Any) -> LocalImage:
-    if not isinstance(content, bytes):
-        raise ValueError("a file object that was not opened in binary mode; open it with mode 'rb'")  # noqa: TRY004
-    return LocalImage(content)
-
-
 if TYPE_CHECKING:
-    #: the type of an image field: what may be written there; what stands there afterwards is a str or a LocalImage
+    #: what an image field takes; its value is then a str (a URL or a reference) or a LocalImage
     ImageInput = str | bytes | Path | BinaryIO | LocalImage
 else:
     ImageInput = Annotated[
@@ -107,7 +108,7 @@ else:
                 "type": "string",
                 "description": "An https URL, an upload reference (staged:<sha256>.<extension>) or base64.",
                 "minLength": 1,
-                # A name of ours: which text is an image no pattern can say.
+                # Our own format: no pattern can tell which text is an image.
                 "format": "image-source",
             }
         ),
@@ -115,17 +116,42 @@ else:
 
 
 class Request(BaseModel):
-    """The root of all request models."""
+    """The base of all request models. A wrong field raises `InvalidRequest`, which lists every fault at once."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), hide_input_in_errors=True)
 
     #: the operation's name, for example `deepmode.generate`
     operation: ClassVar[str]
-    #: the image fields, and what the provider takes in them
+    #: the image fields, and what the provider accepts in each
     image_rules: ClassVar[Mapping[str, ImageRule]] = {}
 
+    if not TYPE_CHECKING:  # type checkers derive the signature of a request from its fields
+
+        def __init__(self, /, **fields: Any) -> None:
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                raise InvalidRequest(*field_errors(error, type(self))) from None
+
+        # Without it, pydantic would call this for nested models too, and lose their place and context.
+        __init__.__pydantic_base_init__ = True
+
+        @classmethod
+        def model_validate(cls, obj: Any, **options: Any) -> Self:
+            try:
+                return super().model_validate(obj, **options)
+            except ValidationError as error:
+                raise InvalidRequest(*field_errors(error, cls)) from None
+
+        @classmethod
+        def model_validate_json(cls, json_data: Any, **options: Any) -> Self:
+            try:
+                return super().model_validate_json(json_data, **options)
+            except ValidationError as error:
+                raise InvalidRequest(*field_errors(error, cls)) from None
+
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Neither prompts nor where images lie: what is shown of a request ends in logs."""
+        """Leaves out prompts and images: a repr ends up in logs."""
         for name, value in super().__repr_args__():
             private = name is not None and ("prompt" in name or name in self.image_rules)
             yield name, "…" if private and value is not None else value
@@ -151,5 +177,59 @@ class Request(BaseModel):
         return self.model_copy(update=changed)
 
     def params(self) -> dict[str, Any]:
-        """The fields as JSON values, without nulls: what a record keeps. Every image must have been staged."""
+        """The fields as JSON values, without nulls, as a record keeps them. Every image must be staged."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def field_errors(error: ValidationError, model: type[BaseModel]) -> tuple[FieldError, ...]:
+    """Every fault that pydantic found in the fields of `model`, in our words; prompts and images are not repeated."""
+    return tuple(_field_error(fault, model) for fault in error.errors(include_url=False))
+
+
+def _field_error(fault: ErrorDetails, model: type[BaseModel]) -> FieldError:
+    path = [str(part) for part in fault["loc"]]
+    field = ".".join(path)
+    if fault["type"] == "missing":
+        return FieldError(field, "required")
+    if fault["type"] == "extra_forbidden":
+        names = _field_names(model, path[:-1])
+        nearest = difflib.get_close_matches(path[-1], names, 1)
+        hint = f'did you mean "{nearest[0]}"?' if nearest else f"the fields are {', '.join(names)}"
+        return FieldError(field, f"unknown field; {hint}", allowed=", ".join(names))
+    words = fault["msg"].removeprefix("Value error, ")
+    value = _shown(fault["input"], private=_is_private(model, path))
+    _, should, rule = words.partition(" should ")
+    if not should or fault["type"] == "value_error":
+        return FieldError(field, words, value)
+    rule = rule.partition(", unable to ")[0]
+    but = f", not {value}" if value and ", not " not in rule else ""
+    return FieldError(field, f"should {rule}{but}", value, rule.removeprefix("be "))
+
+
+def _field_names(model: type[BaseModel], path: list[str]) -> list[str]:
+    """The names of the fields of the model at this path below `model`."""
+    for part in path:
+        found = model.model_fields.get(part)
+        model = next(_models(found.annotation), model) if found else model
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
+
+
+def _is_private(model: type[BaseModel], path: list[str]) -> bool:
+    """Whether a value must not be repeated: prompts are private, and an image may be a signed URL or bytes."""
+    images = getattr(model, "image_rules", {})
+    return not path or "prompt" in path[0] or path[0] in images
+
+
+def _shown(value: object, *, private: bool) -> str:
+    """A plain value for an error message, shortened; anything else is not repeated."""
+    if private or not (value is None or isinstance(value, str | int | float)):
+        return ""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[: MAX_SHOWN_CHARACTERS - 1]}…"

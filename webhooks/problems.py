@@ -76,7 +76,7 @@ def _explained(error: DarkroomError) -> Response:
         case JobNotFound():
             return problem(HTTPStatus.NOT_FOUND, str(error))
         case InvalidRequest():
-            return _corrected(InvalidFields([Wrong(error.field, f"{error.value}; allowed: {error.allowed}")]))
+            return _corrected(InvalidFields([Wrong(one.field, one.message) for one in error.errors]))
         case IdempotencyConflict():
             return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), job_id=error.job_id)
         case NotPossible():

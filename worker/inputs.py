@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from jobs.darkroom import reference_key
 from jobs.errors import DarkroomError, StorageError
 from jobs.image_file import RejectedImage, measure
+from jobs.new_job import reference_key
 from jobs.providers._contract import InputImage
 from jobs.request import ImageRule, Request
 from jobs.storage import Storage

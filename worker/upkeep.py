@@ -6,8 +6,9 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 
-from jobs.darkroom import MAX_DEADLINE_SECONDS, Darkroom
+from jobs.darkroom import Darkroom
 from jobs.errors import StorageError, Unavailable
+from jobs.new_job import MAX_DEADLINE_SECONDS
 
 log = logging.getLogger(__name__)
 

@@ -61,7 +61,7 @@ def enqueue(
         idempotency_key=idempotency_key,
         metadata=_metadata(metadata),
         deadline_seconds=deadline,
-        on_unknown=on_unknown,
+        on_unknown=OnUnknown(on_unknown),
         keep_late=keep_late,
     )
     if job.operation not in house.repository.served():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from .. import providers
-from ..errors import InvalidRequest
+from ..errors import FieldError, InvalidRequest
 from ..request import Request
 
 
@@ -20,10 +20,7 @@ def read_request(operation: str, pairs: Iterable[str], file: Path | None = None)
     """The request of `name=value` pairs over the object in a JSON file. Raises InvalidRequest, naming the field."""
     model = providers.operation(operation).request
     params = {**_from_file(file), **_from_pairs(model, pairs)}
-    try:
-        return model.model_validate(params, context={"base64_images": file is not None})
-    except ValidationError as error:
-        raise _named(error, model, params) from None
+    return model.model_validate(params, context={"base64_images": file is not None, "file_hint": "write @{}"})
 
 
 def read_pairs(pairs: Iterable[str], option: str) -> dict[str, list[str]]:
@@ -32,7 +29,7 @@ def read_pairs(pairs: Iterable[str], option: str) -> dict[str, list[str]]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise InvalidRequest(option, repr(pair[:80]), "name=value")
+            raise InvalidRequest(FieldError(option, f"should be name=value, not {pair[:80]!r}"))
         found[name].append(value)
     return dict(found)
 
@@ -43,11 +40,11 @@ def _from_file(file: Path | None) -> dict[str, Any]:
     try:
         params = json.loads(file.read_text())
     except OSError as error:
-        raise InvalidRequest("--params", str(file), f"a file that can be read ({error.strerror})") from None
+        raise InvalidRequest(FieldError("--params", f"{file} cannot be read: {error.strerror}")) from None
     except ValueError as error:
-        raise InvalidRequest("--params", str(file), f"a file of JSON ({error})") from None
+        raise InvalidRequest(FieldError("--params", f"{file} is not JSON: {error}")) from None
     if not isinstance(params, dict):
-        raise InvalidRequest("--params", str(file), "a JSON object")
+        raise InvalidRequest(FieldError("--params", f"{file} should hold a JSON object"))
     return params
 
 
@@ -97,20 +94,3 @@ def _fitting(field: FieldInfo, readings: Sequence[Any]) -> Any:
         else:
             return reading
     return of_its_type[0] if of_its_type else readings[0]
-
-
-def _named(error: ValidationError, model: type[Request], params: Mapping[str, Any]) -> InvalidRequest:
-    first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or model.operation
-    match first["type"]:
-        case "missing":
-            return InvalidRequest(field, "is missing", f"-p {field}=...")
-        case "extra_forbidden":
-            return InvalidRequest(field, "is unknown", ", ".join(model.model_fields))
-    allowed = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return InvalidRequest(field, _shown(params.get(str(first["loc"][0])) if first["loc"] else ""), allowed)
-
-
-def _shown(value: Any) -> str:
-    text = repr(str(value) if isinstance(value, Path) else value)
-    return text if len(text) <= 80 else f"{text[:79]}…"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from functools import cache
 from typing import cast
 
-from ..errors import InvalidRequest
+from ..errors import FieldError, InvalidRequest
 from ._contract import Operation, Provider
 
 
@@ -21,7 +23,7 @@ def names() -> tuple[str, ...]:
 def provider(name: str) -> Provider:
     """The provider of this name. Raises InvalidRequest, naming the known ones."""
     if name not in names():
-        raise InvalidRequest("provider", repr(name[:80]), ", ".join(names()))
+        raise InvalidRequest(_unknown("provider", name, names()))
     return cast(Provider, importlib.import_module(f"{__name__}.{name}").provider)
 
 
@@ -31,10 +33,16 @@ def operation(name: str) -> Operation:
     vendor = name.partition(".")[0]
     if vendor in names() and name in provider(vendor).operations:
         return provider(vendor).operations[name]
-    raise InvalidRequest("operation", repr(name[:80]), ", ".join(operation_names()))
+    raise InvalidRequest(_unknown("operation", name, operation_names()))
 
 
 @cache
 def operation_names() -> tuple[str, ...]:
     """The full names of all operations; loads every provider."""
     return tuple(name for vendor in names() for name in provider(vendor).operations)
+
+
+def _unknown(field: str, name: str, known: Sequence[str]) -> FieldError:
+    nearest = difflib.get_close_matches(name, known, 1)
+    hint = f'did you mean "{nearest[0]}"?' if nearest else f"known are {', '.join(known)}"
+    return FieldError(field, f"unknown {field} {name[:80]!r}; {hint}", repr(name[:80]), ", ".join(known))

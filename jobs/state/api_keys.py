@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from ..errors import InvalidRequest, RedisUnavailable
+from ..errors import FieldError, InvalidRequest, RedisUnavailable
 from .keys import PREFIX
 
 _KEYS = PREFIX + "keys"
@@ -68,10 +68,16 @@ class KeyStore:
     def new(self, name: str, scopes: Iterable[str]) -> tuple[ApiKey, str]:
         """A new key: what is kept of it, and the key itself, which nobody can show again. Raises InvalidRequest."""
         if not _NAME.fullmatch(name):
-            raise InvalidRequest("name", repr(name[:80]), "1 to 64 letters, digits, dots, dashes and underscores")
+            raise InvalidRequest(
+                FieldError(
+                    "name", f"should be 1 to 64 letters, digits, dots, dashes and underscores, not {name[:80]!r}"
+                )
+            )
         wanted = frozenset(scopes)
         if not wanted or wanted - set(Scope):
-            raise InvalidRequest("scope", ", ".join(sorted(wanted)) or "none", ", ".join(Scope))
+            raise InvalidRequest(
+                FieldError("scope", f"should be of {', '.join(Scope)}, not {', '.join(sorted(wanted)) or 'none'}")
+            )
         id = secrets.token_hex(6)
         secret = f"drk_{id}_{secrets.token_urlsafe(32)}"
         key = ApiKey(id, name, frozenset(map(Scope, wanted)), datetime.now(UTC), digest(secret))

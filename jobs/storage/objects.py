@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from ..errors import InvalidRequest, StorageError
+from ..errors import FieldError, InvalidRequest, StorageError
 
 #: Longest life of a presigned URL in seconds: seven days, by Signature Version 4.
 MAX_EXPIRES_SECONDS = 7 * 86400
@@ -72,7 +72,9 @@ class Uploaded(StrEnum):
 def checked_key(key: str) -> str:
     """The key, when it is of the one shape. Raises InvalidRequest."""
     if not KEY.fullmatch(key):
-        raise InvalidRequest("key", repr(key[:80]), "letters, digits, '.', '_' and '-', between slashes")
+        raise InvalidRequest(
+            FieldError("key", f"{key[:80]!r} should be letters, digits, '.', '_' and '-', between slashes")
+        )
     return key
 
 
@@ -85,14 +87,18 @@ def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """The metadata, when it can travel in HTTP headers. Raises InvalidRequest."""
     for name, value in metadata.items():
         if not _METADATA_NAME.fullmatch(name) or not _METADATA_VALUE.fullmatch(value):
-            raise InvalidRequest("metadata", repr(name[:80]), "lower-case names, values of 1 to 512 ASCII characters")
+            raise InvalidRequest(
+                FieldError("metadata", f"{name[:80]!r} should be lower case, its value 1 to 512 ASCII characters")
+            )
     return dict(metadata)
 
 
 def checked_expiry(expires_seconds: int) -> int:
     """The life of a URL in seconds, when any store can sign it. Raises InvalidRequest."""
     if not 1 <= expires_seconds <= MAX_EXPIRES_SECONDS:
-        raise InvalidRequest("expires_seconds", str(expires_seconds), f"1 to {MAX_EXPIRES_SECONDS}")
+        raise InvalidRequest(
+            FieldError("expires_seconds", f"should be 1 to {MAX_EXPIRES_SECONDS}, not {expires_seconds}")
+        )
     return expires_seconds
 
 

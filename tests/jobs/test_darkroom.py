@@ -16,14 +16,15 @@ from typing import Any
 
 import pytest
 from PIL import Image as Pillow
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 from redis import Redis
 
 import jobs
 from jobs import Status, queue
-from jobs.darkroom import MAX_DEADLINE_SECONDS, MAX_FIELD_CHARACTERS, MAX_METADATA_BYTES, Darkroom, NewJob
+from jobs.darkroom import Darkroom
 from jobs.errors import ChargePossible, IdempotencyConflict, InvalidRequest, JobNotFound, NotPossible
 from jobs.job import Artifact, Job
+from jobs.new_job import MAX_DEADLINE_SECONDS, MAX_FIELD_CHARACTERS, MAX_METADATA_BYTES, NewJob
 from jobs.providers import aimlapi, chainhub, deepmode, phota
 from jobs.report import Charged, Code, Failed, Image, Running, Succeeded
 from jobs.request import LocalImage, Request
@@ -195,7 +196,7 @@ def test_a_staged_reference_can_be_used_again(darkroom: Darkroom) -> None:
 
 
 def test_a_reference_to_nothing_is_refused(darkroom: Darkroom, redis: Redis) -> None:
-    with pytest.raises(InvalidRequest, match=r"image_file: staged:.*upload it again"):
+    with pytest.raises(InvalidRequest, match=r"image_file: staged:.*upload the image again"):
         darkroom.enqueue(remix(f"staged:{'0' * 64}.png"))
     assert redis.dbsize() == 0
 
@@ -210,8 +211,8 @@ def gif() -> bytes:
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image_file: "),
         (b"", "image_file: "),
         (painted()[:-30], "image_file: "),
-        (gif(), "image_file: image/gif; allowed: image/jpeg, image/png, image/webp"),
-        ("http://example.com/a.png", "image_file: a plain http URL at example.com; allowed: an https URL"),
+        (gif(), "image_file: image/gif is not accepted; allowed: image/jpeg, image/png, image/webp"),
+        ("http://example.com/a.png", "image_file: should be an https URL; the one at example.com is http"),
     ],
     ids=["svg", "empty", "cut", "gif", "http"],
 )
@@ -221,7 +222,7 @@ def test_what_is_no_proper_image_is_refused_and_nothing_is_written(
     with pytest.raises(InvalidRequest) as error:
         darkroom.enqueue(remix(image))
     assert str(error.value).startswith(told)
-    assert (error.value.field, redis.dbsize(), stored()) == ("image_file", 0, [])
+    assert ([one.field for one in error.value.errors], redis.dbsize(), stored()) == (["image_file"], 0, [])
 
 
 def test_an_image_over_the_providers_limit_is_refused(darkroom: Darkroom, stored: Callable[[], list[Path]]) -> None:
@@ -237,9 +238,35 @@ def test_one_bad_image_among_good_ones_stages_none(darkroom: Darkroom, stored: C
     assert stored() == []
 
 
-def test_a_request_that_is_wrong_cannot_even_be_made(redis: Redis) -> None:
-    with pytest.raises(ValidationError, match="num_images"):
-        generate(num_images=9)
+def test_all_faults_of_a_new_job_are_listed_at_once_and_nothing_is_written(
+    darkroom: Darkroom, redis: Redis, stored: Callable[[], list[Path]]
+) -> None:
+    images = [painted(), b"not an image", "http://example.com/a.png"]
+    with pytest.raises(InvalidRequest) as error:
+        darkroom.enqueue(
+            aimlapi.ReveRemix(image_urls=images, prompt="p"),
+            idempotency_key="a\nb",
+            metadata={"at": object()},  # type: ignore[dict-item]
+            deadline_seconds=0,
+            webhook_url="ftp://example.com",
+            webhook_events=["done"],
+        )
+    wrong = ["image_urls.1", "image_urls.2", "deadline_seconds", "metadata", "webhook_url", "webhook_events"]
+    assert [one.field for one in error.value.errors] == ["idempotency_key", *wrong]
+    assert (redis.dbsize(), stored()) == (0, [])
+
+
+def test_all_faults_of_a_batch_are_listed_by_the_index_of_their_job(darkroom: Darkroom, redis: Redis) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        darkroom.enqueue_many(
+            [NewJob(generate(), deadline_seconds=0), NewJob(generate()), NewJob(remix(b"-"), webhook_events=["done"])]
+        )
+    assert [one.field for one in error.value.errors] == ["0.deadline_seconds", "2.image_file", "2.webhook_events"]
+    assert redis.dbsize() == 0
+
+
+def test_an_empty_batch_makes_no_jobs(darkroom: Darkroom) -> None:
+    assert darkroom.enqueue_many([]) == ()
 
 
 # --- options ----------------------------------------------------------------------------------------------------------
@@ -273,7 +300,7 @@ def test_an_option_that_is_wrong_is_named_and_nothing_is_written(
 ) -> None:
     with pytest.raises(InvalidRequest) as error:
         darkroom.enqueue(remix(painted()), **options)
-    assert error.value.field == field
+    assert [one.field for one in error.value.errors] == [field]
     assert (redis.dbsize(), stored()) == (0, [])
 
 
@@ -299,7 +326,7 @@ def test_a_field_that_would_burden_every_step_of_its_job_is_refused(
 ) -> None:
     with pytest.raises(InvalidRequest) as error:
         darkroom.enqueue(wanted)
-    assert error.value.field == field
+    assert [one.field for one in error.value.errors] == [field]
     assert (redis.dbsize(), stored()) == (0, [])
     assert darkroom.enqueue(generate(prompt="x" * MAX_FIELD_CHARACTERS)).status is Status.QUEUED
 

@@ -19,6 +19,7 @@ PUBLIC = [
     "Cost",
     "DarkroomError",
     "Failure",
+    "FieldError",
     "IdempotencyConflict",
     "InvalidRequest",
     "Job",
@@ -79,8 +80,8 @@ def test_importing_jobs_loads_no(loaded: set[str], name: str) -> None:
     assert not {module for module in loaded if module.split(".")[0] == name}
 
 
-def test_importing_jobs_loads_no_vendor(loaded: set[str]) -> None:
-    assert not {module for module in loaded if module.startswith("jobs.providers.")}
+def test_importing_jobs_loads_no_provider(loaded: set[str]) -> None:
+    assert not {module for module in loaded if module.startswith("jobs.providers.") and "._" not in module}
 
 
 def test_importing_jobs_loads_neither_worker_nor_receiver_nor_sandbox(loaded: set[str]) -> None:
@@ -88,12 +89,13 @@ def test_importing_jobs_loads_neither_worker_nor_receiver_nor_sandbox(loaded: se
     assert not {module for module in loaded if module.startswith(packages)}
 
 
-def test_importing_one_vendor_loads_no_other() -> None:
-    vendors = {name for name in loaded_by("from jobs.providers import deepmode") if name.startswith("jobs.providers.")}
-    assert vendors == {"jobs.providers.deepmode"}
+def test_importing_one_provider_loads_no_other() -> None:
+    loaded = loaded_by("from jobs.providers import deepmode")
+    providers = {name for name in loaded if name.startswith("jobs.providers.") and "._" not in name}
+    assert providers == {"jobs.providers.deepmode"}
 
 
-@pytest.mark.parametrize("module", ["errors", "report", "job", "provider", "callback_url"])
+@pytest.mark.parametrize("module", ["errors", "report", "job", "providers._contract", "callback_url"])
 def test_a_pure_module_reaches_for_nothing_outside(module: str) -> None:
     """Loaded by itself, past the package's own face."""
     script = (

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.darkroom import MAX_DEADLINE_SECONDS, Darkroom
+from jobs.darkroom import Darkroom
+from jobs.new_job import MAX_DEADLINE_SECONDS
 from jobs.settings import Settings
 from jobs.storage import staged_key
 from worker.upkeep import Cleaning

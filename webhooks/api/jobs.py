@@ -14,9 +14,10 @@ from typing import Any
 
 from flask import Blueprint, Response, request, url_for
 
-from jobs import ChargePossible, InvalidRequest, Job, NotPossible, Status
-from jobs.darkroom import Darkroom, NewJob
+from jobs import ChargePossible, FieldError, InvalidRequest, Job, NotPossible, Status
+from jobs.darkroom import Darkroom
 from jobs.job import poll_seconds
+from jobs.new_job import NewJob
 from jobs.view import JobView
 
 from ..problems import InvalidFields, Wrong, problem
@@ -66,7 +67,7 @@ def _add_new(routes: Blueprint, api: Api) -> None:
         key = idempotency_key()
         new = api.json(new_job(), MAX_BYTES)
         one = wanted(new)
-        with _named(one, ""):
+        with _named(one):
             job = api.darkroom.enqueue(
                 **vars(one), idempotency_key=key, owner=caller().name, fingerprint=_fingerprint(new) if key else ""
             )
@@ -80,35 +81,26 @@ def _add_new(routes: Blueprint, api: Api) -> None:
         new = api.json(new_batch(), MAX_BYTES).jobs
         many = [wanted(one) for one in new]
         print_ = _fingerprint(*new) if key else ""
-        with _named_in(many):
+        with _named(*many, batch=True):
             jobs = api.darkroom.enqueue_many(many, idempotency_key=key, owner=caller().name, fingerprint=print_)
         return json_response(Batch(jobs=tuple(map(JobView.of, jobs))), _created(jobs[0]))
 
 
 @contextmanager
-def _named(wanted: NewJob, place: str) -> Iterator[None]:
-    """Names a field that the domain refuses as the body has it."""
+def _named(*new_jobs: NewJob, batch: bool = False) -> Iterator[None]:
+    """Names the fields that the domain refuses as the body has them."""
     try:
         yield
     except InvalidRequest as error:
-        raise InvalidFields([_wrong(wanted, place, error.field, error)]) from None
+        raise InvalidFields([_wrong(new_jobs, one, batch) for one in error.errors]) from None
 
 
-@contextmanager
-def _named_in(many: Sequence[NewJob]) -> Iterator[None]:
-    """The same for one of many, whose index stands before the field."""
-    try:
-        yield
-    except InvalidRequest as error:
-        index, _, field = error.field.partition(".")
-        if not index.isdigit():
-            raise
-        raise InvalidFields([_wrong(many[int(index)], f"jobs.{index}.", field, error)]) from None
-
-
-def _wrong(wanted: NewJob, place: str, field: str, error: InvalidRequest) -> Wrong:
-    inside = "params." if field.partition(".")[0] in type(wanted.request).model_fields else ""
-    return Wrong(f"{place}{inside}{field}", f"{error.value}; allowed: {error.allowed}")
+def _wrong(new_jobs: Sequence[NewJob], error: FieldError, batch: bool) -> Wrong:
+    index, _, field = error.field.partition(".") if batch else ("0", "", error.field)
+    if not index.isdigit():  # a field of the batch itself
+        return Wrong(error.field, error.message)
+    inside = "params." if field.partition(".")[0] in type(new_jobs[int(index)].request).model_fields else ""
+    return Wrong(f"jobs.{index}.{inside}{field}" if batch else f"{inside}{field}", error.message)
 
 
 def _created(job: Job) -> HTTPStatus:

@@ -22,8 +22,8 @@ from pydantic import (
 )
 
 from jobs import OnUnknown, Status, providers
-from jobs.darkroom import MAX_DEADLINE_SECONDS, MAX_URL_LENGTH, NewJob
 from jobs.job import FINAL
+from jobs.new_job import MAX_DEADLINE_SECONDS, MAX_URL_LENGTH, NewJob
 from jobs.view import JobView, Sha256
 
 from ..problems import InvalidFields, Wrong

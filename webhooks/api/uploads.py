@@ -13,6 +13,7 @@ from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, Multip
 
 from jobs import providers
 from jobs.image_file import Facts, RejectedImage, measure
+from jobs.new_job import stage_image
 from jobs.request import LocalImage
 
 from ..bodies import pieces
@@ -44,7 +45,7 @@ def add(routes: Blueprint, api: Api) -> None:
         with api.seat():
             content = received(_events(pieces(request.environ, limit + _FORM_BYTES), boundary), limit)
         facts = _measured(content, limit)
-        reference = api.darkroom.stage(LocalImage(content), facts)
+        reference = stage_image(api.darkroom.storage, LocalImage(content), facts)
         upload = Upload(
             reference=reference,
             content_type=facts.content_type,

@@ -210,12 +210,12 @@ def test_an_empty_list_is_no_error(darkroom: Darkroom_, alone: Darkroom) -> None
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("enqueue", "nobody.paints"), 2, "operation: 'nobody.paints'; allowed: "),
-        (("enqueue", *GENERATE, "-p", "num_images=9"), 2, "num_images: 9; allowed: less than or equal to 8"),
-        (("enqueue", *GENERATE, "--deadline", "0"), 2, "deadline_seconds: 0; allowed: 1 to "),
-        (("enqueue", *GENERATE, "--metadata", "user"), 2, "--metadata: 'user'; allowed: name=value"),
-        (("get", "17"), 1, "no job '17'"),
-        (("cancel", "0" * 32), 1, "no job '" + "0" * 32),
+        (("enqueue", "nobody.paints"), 2, "operation: unknown operation 'nobody.paints'; known are "),
+        (("enqueue", *GENERATE, "-p", "num_images=9"), 2, "num_images: should be less than or equal to 8, not 9"),
+        (("enqueue", *GENERATE, "--deadline", "0"), 2, "deadline_seconds: should be 1 to 604800 seconds, not 0"),
+        (("enqueue", *GENERATE, "--metadata", "user"), 2, "--metadata: should be name=value, not 'user'"),
+        (("get", "17"), 1, "no job has the id '17'"),
+        (("cancel", "0" * 32), 1, "no job has the id '" + "0" * 32),
         (("get",), 2, "Missing argument 'ID'"),
         (("paint",), 2, "No such command 'paint'"),
     ],

@@ -1,0 +1,231 @@
+"""A new job: one request and its options, checked in one place, its images staged."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, TypeAlias
+
+from . import address_guard, providers
+from .errors import FieldError, InvalidRequest
+from .image_file import Facts, RejectedImage, measure
+from .job import Event, Job, OnUnknown, Status
+from .providers import _parsing as parsing
+from .request import LocalImage, Request
+from .settings import Settings
+from .storage import Storage, staged_key
+
+#: the largest `metadata` of a job, in bytes of JSON
+MAX_METADATA_BYTES = 16 << 10
+#: the longest value of a field that is not an image, in characters: a record is read and written at each step of its job
+MAX_FIELD_CHARACTERS = 1 << 16
+#: the longest deadline, in seconds
+MAX_DEADLINE_SECONDS = 7 * 86_400
+#: the longest URL of an image or a webhook, in characters
+MAX_URL_LENGTH = 4096
+#: the longest idempotency key, in characters
+MAX_KEY_LENGTH = 255
+
+_STATUSES = frozenset(Status)
+
+#: what JSON can say
+JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
+#: the images of a request that are not staged yet, measured, by the path of their field
+_LocalImages: TypeAlias = dict[str, tuple[LocalImage, Facts]]
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """One request and its options, for `jobs.enqueue_many`.
+
+        jobs.NewJob(deepmode.Generate(model_id="b8a9", prompt="a lake"), metadata={"user": "42"})
+
+    The options are those of `jobs.enqueue`.
+    """
+
+    #: what to render, for example a `deepmode.Generate`
+    request: Request
+    #: your own data, at most 16 kB as JSON; it comes back with the job and in webhooks
+    metadata: Mapping[str, JsonValue] | None = None
+    #: how long to wait for the provider, 1 to 604,800 seconds; None: the operation's own deadline
+    deadline_seconds: float | None = None
+    #: what happens when nobody can tell whether an attempt was charged: the job fails, or it is submitted again
+    on_unknown: OnUnknown | Literal["fail", "charge_again"] = OnUnknown.FAIL
+    #: whether the images of a canceled job are stored if they arrive after all
+    keep_late: bool = False
+    #: where webhooks about this job are sent; None: DARKROOM_WEBHOOK_URL
+    webhook_url: str | None = None
+    #: the statuses that send a webhook; None: DARKROOM_WEBHOOK_EVENTS
+    webhook_events: Iterable[str] | None = None
+
+
+def make_jobs(
+    new_jobs: Mapping[str, NewJob],
+    settings: Settings,
+    storage: Storage,
+    now: Callable[[], datetime],
+    *,
+    idempotency_key: str | None = None,
+    owner: str = "",
+) -> list[Job]:
+    """Check new jobs, stage their images, and return them as queued jobs, which nobody has written yet.
+
+    Each stands under the path that precedes its fields in an error: "" for a single one, "0." for the first of many.
+    Raises InvalidRequest with every fault of all of them, before the first image is stored.
+    """
+    errors = [*_key_errors(idempotency_key)]
+    images: dict[str, _LocalImages] = {}
+    events: dict[str, tuple[Status, ...]] = {}
+    for path, new in new_jobs.items():
+        images[path], image_errors = _checked_images(new.request, settings, storage)
+        events[path], event_errors = _checked_events(new.webhook_events, settings)
+        found = (*_field_errors(new.request), *image_errors, *_option_errors(new, settings), *event_errors)
+        errors += [FieldError(f"{path}{error.field}", error.message, error.value, error.allowed) for error in found]
+    if errors:
+        raise InvalidRequest(*errors)
+    staged = {
+        path: new.request.with_images(
+            {field: stage_image(storage, image, facts) for field, (image, facts) in images[path].items()}
+        )
+        for path, new in new_jobs.items()
+    }
+    at = now()
+    return [_job(new, staged[path], events[path], settings, at, owner) for path, new in new_jobs.items()]
+
+
+def stage_image(storage: Storage, image: LocalImage, facts: Facts) -> str:
+    """Store an image under its SHA-256 and return the reference to it; an image that is there already is kept longer."""
+    key = staged_key(facts.sha256, facts.extension)
+    if not storage.renew(key):
+        storage.put(key, image.content, content_type=facts.content_type, metadata={"sha256": facts.sha256})
+    return f"staged:{facts.sha256}.{facts.extension}"
+
+
+def reference_key(reference: str) -> str:
+    """The storage key of `staged:<sha256>.<extension>`."""
+    sha256, _, extension = reference.removeprefix("staged:").partition(".")
+    return staged_key(sha256, extension)
+
+
+def _job(
+    new: NewJob, request: Request, events: tuple[Status, ...], settings: Settings, now: datetime, owner: str
+) -> Job:
+    operation = providers.operation(request.operation)
+    seconds = float(new.deadline_seconds or operation.deadline_seconds)
+    return Job(
+        id=secrets.token_hex(16),
+        operation=operation.name,
+        params=request.params(),
+        status=Status.QUEUED,
+        created_at=now,
+        updated_at=now,
+        deadline_at=now + timedelta(seconds=seconds),
+        deadline_seconds=seconds,
+        images_expected=operation.images_expected(request),
+        wake_at=now,
+        metadata=dict(new.metadata or {}),
+        owner=owner,
+        on_unknown=OnUnknown(new.on_unknown),
+        keep_late=new.keep_late,
+        timeline=(Event(now, "queued"),),
+        webhook_url=new.webhook_url or settings.webhook_url or None,
+        webhook_events=events,
+    )
+
+
+# Checks -----------------------------------------------------------------------------------------------------------
+
+
+def _key_errors(key: object) -> Iterator[FieldError]:
+    field, allowed = "idempotency_key", f"1 to {MAX_KEY_LENGTH} printable characters"
+    if key is not None and not isinstance(key, str):
+        yield FieldError(field, f"should be a string, not a {type(key).__name__}", allowed=allowed)
+    elif key and (len(key) > MAX_KEY_LENGTH or not key.isprintable()):
+        yield FieldError(field, f"should be {allowed}", f"{len(key)} characters", allowed)
+
+
+def _field_errors(request: Request) -> Iterator[FieldError]:
+    for name, value in request:
+        if name not in request.image_rules and (length := len(str(value))) > MAX_FIELD_CHARACTERS:
+            allowed = f"at most {MAX_FIELD_CHARACTERS} characters"
+            yield FieldError(name, f"should have {allowed}, not {length}", allowed=allowed)
+
+
+def _option_errors(new: NewJob, settings: Settings) -> Iterator[FieldError]:
+    seconds = new.deadline_seconds
+    if seconds is not None and not (isinstance(seconds, int | float) and 1 <= seconds <= MAX_DEADLINE_SECONDS):
+        allowed, value = f"1 to {MAX_DEADLINE_SECONDS} seconds", repr(seconds)[:80]
+        yield FieldError("deadline_seconds", f"should be {allowed}, not {value}", value, allowed)
+    if new.on_unknown not in tuple(OnUnknown):
+        allowed, value = " or ".join(map(repr, map(str, OnUnknown))), repr(new.on_unknown)[:80]
+        yield FieldError("on_unknown", f"should be {allowed}, not {value}", value, allowed)
+    if new.metadata:
+        yield from _metadata_errors(new.metadata)
+    if url := new.webhook_url or settings.webhook_url:
+        yield from _url_errors("webhook_url", url, settings)
+
+
+def _metadata_errors(metadata: Mapping[str, JsonValue]) -> Iterator[FieldError]:
+    allowed = f"an object of JSON values, at most {MAX_METADATA_BYTES} bytes"
+    try:
+        size = len(json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False).encode())
+    except (TypeError, ValueError) as error:
+        yield FieldError("metadata", f"should be {allowed}: {error}", allowed=allowed)
+        return
+    if strange := [key for key in metadata if not isinstance(key, str)]:
+        yield FieldError("metadata", f"keys should be strings, not {strange[0]!r}", allowed=allowed)
+    if size > MAX_METADATA_BYTES:
+        yield FieldError(
+            "metadata", f"should be at most {MAX_METADATA_BYTES} bytes of JSON, not {size}", allowed=allowed
+        )
+
+
+def _checked_events(
+    given: Iterable[str] | None, settings: Settings
+) -> tuple[tuple[Status, ...], tuple[FieldError, ...]]:
+    """The statuses that send a webhook, and what is wrong with them. One alone may be given as it is."""
+    if given is None:
+        return settings.webhook_events, ()
+    names = (given,) if isinstance(given, str) else tuple(given)
+    if unknown := sorted(set(names) - _STATUSES):
+        allowed, value = ", ".join(Status), ", ".join(unknown)[:80]
+        return (), (FieldError("webhook_events", f"should be of {allowed}, not {value}", value, allowed),)
+    return tuple(map(Status, names)), ()
+
+
+def _checked_images(request: Request, settings: Settings, storage: Storage) -> tuple[_LocalImages, list[FieldError]]:
+    """The images that are to be staged, measured, and what is wrong with any image of the request."""
+    local: _LocalImages = {}
+    errors: list[FieldError] = []
+    for field, rule, image in request.images():
+        if isinstance(image, LocalImage):
+            allowed = f"{', '.join(rule.content_types)} of at most {rule.max_bytes} bytes"
+            try:
+                facts = measure(image.content, max_bytes=rule.max_bytes)
+            except RejectedImage as error:
+                errors.append(FieldError(field, f"{error}; allowed: {allowed}", allowed=allowed))
+                continue
+            if facts.content_type in rule.content_types:
+                local[field] = image, facts
+            else:
+                kind = facts.content_type
+                errors.append(FieldError(field, f"{kind} is not accepted; allowed: {allowed}", kind, allowed))
+        elif not image.startswith("staged:"):
+            errors += _url_errors(field, image, settings)
+        elif not storage.renew(reference_key(image)):
+            errors.append(FieldError(field, f"{image} is not staged any more; upload the image again", image))
+    return local, errors
+
+
+def _url_errors(field: str, url: str, settings: Settings) -> Iterator[FieldError]:
+    """Checks a URL without looking up its host; the address is checked where the connection is opened."""
+    readable = isinstance(url, str) and len(url) <= MAX_URL_LENGTH and parsing.url(url)
+    match = address_guard.URL.fullmatch(url) if readable else None
+    allowed = f"an https URL of at most {MAX_URL_LENGTH} characters, without a user name"
+    if match is None:
+        yield FieldError(field, f"should be {allowed}", allowed=allowed)
+    elif match["scheme"].lower() == "http" and not settings.allowed_private_networks:
+        yield FieldError(field, f"should be an https URL; the one at {match['host']} is http", match["host"], allowed)
