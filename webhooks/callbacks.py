@@ -155,7 +155,7 @@ def apply_callback(darkroom: Darkroom, job_id: str, attempt: int, body: bytes) -
         raise InvalidToken("the job has no such attempt")
     try:
         try:
-            value = parsing.parsed(body)
+            value = parsing.parse_json(body)
         except ValueError:
             raise InvalidCallback("not JSON") from None
         report = providers.operation(job.attempts[attempt - 1].operation).read_callback(value)

@@ -1,8 +1,8 @@
-"""The contract between Darkroom and a provider: a pure translation, both directions, no I/O.
+"""The contract between Darkroom and a provider: a pure translation in both directions, without I/O.
 
 A provider file holds request models, one `Operation` for each, and one `Provider`. It turns a request into a `Call`,
-and a `Response` or a callback body into a `Report`. Whatever the rest of the house must know of it (can a result still
-come by callback? is there an idempotency key?) stands in `Abilities`, as data.
+and a `Response` or a callback's body into a `Report`. What else Darkroom must know of it (can a result still come by
+callback? is there an idempotency key?) is data: see `Abilities`.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ class FilePart:
 
 @dataclass(frozen=True)
 class Call:
-    """One HTTP exchange to be performed: `path` is below the provider's base URL and goes out byte-exact.
+    """One HTTP request to a provider.
 
     At most one of `json` and (`form`, `files`) is set; with `files` the form is sent as multipart.
     """
 
     method: str
+    #: below the provider's base URL; sent byte for byte
     path: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     json: Any = field(default=None, repr=False)
@@ -55,23 +56,24 @@ class Call:
 
 @dataclass(frozen=True)
 class Response:
-    """What came back: header names are lower case."""
+    """A provider's response to a `Call`."""
 
     status: int
+    #: by their names in lower case
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
 
     @property
     def ok(self) -> bool:
-        """A 2xx: the vendor says that it did something, though the body may still say otherwise."""
+        """A 2xx: the provider says that it did something, though the body may still say otherwise."""
         return 200 <= self.status < 300
 
     def json(self) -> Any:
-        """The body as JSON. Raises ValueError when it is none."""
-        return parsing.parsed(self.body)
+        """The body as JSON. Raises ValueError when it is not JSON."""
+        return parsing.parse_json(self.body)
 
     def document(self) -> Any:
-        """The body as JSON, or None when it is none."""
+        """The body as JSON, or None when it is not JSON."""
         try:
             return self.json()
         except ValueError:
@@ -80,11 +82,11 @@ class Response:
 
 @dataclass(frozen=True)
 class InputImage:
-    """An input image with its bytes, as a worker hands it to a provider."""
+    """An input image with its bytes, for a provider that takes bytes."""
 
     content: bytes = field(repr=False)
     content_type: str
-    #: ends in the extension that its content has
+    #: its extension is that of its content
     filename: str
 
     def base64(self) -> str:
@@ -94,15 +96,15 @@ class InputImage:
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a provider can do for one attempt: retry and rescue follow from this, never from a vendor's name."""
+    """What a provider can do for one attempt. Retries and recovery follow from this, never from a provider's name."""
 
-    #: the same submit under the same attempt key is answered with the first job and not charged again
+    #: a submit that is repeated under the same attempt key returns the first job and is not charged again
     idempotent: bool = False
-    #: the result comes by callback, even when nobody saw the answer to the submit
+    #: the result comes by callback, even when the answer to the submit was lost
     callback: bool = False
-    #: an attempt can be asked for by our own key, without the vendor's id
+    #: an attempt can be looked up by our own key, without the provider's id
     lookup: bool = False
-    #: a running attempt can be asked for by the vendor's id
+    #: a running attempt can be polled by the provider's id
     poll: bool = False
     #: the answer to the submit can hold the images themselves
     inline_images: bool = False
@@ -110,21 +112,22 @@ class Abilities:
 
 @dataclass(frozen=True)
 class Context:
-    """What a submit needs besides the request."""
+    """What a call needs besides the request."""
 
     #: our name for the attempt, the same whenever the same attempt is sent again
     attempt_key: str
-    #: where the vendor reaches us for this attempt, or None without a public URL; a secret
+    #: where the provider sends callbacks for this attempt, or None without a public URL; a secret
     callback_url: str | None = field(default=None, repr=False)
+    #: the provider's API key; a secret
     api_key: str = field(default="", repr=False)
-    #: input images by their reference in the request, for those that the provider wants as bytes
+    #: the input images that are sent as bytes, by their reference in the request
     inputs: Mapping[str, InputImage] = field(default_factory=dict)
     #: the provider's `Options`, already checked
     options: Any = None
 
 
 class ProviderOptions(BaseModel):
-    """The root of all `Options`: each field is `<NAME>_<FIELD>` in the environment; an empty variable is none."""
+    """The base of all `Options`: each field is `<NAME>_<FIELD>` in the environment; an empty variable counts as unset."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -135,7 +138,7 @@ class Operation(Protocol):
     #: for example `deepmode.generate`
     name: str
     request: type[Request]
-    #: from enqueue to the end of waiting, unless the job says otherwise
+    #: how long a job waits for the provider, from its enqueue, unless the job says otherwise
     deadline_seconds: float
 
     def abilities(self, request: Any, *, has_callback: bool, options: Any) -> Abilities:
@@ -147,7 +150,7 @@ class Operation(Protocol):
         ...
 
     def price(self, request: Any) -> Cost | None:
-        """What the request is expected to cost, or None when nobody knows."""
+        """What the request is expected to cost, or None when the price is unknown."""
         ...
 
     def submit(self, request: Any, context: Context) -> Call:
@@ -155,15 +158,15 @@ class Operation(Protocol):
         ...
 
     def read_answer(self, request: Any, response: Response) -> Report:
-        """What the answer to the submit means. Never raises for any bytes a vendor may send."""
+        """What the answer to the submit means. Never raises, whatever bytes the provider sent."""
         ...
 
     def poll(self, external_id: str, context: Context) -> Call:
-        """The call that asks after a running attempt (abilities.poll), or by our key (abilities.lookup)."""
+        """The call that polls a running attempt by the provider's id (abilities.poll) or by our key (abilities.lookup)."""
         ...
 
     def read_poll(self, request: Any, response: Response) -> Report | None:
-        """What the answer to a poll means; None: nothing learned, ask again later."""
+        """What the answer to a poll means; None: nothing new, poll again later."""
         ...
 
     def read_callback(self, body: Any) -> Report:
@@ -171,111 +174,155 @@ class Operation(Protocol):
         ...
 
     def remint(self, image: Image, context: Context) -> Call | None:
-        """The call that has an expired image URL signed anew, or None where the vendor has none."""
+        """The call that has an expired image URL signed again, or None where the provider cannot."""
         ...
 
     def read_remint(self, response: Response) -> Image | None:
-        """The image with its fresh URL, or None when the vendor gave none; its `index` says nothing."""
+        """The image with its fresh URL, or None when there is none; its `index` means nothing."""
         ...
 
 
 @dataclass(frozen=True)
 class Provider:
-    """One vendor: a module in `jobs.providers` holds exactly one as `provider`."""
+    """One provider: its file holds exactly one, as `provider`."""
 
-    #: the module's name, the prefix of its operations and of its settings
+    #: the file's name, the prefix of its operations and of its settings
     name: str
     default_base_url: str
     operations: Mapping[str, Operation]
     #: further settings of this provider, `<NAME>_<FIELD>` in the environment
     options: type[ProviderOptions]
-    #: checks a callback's own signature over the raw body, where a secret is configured; raises InvalidCallback
+    #: checks a callback's signature: options, headers, raw body, now. Raises InvalidCallback. Where the secret is not set
+    #: it accepts everything, since the callback's URL already holds a token of ours
     verify: Callable[[Any, Mapping[str, str], bytes, datetime], None] | None = None
 
 
 class OperationDefaults:
-    """What most operations have in common; an operation overrides what its vendor can do."""
+    """What most operations have in common; an operation overrides what its provider can do."""
 
     def poll(self, external_id: str, context: Context) -> Call:
         raise NotImplementedError("this operation is never polled: its abilities say so")
 
-    def read_poll(self, request: Any, response: Response) -> Report | None:  # noqa: ARG002
+    def read_poll(self, request: Any, response: Response) -> Report | None:  # noqa: ARG002 - overridden
         return None
 
-    def read_callback(self, body: Any) -> Report:  # noqa: ARG002
+    def read_callback(self, body: Any) -> Report:  # noqa: ARG002 - overridden
         raise InvalidCallback("this operation sends no callbacks")
 
-    def remint(self, image: Image, context: Context) -> Call | None:  # noqa: ARG002
+    def remint(self, image: Image, context: Context) -> Call | None:  # noqa: ARG002 - overridden
         return None
 
-    def read_remint(self, response: Response) -> Image | None:  # noqa: ARG002
+    def read_remint(self, response: Response) -> Image | None:  # noqa: ARG002 - overridden
         return None
 
 
 def bearer(context: Context) -> dict[str, str]:
-    """The headers of a vendor that takes its key as a bearer token and answers in JSON."""
+    """The headers for a provider that takes its key as a bearer token and answers in JSON."""
     return {"Authorization": f"Bearer {context.api_key}", "Accept": "application/json"}
 
 
-def file_part(name: str, picture: InputImage) -> FilePart:
-    """The picture as one file of a multipart form."""
-    return FilePart(name, picture.filename, picture.content, picture.content_type)
+def file_part(name: str, image: InputImage) -> FilePart:
+    """The image as one file of a multipart form."""
+    return FilePart(name, image.filename, image.content, image.content_type)
 
 
-def retry_after(response: Response) -> float | None:
-    """`Retry-After` in seconds, or None when it is absent or no number (dates are rare here and not obeyed)."""
-    value = response.headers.get("retry-after", "").strip()
-    return float(value) if re.fullmatch(r"[0-9]{1,9}", value) else None
+# What an error means ------------------------------------------------------------------------------------------------
 
 
-def sentence(vendor: str, response: Response) -> str:
-    """What a vendor's error answer says, as one sentence for a person, without secrets."""
-    return told(f"{vendor} answered {response.status}", parsing.reason(response.document()))
+@dataclass(frozen=True)
+class Meaning:
+    """What an error of a provider means, by its HTTP status or by a code in its body."""
+
+    code: Code
+    #: whether the same request may succeed later
+    retryable: bool = False
+    charged: Charged = Charged.NO
+    #: the provider did nothing, and says nothing about the request
+    not_now: bool = False
+
+    def failure(self, response: Response, message: str) -> Failed:
+        """The failure, with the wait that the response asks for."""
+        return Failed(
+            self.code,
+            message,
+            retryable=self.retryable,
+            charged=self.charged,
+            retry_after_seconds=retry_after_seconds(response),
+            not_now=self.not_now,
+        )
 
 
-def told(who: str, words: str) -> str:
-    """`who: words`, redacted and on one line; only `who` when there are no words."""
-    return redaction.redacted(f"{who}: {words}" if words.strip() else who)
+#: too many requests, or too much load: the provider did nothing
+OVERLOADED = Meaning(Code.RATE_LIMITED, retryable=True, not_now=True)
+_UNAVAILABLE = Meaning(Code.PROVIDER_ERROR, retryable=True, not_now=True)
 
-
-def unreadable(vendor: str, response: Response) -> Failed:
-    """A 2xx that is cut short, no JSON or of no known shape: what was done, and charged, nobody knows."""
-    message = f"{vendor} answered {response.status} with {len(response.body)} bytes that are no known answer"
-    return Failed(Code.PROVIDER_ERROR, message, retryable=True, charged=Charged.UNKNOWN)
+_BY_STATUS: Mapping[int, Meaning] = {
+    401: Meaning(Code.UNAUTHORIZED),
+    402: Meaning(Code.OUT_OF_CREDIT),
+    403: Meaning(Code.UNAUTHORIZED),
+    408: Meaning(Code.TIMEOUT, retryable=True, charged=Charged.UNKNOWN),
+    429: OVERLOADED,
+    503: _UNAVAILABLE,
+    504: Meaning(Code.TIMEOUT, retryable=True, charged=Charged.UNKNOWN),
+    # Cloudflare, which could not open a connection to the provider. 522 is not here: it also means that the provider
+    # stopped acknowledging after the request was sent.
+    521: _UNAVAILABLE,
+    523: _UNAVAILABLE,
+    525: _UNAVAILABLE,
+    526: _UNAVAILABLE,
+    530: _UNAVAILABLE,
+}
+_REFUSED = Meaning(Code.INVALID_REQUEST)
+_BROKEN = Meaning(Code.PROVIDER_ERROR, retryable=True, charged=Charged.UNKNOWN)
+#: statuses that refuse a request without saying why: their message may speak of load
+_UNSPECIFIC = frozenset({400, 403, 409, 425})
 
 
 def failed_by_status(response: Response, message: str) -> Failed:
-    """What an HTTP status means where the body says nothing better: the shared last resort of all providers.
+    """What an HTTP status means where the body says nothing better; every provider falls back on it.
 
-    A refused request is `moderated` where its message speaks of the vendor's content policy.
+    A refused request is `moderated` where its message speaks of the provider's content policy, and `rate_limited` where
+    it speaks of load.
     """
-    code, retryable, charged = _BY_STATUS.get(response.status) or _by_class(response.status)
-    if code is Code.INVALID_REQUEST and parsing.is_moderation(message):
-        code = Code.MODERATED
-    return Failed(
-        code,
-        message,
-        retryable=retryable,
-        charged=charged,
-        retry_after_seconds=retry_after(response),
-        not_now=response.status in _NOT_NOW,
-    )
+    meaning = _BY_STATUS.get(response.status) or (_REFUSED if 400 <= response.status < 500 else _BROKEN)
+    if response.status in _UNSPECIFIC and parsing.is_overload(message):
+        meaning = OVERLOADED
+    elif meaning is _REFUSED and parsing.is_moderation(message):
+        meaning = Meaning(Code.MODERATED)
+    return meaning.failure(response, message)
 
 
-#: the provider did nothing, and says nothing about the request
-_NOT_NOW = frozenset({429, 503})
-_BY_STATUS: Mapping[int, tuple[Code, bool, Charged]] = {
-    401: (Code.UNAUTHORIZED, False, Charged.NO),
-    402: (Code.OUT_OF_CREDIT, False, Charged.NO),
-    403: (Code.UNAUTHORIZED, False, Charged.NO),
-    408: (Code.TIMEOUT, True, Charged.UNKNOWN),
-    429: (Code.RATE_LIMITED, True, Charged.NO),
-    503: (Code.PROVIDER_ERROR, True, Charged.NO),
-    504: (Code.TIMEOUT, True, Charged.UNKNOWN),
-}
+def unreadable(provider: str, response: Response) -> Failed:
+    """A 2xx that is cut short, not JSON or of an unknown shape: nobody knows what was done, and charged."""
+    message = f"{provider} answered {response.status} with {len(response.body)} bytes that are not a known answer"
+    return Failed(Code.PROVIDER_ERROR, message, retryable=True, charged=Charged.UNKNOWN)
 
 
-def _by_class(status: int) -> tuple[Code, bool, Charged]:
-    if 400 <= status < 500:
-        return Code.INVALID_REQUEST, False, Charged.NO
-    return Code.PROVIDER_ERROR, True, Charged.UNKNOWN
+def error_message(provider: str, response: Response) -> str:
+    """The message of an error answer: the provider, the status and the provider's own words, without secrets."""
+    return quoted(f"{provider} answered {response.status}", parsing.reason(response.document()))
+
+
+def quoted(subject: str, words: str) -> str:
+    """`subject: words`, redacted and on one line; only `subject` when there are no words."""
+    return redaction.redacted(f"{subject}: {words}" if words.strip() else subject)
+
+
+#: the longest wait that is taken from a `Retry-After`, in seconds; a longer one counts as this
+MAX_RETRY_AFTER_SECONDS = 86_400.0
+
+
+def retry_after_seconds(response: Response) -> float | None:
+    """The wait that `Retry-After` asks for, in seconds, or None when it is absent or cannot be read.
+
+    An HTTP date counts from the response's own `Date`, so that a provider whose clock is wrong is still understood.
+    """
+    value = response.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", value):
+        seconds = float(value)
+    else:
+        until, since = parsing.http_date(value), parsing.http_date(response.headers.get("date", ""))
+        if until is None or since is None:
+            return None
+        seconds = (until - since).total_seconds()
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)

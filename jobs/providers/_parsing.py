@@ -1,6 +1,6 @@
-"""Reading what a vendor sent without trusting it: no type, length or nesting is taken for granted.
+"""Reads what a provider sent without trusting it: any type, length or nesting is possible.
 
-Only `parsed` raises (ValueError); everything else answers with an empty value where the vendor sent something else.
+Only `parse_json` raises (ValueError). The other functions return an empty value for anything unexpected.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import binascii
 import json
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-#: how many images of one answer are looked at; no vendor renders more than 8
-MOST_IMAGES = 64
+#: how many images of one answer are read; no provider renders more than 8
+MAX_IMAGES = 64
 
 _URL = re.compile(r"https?://[\x21-\x7e]{1,8000}", re.IGNORECASE)
 _IDENTIFIER = re.compile(r"(?!\.+$)[\x21-\x7e]{1,200}")
@@ -24,10 +26,13 @@ _MODERATION = re.compile(
     r"|prohibited[ _-]?content|sensitive[ _-](?:word|content|information)",
     re.IGNORECASE,
 )
+_OVERLOAD = re.compile(
+    r"overload|saturat|throttl|rate[ _-]?limit|too[ _-]many[ _-]requests|at (?:full )?capacity", re.IGNORECASE
+)
 
 
-def parsed(body: bytes | str) -> Any:
-    """The JSON value of these bytes. Raises ValueError when they are none, and for what is nested too deeply."""
+def parse_json(body: bytes | str) -> Any:
+    """The JSON value of these bytes. Raises ValueError when they are not JSON, or nested too deeply."""
     try:
         return json.loads(body)
     except RecursionError:
@@ -40,19 +45,19 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def items(value: Any) -> list[Any]:
-    """The JSON array, cut to `MOST_IMAGES`, or an empty one."""
-    return value[:MOST_IMAGES] if isinstance(value, list) else []
+    """The JSON array, cut to `MAX_IMAGES`, or an empty one."""
+    return value[:MAX_IMAGES] if isinstance(value, list) else []
 
 
 def text(value: Any) -> str:
-    """The string, or an empty one; an integer in its digits, for vendors write ids and codes both ways."""
+    """The string, or an empty one; an integer as its digits, since providers write ids and codes both ways."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value) if abs(value) < 10**18 else ""
     return value if isinstance(value, str) else ""
 
 
 def first(body: Mapping[str, Any], *names: str) -> Any:
-    """The value under the first of these names that holds anything, or None."""
+    """The value of the first of these fields that is not empty, or None."""
     return next((body[name] for name in names if body.get(name)), None)
 
 
@@ -64,13 +69,13 @@ def number(value: Any) -> float | None:
 
 
 def identifier(value: Any) -> str | None:
-    """The vendor's id, when it is printable ASCII of at most 200 characters; still to be quoted in a path."""
+    """The provider's id, if it is printable ASCII of at most 200 characters. Quote it before it goes into a path."""
     found = text(value)
     return found if _IDENTIFIER.fullmatch(found) else None
 
 
 def url(value: Any) -> str | None:
-    """The URL byte-exact as the vendor wrote it, or None when it is no http(s) URL in printable ASCII."""
+    """The URL byte for byte as the provider wrote it, or None when it is not an http(s) URL in printable ASCII."""
     if not isinstance(value, str) or not _URL.fullmatch(value):
         return None
     try:
@@ -92,32 +97,42 @@ def content(value: Any) -> bytes | None:
         return None
 
 
+def http_date(value: str) -> datetime | None:
+    """The time of an HTTP date (`Wed, 21 Oct 2026 07:28:00 GMT`), or None."""
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def is_moderation(words: str) -> bool:
-    """Whether a vendor's words speak of its content policy."""
+    """Whether a provider's words speak of its content policy."""
     return bool(_MODERATION.search(words))
 
 
+def is_overload(words: str) -> bool:
+    """Whether a provider's words say that it has too much to do at the moment."""
+    return bool(_OVERLOAD.search(words))
+
+
 def reason(body: Any) -> str:
-    """The vendor's own words in an error body: `message`, `detail`, `error` or `msg`, nested or in FastAPI's list."""
+    """The provider's own words in an error body: `message`, `detail`, `error` or `msg`, nested or in FastAPI's list."""
     if isinstance(body, str):
         return body
     for name in ("message", "detail", "error", "msg"):
         found = mapping(body).get(name)
-        if words := _words(found):
+        if isinstance(found, list):
+            words = "; ".join(filter(None, map(_validation_error, items(found))))
+        else:
+            words = text(first(found, "message", "msg", "detail", "code") if isinstance(found, dict) else found)
+        if words:
             return words
     return ""
 
 
-def _words(found: Any) -> str:
-    if isinstance(found, dict):
-        return text(first(found, "message", "msg", "detail", "code"))
-    if isinstance(found, list):
-        return "; ".join(filter(None, (_complaint(item) for item in items(found))))
-    return text(found)
-
-
-def _complaint(item: Any) -> str:
-    """One entry of a validation error: the path of the field, and what is wrong with it."""
+def _validation_error(item: Any) -> str:
+    """One entry of FastAPI's list: the path of the field, and what is wrong with it."""
     if isinstance(item, str):
         return item
     path = ".".join(filter(None, (text(part) for part in items(mapping(item).get("loc")) if part != "body")))

@@ -15,20 +15,22 @@ from ..report import Charged, Code, Cost, Failed, Image, Report, Succeeded, Unit
 from ..request import ImageInput, ImageRule, Request
 from . import _parsing as parsing
 from ._contract import (
+    OVERLOADED,
     Abilities,
     Call,
     Context,
+    Meaning,
     OperationDefaults,
     Provider,
     ProviderOptions,
     Response,
     bearer,
+    error_message,
     failed_by_status,
-    sentence,
     unreadable,
 )
 
-_VENDOR = "AIML API"
+_PROVIDER = "AIML API"
 
 
 class Options(ProviderOptions):
@@ -55,7 +57,7 @@ class ReveRemix(Request):
         }
     )
 
-    model: Literal["reve/remix-edit-image"] = Field("reve/remix-edit-image", description="The vendor's model.")
+    model: Literal["reve/remix-edit-image"] = Field("reve/remix-edit-image", description="The provider's model.")
     image_urls: Sequence[ImageInput] = Field(min_length=1, max_length=4, description="The images to combine, 1 to 4.")
     prompt: str = Field(
         min_length=1,
@@ -76,13 +78,13 @@ class _ReveRemix(OperationDefaults):
     request: type[Request] = ReveRemix
     deadline_seconds = 600.0
 
-    def abilities(self, request: ReveRemix, *, has_callback: bool, options: Options) -> Abilities:  # noqa: ARG002
-        return Abilities(inline_images=True)  # `url` is nullable beside `b64_json`, whatever was asked
+    def abilities(self, request: ReveRemix, *, has_callback: bool, options: Options) -> Abilities:  # noqa: ARG002 - the contract's signature
+        return Abilities(inline_images=True)  # `url` may be null and `b64_json` set, whatever was asked
 
-    def images_expected(self, request: ReveRemix) -> int:  # noqa: ARG002
+    def images_expected(self, request: ReveRemix) -> int:  # noqa: ARG002 - the contract's signature
         return 1
 
-    def price(self, request: ReveRemix) -> Cost | None:  # noqa: ARG002
+    def price(self, request: ReveRemix) -> Cost | None:  # noqa: ARG002 - the contract's signature
         return None
 
     def submit(self, request: ReveRemix, context: Context) -> Call:
@@ -90,33 +92,38 @@ class _ReveRemix(OperationDefaults):
             "POST",
             "/v1/images/generations",
             headers=bearer(context),
-            json=request.params() | {"image_urls": [_sent(image, context) for image in request.image_urls]},
+            json=request.params() | {"image_urls": [_image_value(image, context) for image in request.image_urls]},
             timeout_seconds=context.options.timeout_seconds,
         )
 
-    def read_answer(self, request: ReveRemix, response: Response) -> Report:  # noqa: ARG002
+    def read_answer(self, request: ReveRemix, response: Response) -> Report:  # noqa: ARG002 - the contract's signature
         body = parsing.mapping(response.document())
         if not response.ok or (parsing.first(body, "statusCode", "error") and not body.get("data")):
             return _refused(response, body)
-        return _result(body) if "data" in body else unreadable(_VENDOR, response)
+        return _result(body) if "data" in body else unreadable(_PROVIDER, response)
 
 
-def _sent(image: Any, context: Context) -> str:
-    """The URL as it is, and a staged image as a `data:` URI, for the field's format is `uri`."""
-    picture = context.inputs.get(str(image))
-    return f"data:{picture.content_type};base64,{picture.base64()}" if picture else str(image)
+def _image_value(image: Any, context: Context) -> str:
+    """The URL as it is, and a staged image as a `data:` URI, since the field's format is `uri`."""
+    given = context.inputs.get(str(image))
+    return f"data:{given.content_type};base64,{given.base64()}" if given else str(image)
 
 
 def _result(body: Mapping[str, Any]) -> Report:
+    """What a 2xx with `data` means. Without an image it is free only where the body documents that: usage may be absent."""
     cost = _cost(body)
-    charged = Charged.YES if cost and cost.amount else Charged.NO
     images = tuple(_image(index, parsing.mapping(item)) for index, item in enumerate(parsing.items(body["data"])))
     if any(image.refused is None for image in images):
         return Succeeded(images, cost=cost)
+    used = Charged.YES if cost and cost.amount else Charged.UNKNOWN
     if any(image.refused is Code.MODERATED for image in images):
-        return Failed(Code.MODERATED, f"{_VENDOR} withheld the image for its content", charged=charged)
+        charged = Charged.NO if cost and not cost.amount else used
+        return Failed(Code.MODERATED, f"{_PROVIDER} withheld the image for its content", charged=charged)
     return Failed(
-        Code.PROVIDER_ERROR, f"{_VENDOR} answered without an image", retryable=charged is Charged.NO, charged=charged
+        Code.PROVIDER_ERROR,
+        f"{_PROVIDER} answered without an image",
+        retryable=used is Charged.UNKNOWN,
+        charged=used,
     )
 
 
@@ -124,51 +131,45 @@ def _image(index: int, item: Mapping[str, Any]) -> Image:
     if item.get("content_violation") is True:
         return Image(index, refused=Code.MODERATED)
     if url := parsing.url(item.get("url")):
-        return Image(index, url=url)
+        return Image(index, url=url)  # how long it works is not documented
     content = parsing.content(item.get("b64_json"))
     return Image(index, content=content, refused=None if content else Code.RESULT_REJECTED)
 
 
 def _cost(body: Mapping[str, Any]) -> Cost | None:
-    """Units of which 2,000,000 are a dollar; older answers call them tokens, newer ones credits."""
+    """Units of which 2,000,000 are a dollar; older answers call them tokens, newer ones credits. None: not stated."""
     usage = parsing.mapping(parsing.mapping(body.get("meta")).get("usage"))
-    amount = parsing.number(parsing.first(usage, "tokens_used", "credits_used"))
+    stated = (parsing.number(usage.get(name)) for name in ("tokens_used", "credits_used"))
+    amount = next((amount for amount in stated if amount is not None), None)
     return None if amount is None else Cost(amount, Unit.TOKEN)
 
 
 # Errors -----------------------------------------------------------------------------------------------------------
 
 #: what a status means here and not elsewhere; where a word is given, only if the message holds it
-_MEANINGS: Sequence[tuple[int, str, Code, bool]] = (
-    (500, "partner_api_token_rate_limit_exceeded", Code.RATE_LIMITED, True),
-    (500, "api key", Code.UNAUTHORIZED, False),
-    (500, "api_key", Code.UNAUTHORIZED, False),
-    (403, "", Code.OUT_OF_CREDIT, False),
+_MEANINGS: Sequence[tuple[int, str, Meaning]] = (
+    (500, "partner_api_token_rate_limit_exceeded", OVERLOADED),
+    (500, "api key", Meaning(Code.UNAUTHORIZED)),
+    (500, "api_key", Meaning(Code.UNAUTHORIZED)),
+    (403, "", Meaning(Code.OUT_OF_CREDIT)),
 )
 
 #: the documented failures: none of them is ever charged
 _NEVER_CHARGED = frozenset({400, 401, 403, 404, 429, 500, 502, 503, 504})
+_ERROR_STATUSES = frozenset(str(status) for status in range(400, 600))
 
 
 def _refused(response: Response, body: Mapping[str, Any]) -> Failed:
-    stated = Response(_status(response, body), response.headers, response.body)
-    message = sentence(_VENDOR, stated)
-    failure = failed_by_status(stated, message)
-    words = parsing.reason(body)
-    charged = Charged.NO if stated.status in _NEVER_CHARGED else failure.charged
-    for status, word, code, retryable in _MEANINGS:
-        if stated.status == status and word in words.lower():
-            return replace(failure, code=code, retryable=retryable, charged=charged)
-    return replace(failure, charged=charged)
-
-
-def _status(response: Response, body: Mapping[str, Any]) -> int:
-    """The status that the body states, as a number or a string, or the HTTP status."""
+    """By the status that the body states, as a number or a string, else by the HTTP status."""
     stated = parsing.text(body.get("statusCode"))
-    return int(stated) if stated in _STATUSES else response.status
-
-
-_STATUSES = frozenset(str(status) for status in range(400, 600))
+    response = replace(response, status=int(stated) if stated in _ERROR_STATUSES else response.status)
+    message = error_message(_PROVIDER, response)
+    words = parsing.reason(body).lower()
+    for status, word, meaning in _MEANINGS:
+        if response.status == status and word in words:
+            return meaning.failure(response, message)
+    failure = failed_by_status(response, message)
+    return replace(failure, charged=Charged.NO) if response.status in _NEVER_CHARGED else failure
 
 
 provider = Provider(

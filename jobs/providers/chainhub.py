@@ -1,8 +1,8 @@
 """ChainHub: https://api.chainhub.tech
 
-Ideogram's remix behind a gateway (`chainhub.ideogram-remix`). The gateway's family answers in several shapes, so what an
-answer means is decided by its shape: a list in `data` is a finished result, an object with a task id is a task, and a
-`code` that is neither 0 nor "success" is an error, even on HTTP 200. Task, updates and their signature are Kling's.
+Ideogram's remix behind a gateway (`chainhub.ideogram-remix`). Gateways of this family answer in several shapes, so the
+shape decides what an answer means: a list in `data` is a finished result, an object with a task id is a task, and a `code`
+that is neither 0 nor "success" is an error, even on HTTP 200. Tasks, updates and their signatures are those of Kling.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hmac
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, Self
@@ -25,9 +26,11 @@ from ..report import Charged, Code, Cost, Failed, Image, Report, Running, Succee
 from ..request import ImageInput, ImageRule, Request
 from . import _parsing as parsing
 from ._contract import (
+    OVERLOADED,
     Abilities,
     Call,
     Context,
+    Meaning,
     OperationDefaults,
     Provider,
     ProviderOptions,
@@ -35,11 +38,11 @@ from ._contract import (
     bearer,
     failed_by_status,
     file_part,
-    told,
+    quoted,
     unreadable,
 )
 
-_VENDOR = "ChainHub"
+_PROVIDER = "ChainHub"
 #: how long a result URL works
 _URL_LIFE_SECONDS = 86400.0
 
@@ -47,20 +50,20 @@ _URL_LIFE_SECONDS = 86400.0
 class Options(ProviderOptions):
     """`CHAINHUB_...` in the environment."""
 
-    #: how long a submit may hold the connection: sister gateways render before they answer
+    #: how long a submit may take: other gateways of the family render before they answer
     timeout_seconds: float = Field(300.0, gt=0, le=3600, examples=["300"])
-    #: where a task is asked for [unknown]
+    #: the path of a poll [unknown]
     task_path: str = Field("/ideogram/task/{task_id}", examples=["/ideogram/task/{task_id}"])
-    #: the form field that carries the callback URL [inferred]; `none`: send none, poll only
+    #: the form field of the callback URL [inferred]; `none`: send no callback URL, only poll
     callback_field: str = Field("callback_url", examples=["callback_url"])
-    #: the secret of signed updates, `whsec_...`; without one only the token in the callback's URL is checked
+    #: the secret that signs updates, `whsec_...`; without it only the token in the callback's URL is checked
     webhook_secret: SecretStr = Field(SecretStr(""), examples=["whsec_dGVzdHNlY3JldA=="])
 
     @field_validator("task_path")
     @classmethod
     def _names_the_task(cls, value: str) -> str:
         if not value.startswith("/") or "{task_id}" not in value:
-            raise ValueError("is no path that contains {task_id}")
+            raise ValueError("must be a path that contains {task_id}")
         return value
 
     @field_validator("callback_field")
@@ -75,12 +78,12 @@ class Options(ProviderOptions):
             if value.get_secret_value():
                 Webhook(value.get_secret_value())
         except (EmptyWebhookSecretError, binascii.Error, ValueError):
-            raise ValueError("is no webhook secret (whsec_ and base64)") from None
+            raise ValueError("must be a webhook secret: whsec_ and base64") from None
         return value
 
 
 class Color(BaseModel):
-    """One color of a palette of your own."""
+    """One color of a custom palette."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -91,7 +94,7 @@ class Color(BaseModel):
 
 
 class ColorPalette(BaseModel):
-    """A preset palette by its name, or colors of your own: one of the two."""
+    """Either a preset palette (`name`) or custom colors (`members`)."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -108,12 +111,12 @@ class ColorPalette(BaseModel):
     name: Literal["EMBER", "FRESH", "JUNGLE", "MAGIC", "MELON", "MOSAIC", "PASTEL", "ULTRAMARINE"] | None = Field(
         None, description="A preset palette; excludes `members`."
     )
-    members: Sequence[Color] | None = Field(None, min_length=1, description="Your own colors; excludes `name`.")
+    members: Sequence[Color] | None = Field(None, min_length=1, description="Custom colors; excludes `name`.")
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if (self.name is None) == (self.members is None):
-            raise ValueError("a palette has either `name` or `members`")
+            raise ValueError("a palette needs either `name` or `members`")
         return self
 
 
@@ -166,9 +169,9 @@ class IdeogramRemix(Request):
         pattern=r"^RESOLUTION_[1-9][0-9]{2,3}_[1-9][0-9]{2,3}$",
         description="Width and height, for example RESOLUTION_1024_1024; excludes `aspect_ratio`.",
     )
-    color_palette: ColorPalette | None = Field(None, description="A preset palette, or colors of your own.")
+    color_palette: ColorPalette | None = Field(None, description="A preset palette, or custom colors.")
     image_weight: int = Field(
-        50, ge=1, le=100, strict=True, description="How much of the source image stays, 1 to 100."
+        50, ge=1, le=100, strict=True, description="How strongly the source image is kept, 1 to 100."
     )
     magic_prompt_option: Literal["AUTO", "ON", "OFF"] | None = Field(
         None, description="Whether Ideogram rewrites the prompt."
@@ -194,13 +197,13 @@ class _IdeogramRemix(OperationDefaults):
     request: type[Request] = IdeogramRemix
     deadline_seconds = 900.0
 
-    def abilities(self, request: IdeogramRemix, *, has_callback: bool, options: Options) -> Abilities:  # noqa: ARG002
+    def abilities(self, request: IdeogramRemix, *, has_callback: bool, options: Options) -> Abilities:  # noqa: ARG002 - the contract's signature
         return Abilities(poll=True, callback=has_callback and bool(options.callback_field))
 
     def images_expected(self, request: IdeogramRemix) -> int:
         return request.num_images
 
-    def price(self, request: IdeogramRemix) -> Cost | None:  # noqa: ARG002
+    def price(self, request: IdeogramRemix) -> Cost | None:  # noqa: ARG002 - the contract's signature
         return None
 
     def submit(self, request: IdeogramRemix, context: Context) -> Call:
@@ -217,18 +220,18 @@ class _IdeogramRemix(OperationDefaults):
             timeout_seconds=context.options.timeout_seconds,
         )
 
-    def read_answer(self, request: IdeogramRemix, response: Response) -> Report:  # noqa: ARG002
+    def read_answer(self, request: IdeogramRemix, response: Response) -> Report:  # noqa: ARG002 - the contract's signature
         body = parsing.mapping(response.document())
         if not response.ok or _is_error(body):
             return _refused(response, body)
-        return _result(body) or unreadable(_VENDOR, response)
+        return _result(body) or unreadable(_PROVIDER, response)
 
     def poll(self, external_id: str, context: Context) -> Call:
         path = context.options.task_path.replace("{task_id}", quote(external_id, safe=""))
         return Call("GET", path, headers=bearer(context), timeout_seconds=30.0)
 
-    def read_poll(self, request: IdeogramRemix, response: Response) -> Report | None:  # noqa: ARG002
-        """A refused poll says nothing of the task, except that its content was refused."""
+    def read_poll(self, request: IdeogramRemix, response: Response) -> Report | None:  # noqa: ARG002 - the contract's signature
+        """What a poll says of the task; a refused poll says nothing, unless it says that the content was refused."""
         body = parsing.mapping(response.document())
         if not response.ok or _is_error(body):
             failure = _reported(body)
@@ -241,20 +244,20 @@ class _IdeogramRemix(OperationDefaults):
             return _reported(update)
         if report := _result(update):
             return report
-        raise InvalidCallback("neither a task nor images")
+        raise InvalidCallback("expected a task or images")
 
 
 # Tasks ------------------------------------------------------------------------------------------------------------
 
-#: any other word means still running, until the deadline
+#: statuses of a finished task; any other status means that it is still running, until the deadline
 _SUCCEEDED = frozenset({"succeed", "succeeded", "success", "completed", "complete", "finished", "done"})
 _FAILED = frozenset({"failed", "fail", "failure", "error", "canceled", "cancelled"})
 
 
 def _result(body: Mapping[str, Any]) -> Report | None:
-    """A sync result, a task in its envelope, or a task flat as webhooks send it; None for anything else."""
+    """A synchronous result, a task in its envelope, or a task without one, as webhooks send it; None for anything else."""
     if isinstance(body.get("data"), list):
-        return _pictures(body["data"], None)
+        return _images(body["data"], None)
     return _task(parsing.mapping(body.get("data"))) or _task(body)
 
 
@@ -267,12 +270,12 @@ def _task(task: Mapping[str, Any]) -> Report | None:
         return _failed(task, external_id)
     images = next(_image_lists(task), None)
     if images is not None and (status in _SUCCEEDED or not status):
-        return _pictures(images, external_id)
-    return Running(external_id)  # a success without images too: an update may only announce what a poll then shows
+        return _images(images, external_id)
+    return Running(external_id)  # even a success without images: an update may announce what only a poll shows
 
 
 def _image_lists(task: Mapping[str, Any]) -> Iterator[list[Any]]:
-    """Where the gateways put the images of a task; Kling's place first."""
+    """The lists in which gateways put the images of a task, Kling's first."""
     inner = parsing.mapping(task.get("data"))
     result = parsing.mapping(task.get("task_result"))
     for found in (result.get("images"), task.get("images"), task.get("data"), inner.get("data"), inner.get("images")):
@@ -280,20 +283,18 @@ def _image_lists(task: Mapping[str, Any]) -> Iterator[list[Any]]:
             yield parsing.items(found)
 
 
-def _pictures(found: Any, external_id: str | None) -> Succeeded | Failed:
+def _images(found: Any, external_id: str | None) -> Succeeded | Failed:
     offered = [item if isinstance(item, dict) else {"url": item} for item in parsing.items(found)]
     if not offered:
-        message = f"{_VENDOR} answered without images"
+        message = f"{_PROVIDER} answered without images"
         return Failed(Code.PROVIDER_ERROR, message, charged=Charged.UNKNOWN, external_id=external_id)
-    places = _places([item.get("index") for item in offered])
-    images = (_image(place, item) for place, item in zip(places, offered, strict=True))
+    # The provider's own order where each image states its index, else the order of the list.
+    stated = [
+        item["index"] for item in offered if type(item.get("index")) is int and 0 <= item["index"] < parsing.MAX_IMAGES
+    ]
+    indexes = stated if len(set(stated)) == len(offered) else range(len(offered))
+    images = (_image(index, item) for index, item in zip(indexes, offered, strict=True))
     return Succeeded(tuple(sorted(images, key=lambda image: image.index)), external_id)
-
-
-def _places(indices: list[Any]) -> Sequence[int]:
-    """The vendor's own order where each image states its place, else the order they came in."""
-    stated = [index for index in indices if type(index) is int and 0 <= index < parsing.MOST_IMAGES]
-    return stated if len(set(stated)) == len(indices) else range(len(indices))
 
 
 def _image(index: int, item: Mapping[str, Any]) -> Image:
@@ -307,7 +308,7 @@ def _image(index: int, item: Mapping[str, Any]) -> Image:
 
 def _failed(task: Mapping[str, Any], external_id: str) -> Failed:
     words = parsing.text(parsing.first(task, "task_status_msg", "fail_reason")) or parsing.reason(task)
-    message = told(f"{_VENDOR} reported a failed task", words)
+    message = quoted(f"{_PROVIDER} reported a failed task", words)
     moderated = parsing.is_moderation(words)
     return Failed(
         Code.MODERATED if moderated else Code.PROVIDER_ERROR,
@@ -322,81 +323,64 @@ def _failed(task: Mapping[str, Any], external_id: str) -> Failed:
 
 _FINE = frozenset({"", "0", "200", "success"})
 
-#: Kling's codes and the gateways' words: what it is, whether a retry helps, and whether it may have been charged
-_CODES: Mapping[str, tuple[Code, bool, Charged]] = {
-    "1000": (Code.UNAUTHORIZED, False, Charged.NO),
-    "1001": (Code.UNAUTHORIZED, False, Charged.NO),
-    "1002": (Code.UNAUTHORIZED, False, Charged.NO),
-    "1003": (Code.UNAUTHORIZED, False, Charged.NO),
-    "1004": (Code.UNAUTHORIZED, False, Charged.NO),
-    "1100": (Code.UNAUTHORIZED, False, Charged.NO),
-    "1101": (Code.OUT_OF_CREDIT, False, Charged.NO),  # in arrears; comes as 429
-    "1102": (Code.OUT_OF_CREDIT, False, Charged.NO),  # the package is used up; comes as 429
-    "1103": (Code.UNAUTHORIZED, False, Charged.NO),
-    "1200": (Code.INVALID_REQUEST, False, Charged.NO),
-    "1201": (Code.INVALID_REQUEST, False, Charged.NO),
-    "1202": (Code.INVALID_REQUEST, False, Charged.NO),
-    "1203": (Code.INVALID_REQUEST, False, Charged.NO),
-    "1300": (Code.MODERATED, False, Charged.NO),
-    "1301": (Code.MODERATED, False, Charged.NO),
-    "1302": (Code.RATE_LIMITED, True, Charged.NO),
-    "1303": (Code.RATE_LIMITED, True, Charged.NO),
-    "1304": (Code.UNAUTHORIZED, False, Charged.NO),  # the address is not on the allow list; comes as 429
-    "5000": (Code.PROVIDER_ERROR, True, Charged.UNKNOWN),
-    "5001": (Code.PROVIDER_ERROR, True, Charged.NO),  # unavailable, as 503
-    "5002": (Code.TIMEOUT, True, Charged.UNKNOWN),
-    "upstream_load_saturated": (Code.RATE_LIMITED, True, Charged.NO),
-    "insufficient_user_quota": (Code.OUT_OF_CREDIT, False, Charged.NO),
-    "task_not_exist": (Code.PROVIDER_ERROR, False, Charged.UNKNOWN),
+#: what Kling's codes and the gateways' words mean, whatever HTTP status they come with
+_CODES: Mapping[str, Meaning] = {
+    **dict.fromkeys(("1000", "1001", "1002", "1003", "1004", "1100", "1103"), Meaning(Code.UNAUTHORIZED)),
+    "1101": Meaning(Code.OUT_OF_CREDIT),  # in arrears; comes as 429
+    "1102": Meaning(Code.OUT_OF_CREDIT),  # the package is used up; comes as 429
+    **dict.fromkeys(("1200", "1201", "1202", "1203"), Meaning(Code.INVALID_REQUEST)),
+    **dict.fromkeys(("1300", "1301"), Meaning(Code.MODERATED)),
+    **dict.fromkeys(("1302", "1303"), OVERLOADED),
+    "1304": Meaning(Code.UNAUTHORIZED),  # the address is not on the allow list; comes as 429
+    "5000": Meaning(Code.PROVIDER_ERROR, retryable=True, charged=Charged.UNKNOWN),
+    "5001": Meaning(Code.PROVIDER_ERROR, retryable=True, not_now=True),  # unavailable; comes as 503
+    "5002": Meaning(Code.TIMEOUT, retryable=True, charged=Charged.UNKNOWN),
+    "upstream_load_saturated": OVERLOADED,
+    "insufficient_user_quota": Meaning(Code.OUT_OF_CREDIT),
+    "task_not_exist": Meaning(Code.PROVIDER_ERROR, charged=Charged.UNKNOWN),
 }
 
 
 def _is_error(body: Mapping[str, Any]) -> bool:
-    """An `error` object, or a code that is not fine; but a failed task tells more than the code of its envelope."""
+    """An `error` object, `success: false` or an error code; but a failed task says more than the code of its envelope."""
     is_task = _task(parsing.mapping(body.get("data"))) or _task(body)
-    return not is_task and (bool(body.get("error")) or _code(body).lower() not in _FINE)
+    refused = body.get("success") is False and not body.get("data")
+    failed = bool(body.get("error")) or refused or _code(body).lower() not in _FINE
+    return failed and not is_task
 
 
 def _refused(response: Response, body: Mapping[str, Any]) -> Failed:
-    """By the innermost code that is known, else by the status, which a gateway may write into `code`."""
+    """By the innermost known code, else by the status, which a gateway may write into `code`."""
     nested = list(_nested(body))
     codes = [code for code in map(_code, reversed(nested)) if code.lower() not in _FINE]
-    answered = ", code ".join([f"{_VENDOR} answered {response.status}", *codes[:1]])
-    message = told(answered, next(filter(None, map(parsing.reason, reversed(nested))), ""))
-    by_status = failed_by_status(_stated(response, codes), message)
-    if known := next((_CODES[code] for code in codes if code in _CODES), None):
-        code, retryable, charged = known
-        return replace(by_status, code=code, retryable=retryable, charged=charged)
-    if parsing.is_moderation(message):
-        return replace(by_status, code=Code.MODERATED, retryable=False)
-    return by_status
-
-
-def _stated(response: Response, codes: Sequence[str]) -> Response:
-    """The answer with the error status that its body states, where HTTP said that all is well."""
+    subject = ", code ".join([f"{_PROVIDER} answered {response.status}", *codes[:1]])
+    message = quoted(subject, next(filter(None, map(parsing.reason, reversed(nested))), ""))
+    if meaning := next((_CODES[code] for code in codes if code in _CODES), None):
+        return meaning.failure(response, message)
     stated = next((int(code) for code in codes if re.fullmatch(r"[45][0-9]{2}", code)), response.status)
-    return replace(response, status=stated) if response.ok else response
+    failure = failed_by_status(replace(response, status=stated) if response.ok else response, message)
+    if parsing.is_moderation(message):
+        failure = replace(failure, code=Code.MODERATED, retryable=False)
+    # A status that a 2xx states in its body is not documented to be free.
+    return replace(failure, charged=Charged.UNKNOWN, not_now=False) if response.ok else failure
 
 
 def _reported(body: Mapping[str, Any]) -> Failed:
-    """An error that came after the submit was accepted: the codes say what it is, but not what it cost."""
-    return replace(_refused(Response(200), body), charged=Charged.UNKNOWN)
+    """An error that came after the submit was accepted: its codes say what failed, not what it cost."""
+    return replace(_refused(Response(200), body), charged=Charged.UNKNOWN, not_now=False)
 
 
 def _nested(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The body, its `error` object, and what JSON their messages hold as text: an upstream's error, up to four layers."""
+    """The body, its `error` object, and the JSON in their messages (the upstream's own error), up to four layers."""
     for _ in range(4):
         yield body
-        body = parsing.mapping(body.get("error")) or _inside(parsing.text(body.get("message")))
+        words = parsing.text(body.get("message"))
+        body = parsing.mapping(body.get("error"))
+        if not body and words.lstrip().startswith("{"):
+            with suppress(ValueError):
+                body = parsing.mapping(parsing.parse_json(words))
         if not body:
             return
-
-
-def _inside(words: str) -> Mapping[str, Any]:
-    try:
-        return parsing.mapping(parsing.parsed(words)) if words.lstrip().startswith("{") else {}
-    except ValueError:
-        return {}
 
 
 def _code(layer: Mapping[str, Any]) -> str:
@@ -405,36 +389,28 @@ def _code(layer: Mapping[str, Any]) -> str:
 
 # Signed updates ---------------------------------------------------------------------------------------------------
 
-#: how far a signature's time may be from ours, as Standard Webhooks has it
+#: how far a signature's time may be from ours, by Standard Webhooks
 _TOLERANCE_SECONDS = 300
 
 
 def verify(options: Options, headers: Mapping[str, str], body: bytes, now: datetime) -> None:
-    """Check the signature of an update by Standard Webhooks [inferred], if a secret is set. Raises InvalidCallback."""
+    """Check an update's signature by Standard Webhooks [inferred], if `CHAINHUB_WEBHOOK_SECRET` is set."""
     secret = options.webhook_secret.get_secret_value()
     if not secret:
         return
     given = {name.lower(): value for name, value in headers.items()}
-    sent_at = _sent_at(given.get("webhook-timestamp", ""))
+    if not re.fullmatch(r"[0-9]{1,11}", timestamp := given.get("webhook-timestamp", "")):
+        raise InvalidCallback("webhook-timestamp is missing or not a number")
+    sent_at = datetime.fromtimestamp(int(timestamp), tz=UTC)
     if abs((now - sent_at).total_seconds()) > _TOLERANCE_SECONDS:
         raise InvalidCallback("the signature's time is more than 5 minutes from ours")
-    expected = Webhook(secret).sign(given.get("webhook-id", ""), sent_at, _decoded(body))
+    try:
+        expected = Webhook(secret).sign(given.get("webhook-id", ""), sent_at, body.decode())
+    except UnicodeDecodeError:
+        raise InvalidCallback("the body is not UTF-8") from None
     signatures = given.get("webhook-signature", "").split(" ")
     if not any(hmac.compare_digest(expected.encode(), signature.encode()) for signature in signatures):
-        raise InvalidCallback("no signature of the webhook secret")
-
-
-def _sent_at(timestamp: str) -> datetime:
-    if not re.fullmatch(r"[0-9]{1,11}", timestamp):
-        raise InvalidCallback("no webhook-timestamp")
-    return datetime.fromtimestamp(int(timestamp), tz=UTC)
-
-
-def _decoded(body: bytes) -> str:
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        raise InvalidCallback("a body that is not UTF-8") from None
+        raise InvalidCallback("the signature does not match the webhook secret")
 
 
 provider = Provider(

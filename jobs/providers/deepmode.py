@@ -1,7 +1,7 @@
 """DeepMode: https://api.deepmode.ai
 
-Images of a trained model (`deepmode.generate`) and a remix by one face (`deepmode.face-id-remix`), 1 credit a call each.
-It acknowledges without any id: the callback URL alone says whose result it is. It signs no callbacks.
+Images of a trained model (`deepmode.generate`) and a remix with one face (`deepmode.face-id-remix`), 1 credit a call each.
+Its acknowledgement holds no id: only the callback URL says which job a result belongs to. It does not sign callbacks.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from ._contract import (
     ProviderOptions,
     Response,
     bearer,
+    error_message,
     failed_by_status,
     file_part,
-    sentence,
-    told,
+    quoted,
     unreadable,
 )
 
-_VENDOR = "DeepMode"
+_PROVIDER = "DeepMode"
 #: how long a result URL works
 _URL_LIFE_SECONDS = 3600.0
 _AS_FILE = ImageRule(wants_bytes=True)
@@ -43,9 +43,9 @@ _AS_FILE = ImageRule(wants_bytes=True)
 class Options(ProviderOptions):
     """`DEEPMODE_...` in the environment."""
 
-    #: how long a call may hold the connection that answers with the pictures
+    #: how long a synchronous call may take
     timeout_seconds: float = Field(600.0, gt=0, le=3600, examples=["600"])
-    #: how the result of a face-id remix with `mode=async` is had [unknown]: by the image lookup or by callback
+    #: how the result of a face-id remix with `mode=async` comes [unknown]: by the image lookup or by callback
     face_id_result: Literal["poll", "callback"] = Field("poll", examples=["poll"])
 
 
@@ -77,7 +77,7 @@ class Generate(Request):
 
 
 class FaceIdRemix(Request):
-    """An artwork with the face of another picture, without a trained model."""
+    """An artwork with the face of another image, without a trained model."""
 
     operation: ClassVar[str] = "deepmode.face-id-remix"
     image_rules: ClassVar[Mapping[str, ImageRule]] = {
@@ -105,27 +105,27 @@ class FaceIdRemix(Request):
     prompt: str = Field("", description="What to render.")
     negative_prompt: str = Field("", description="What to avoid.")
     mode: Literal["sync", "async"] = Field(
-        "sync", description="Whether the connection is held until the image is there."
+        "sync", description="`sync`: the answer holds the image; `async`: the result comes later."
     )
 
 
 class _Operation(OperationDefaults):
-    """What both services share: the shapes of their answers and the fresh signature of an image's URL."""
+    """What both operations share: the shapes of their answers, and fresh URLs for images."""
 
-    def price(self, request: Any) -> Cost | None:  # noqa: ARG002
-        """1 credit a call, however many images it makes."""
+    def price(self, request: Any) -> Cost | None:  # noqa: ARG002 - the contract's signature
+        """1 credit a call, for any number of images."""
         return Cost(1.0, Unit.CREDIT)
 
-    def read_answer(self, request: Any, response: Response) -> Report:  # noqa: ARG002
+    def read_answer(self, request: Any, response: Response) -> Report:  # noqa: ARG002 - the contract's signature
         if not response.ok:
-            return failed_by_status(response, sentence(_VENDOR, response))
+            return failed_by_status(response, error_message(_PROVIDER, response))
         body = parsing.mapping(response.document())
-        return _result(body) or _progress(body) or unreadable(_VENDOR, response)
+        return _result(body) or _progress(body) or unreadable(_PROVIDER, response)
 
     def read_callback(self, body: Any) -> Report:
         if report := _result(parsing.mapping(body)):
             return report
-        raise InvalidCallback("neither `images` nor an image with its `image_url`")
+        raise InvalidCallback("expected `images` or an image with an `image_url`")
 
     def remint(self, image: Image, context: Context) -> Call | None:
         return _lookup(image.external_id, context) if _safe_id(image.external_id) else None
@@ -141,7 +141,7 @@ class _Generate(_Operation):
     request: type[Request] = Generate
     deadline_seconds = 900.0
 
-    def abilities(self, request: Generate, *, has_callback: bool, options: Options) -> Abilities:  # noqa: ARG002
+    def abilities(self, request: Generate, *, has_callback: bool, options: Options) -> Abilities:  # noqa: ARG002 - the contract's signature
         return Abilities(callback=has_callback)
 
     def images_expected(self, request: Generate) -> int:
@@ -166,7 +166,7 @@ class _FaceIdRemix(_Operation):
     def abilities(self, request: FaceIdRemix, *, has_callback: bool, options: Options) -> Abilities:
         return Abilities(callback=_calls_back(request, options) and has_callback, poll=True)
 
-    def images_expected(self, request: FaceIdRemix) -> int:  # noqa: ARG002
+    def images_expected(self, request: FaceIdRemix) -> int:  # noqa: ARG002 - the contract's signature
         return 1
 
     def submit(self, request: FaceIdRemix, context: Context) -> Call:
@@ -183,9 +183,9 @@ class _FaceIdRemix(_Operation):
         )
 
     def poll(self, external_id: str, context: Context) -> Call:
-        return _lookup(external_id, context)  # [inferred]: the page does not say how an async result is had
+        return _lookup(external_id, context)  # [inferred]: the page does not say how an async result comes
 
-    def read_poll(self, request: Any, response: Response) -> Report | None:  # noqa: ARG002
+    def read_poll(self, request: Any, response: Response) -> Report | None:  # noqa: ARG002 - the contract's signature
         return _result(parsing.mapping(response.document())) if response.ok else None
 
 
@@ -199,13 +199,13 @@ def _result(body: Mapping[str, Any]) -> Succeeded | Failed | None:
         return _succeeded([parsing.mapping(item) for item in parsing.items(body["images"])], None)
     if body.get("image_url"):
         return _succeeded([body], _safe_id(body.get("id")))
-    if body.get("error") or parsing.text(body.get("status")).lower() in _FAILED:
+    if body.get("error") or body.get("success") is False or parsing.text(body.get("status")).lower() in _FAILED:
         return _failed(body)
     return None
 
 
 def _progress(body: Mapping[str, Any]) -> Running | None:
-    """The acknowledgement of a submit, or an image that is not there yet."""
+    """The acknowledgement of a submit, or an image that is not finished."""
     known = body.get("message") or body.get("status") or body.get("id")
     return Running(_safe_id(body.get("id"))) if known else None
 
@@ -216,13 +216,13 @@ _FAILED = frozenset({"failed", "failure", "error", "rejected", "canceled", "canc
 
 def _succeeded(found: list[Mapping[str, Any]], external_id: str | None) -> Succeeded | Failed:
     if not found:
-        return Failed(Code.PROVIDER_ERROR, f"{_VENDOR} answered without images", charged=Charged.UNKNOWN)
+        return Failed(Code.PROVIDER_ERROR, f"{_PROVIDER} answered without images", charged=Charged.UNKNOWN)
     return Succeeded(tuple(_image(index, item) for index, item in enumerate(found)), external_id)
 
 
 def _failed(body: Mapping[str, Any]) -> Failed:
     words = parsing.reason(body)
-    message = told(f"{_VENDOR} reported a failure", words)
+    message = quoted(f"{_PROVIDER} reported a failure", words)
     if parsing.is_moderation(words):
         return Failed(Code.MODERATED, message, charged=Charged.UNKNOWN)
     return Failed(Code.PROVIDER_ERROR, message, retryable=True, charged=Charged.UNKNOWN)
@@ -252,12 +252,12 @@ def _signed_until(url: str) -> datetime | None:
 
 
 def _safe_id(value: Any) -> str | None:
-    """An image id that may stand in a path: ids are opaque, and a callback's body is anybody's."""
+    """An image id that is safe in a path; it may come from a callback's body, which anybody can write."""
     return value if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value) else None
 
 
 def _lookup(image_id: str | None, context: Context) -> Call:
-    """One image object with a freshly signed URL."""
+    """The call for one image object with a freshly signed URL."""
     return Call("GET", f"/api/images/{image_id}", headers=bearer(context), timeout_seconds=30.0)
 
 

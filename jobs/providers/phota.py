@@ -1,8 +1,8 @@
 """Phota Labs: https://api.photalabs.com
 
-One photo in the look of another (`phota.remix`). Synchronous as in its guide; with `PHOTA_ASYNC` it acknowledges with a job
-id, knows our key for the attempt (`client_request_id`: a submit that is repeated is not charged again), is polled and calls
-back. The states and bodies of those jobs are not documented.
+One photo in the look of another (`phota.remix`). It is synchronous, as in its guide. With `PHOTA_ASYNC` it returns a job id,
+takes our key for the attempt (`client_request_id`: a repeated submit is not charged again), is polled and calls back. The
+states and bodies of those jobs are not documented.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from ._contract import (
     Provider,
     ProviderOptions,
     Response,
+    error_message,
     failed_by_status,
-    sentence,
-    told,
+    quoted,
     unreadable,
 )
 
-_VENDOR = "Phota"
+_PROVIDER = "Phota"
 #: how long a result URL works
 _URL_LIFE_SECONDS = 86400.0
 
@@ -48,9 +48,9 @@ _PRICE_WITH_PROFILE = 0.15
 class _Options(ProviderOptions):
     """`PHOTA_...` in the environment."""
 
-    #: how long a synchronous call may hold the connection
+    #: how long a synchronous call may take
     timeout_seconds: float = Field(600.0, gt=0, le=3600, examples=["600"])
-    #: the secret of signed callbacks; without one only the token in the callback's URL is checked
+    #: the secret that signs callbacks; without it only the token in the callback's URL is checked
     webhook_secret: SecretStr = Field(SecretStr(""), examples=["a-long-random-string"])
 
     @property
@@ -105,43 +105,43 @@ class _Remix(OperationDefaults):
     def abilities(self, request: Remix, *, has_callback: bool, options: _Options) -> Abilities:
         if _is_async(request, options):
             return Abilities(idempotent=True, poll=True, callback=has_callback)
-        # A job, where the vendor makes one of a synchronous submit, is asked for all the same.
+        # The answer to a synchronous submit may be a job too, and that job can be polled.
         return Abilities(poll=True, inline_images=request.response_mode == "bytes")
 
     def images_expected(self, request: Remix) -> int:
         return request.num_output_images
 
     def price(self, request: Remix) -> Cost | None:
-        """$0.12 an image; the answer says when it was $0.15, for a recognized profile."""
+        """$0.12 an image; the answer says whether it was $0.15, for a recognized profile."""
         return _dollars(request.num_output_images, _PRICE)
 
     def submit(self, request: Remix, context: Context) -> Call:
         body = request.params() | {
-            "input_image": _sent(request.input_image, context),
-            "reference_image": _sent(request.reference_image, context),
+            "input_image": _image_value(request.input_image, context),
+            "reference_image": _image_value(request.reference_image, context),
         }
         if not _is_async(request, context.options):
             return _remix(body, context, context.options.timeout_seconds)
         callback = {"callback_url": context.callback_url} if context.callback_url else {}
         return _remix(body | {"async": True, "client_request_id": context.attempt_key} | callback, context, 60.0)
 
-    def read_answer(self, request: Remix, response: Response) -> Report:  # noqa: ARG002
+    def read_answer(self, request: Remix, response: Response) -> Report:  # noqa: ARG002 - the contract's signature
         if not response.ok:
             return _refused(response)
-        return _report(parsing.mapping(response.document())) or unreadable(_VENDOR, response)
+        return _report(parsing.mapping(response.document())) or unreadable(_PROVIDER, response)
 
     def poll(self, external_id: str, context: Context) -> Call:
         path = f"/v1/phota/jobs/{quote(external_id, safe='')}"
         return Call("GET", path, headers=_headers(context), timeout_seconds=30.0)
 
-    def read_poll(self, request: Remix, response: Response) -> Report | None:  # noqa: ARG002
-        """A refused poll says nothing of the job."""
+    def read_poll(self, request: Remix, response: Response) -> Report | None:  # noqa: ARG002 - the contract's signature
+        """What a poll says of the job; a refused poll says nothing."""
         return _report(parsing.mapping(response.document())) if response.ok else None
 
     def read_callback(self, body: Any) -> Report:
         if report := _report(parsing.mapping(body)):
             return report
-        raise InvalidCallback("neither a job nor images")
+        raise InvalidCallback("expected a job or images")
 
 
 # Requests ---------------------------------------------------------------------------------------------------------
@@ -160,22 +160,22 @@ def _remix(body: dict[str, Any], context: Context, timeout_seconds: float) -> Ca
     return Call("POST", path, headers=_headers(context), json=body, timeout_seconds=timeout_seconds)
 
 
-def _sent(image: Any, context: Context) -> str:
-    """The URL as it is, and a staged image as raw base64, for a `data:` prefix is not accepted."""
-    picture = context.inputs.get(str(image))
-    return picture.base64() if picture else str(image)
+def _image_value(image: Any, context: Context) -> str:
+    """The URL as it is, and a staged image as raw base64, since a `data:` prefix is not accepted."""
+    given = context.inputs.get(str(image))
+    return given.base64() if given else str(image)
 
 
 # Answers ----------------------------------------------------------------------------------------------------------
 
-#: states of a job that failed [inferred]; with any other word it succeeded when its images are there, else it runs
+#: states of a failed job [inferred]; in any other state it succeeded if it holds images, and is running if not
 _FAILED = frozenset(
     {"failed", "failure", "error", "errored", "canceled", "cancelled", "expired", "timed_out", "timeout"}
 )
 
 
 def _report(body: Mapping[str, Any]) -> Report | None:
-    """A result, a job (its result beside its state, or below `result`), or None for anything else."""
+    """A result, a job (with its result beside its state, or in `result`), or None for anything else."""
     state = parsing.text(parsing.first(body, "status", "state")).lower()
     job_id = parsing.identifier(body.get("job_id") or (state and body.get("id")))
     if state in _FAILED:
@@ -184,12 +184,12 @@ def _report(body: Mapping[str, Any]) -> Report | None:
         if images := _images(result):
             return Succeeded(images, job_id, _cost(result, len(images)))
     if "images" in body and not job_id:
-        return Failed(Code.PROVIDER_ERROR, f"{_VENDOR} answered without images", charged=Charged.UNKNOWN)
+        return Failed(Code.PROVIDER_ERROR, f"{_PROVIDER} answered without images", charged=Charged.UNKNOWN)
     return Running(job_id) if job_id else None
 
 
 def _images(result: Mapping[str, Any]) -> tuple[Image, ...]:
-    """`download_urls` when there are any, else `images`: base64, or URLs as the guide has it."""
+    """`download_urls` when there are any, else `images`, which holds base64 or, as the guide says, URLs."""
     found = parsing.items(result.get("download_urls")) or parsing.items(result.get("images"))
     return tuple(_image(index, item) for index, item in enumerate(found))
 
@@ -202,7 +202,7 @@ def _image(index: int, item: Any) -> Image:
 
 
 def _cost(result: Mapping[str, Any], images: int) -> Cost:
-    """The images that came, at the price of a recognized profile when any was."""
+    """The price of the images that came; higher when a profile was recognized."""
     counts = parsing.mapping(parsing.mapping(result.get("known_subjects")).get("counts"))
     recognized = any(parsing.number(count) for count in counts.values())
     return _dollars(images, _PRICE_WITH_PROFILE if recognized else _PRICE)
@@ -217,7 +217,7 @@ def _failed(body: Mapping[str, Any], job_id: str | None) -> Failed:
     moderated = parsing.is_moderation(words) or _is_moderation_code(body)
     return Failed(
         Code.MODERATED if moderated else Code.PROVIDER_ERROR,
-        told(f"{_VENDOR} reported a failed job", words),
+        quoted(f"{_PROVIDER} reported a failed job", words),
         retryable=not moderated,
         charged=Charged.UNKNOWN,
         external_id=job_id,
@@ -225,8 +225,8 @@ def _failed(body: Mapping[str, Any], job_id: str | None) -> Failed:
 
 
 def _refused(response: Response) -> Failed:
-    """By the status; a 400 can be moderation by its code, and a 504 is refunded."""
-    message = sentence(_VENDOR, response)
+    """By the status; the code of a 400 may say moderation, and a 504 is refunded."""
+    message = error_message(_PROVIDER, response)
     body = parsing.mapping(response.document())
     if response.status == 400 and _is_moderation_code(body):
         return Failed(Code.MODERATED, message)
@@ -243,15 +243,15 @@ def _is_moderation_code(body: Mapping[str, Any]) -> bool:
 # Signed callbacks -------------------------------------------------------------------------------------------------
 
 
-def verify(options: _Options, headers: Mapping[str, str], body: bytes, now: datetime) -> None:  # noqa: ARG001
-    """Check `X-Phota-Signature`, an HMAC-SHA256 in hex or base64 [unknown which], if a secret is set."""
+def verify(options: _Options, headers: Mapping[str, str], body: bytes, now: datetime) -> None:  # noqa: ARG001 - the contract's signature
+    """Check `X-Phota-Signature`, an HMAC-SHA256 in hex or base64 [unknown which], if `PHOTA_WEBHOOK_SECRET` is set."""
     secret = options.webhook_secret.get_secret_value()
     if not secret:
         return
     given = next((value for name, value in headers.items() if name.lower() == "x-phota-signature"), "")
     expected = hmac.new(secret.encode(), body, hashlib.sha256).digest()
     if not any(hmac.compare_digest(expected, digest) for digest in _digests(given.removeprefix("sha256="))):
-        raise InvalidCallback("no signature of the webhook secret")
+        raise InvalidCallback("the signature does not match the webhook secret")
 
 
 def _digests(signature: str) -> list[bytes]:

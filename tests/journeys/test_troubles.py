@@ -115,13 +115,23 @@ def test_the_same_key_settles_an_answer_that_was_lost(calling: Any, picture: byt
 
 def test_a_refusal_that_costs_nothing_is_tried_again(quiet: Any, picture: bytes, vendors: Any, before: int) -> None:
     # AIML never charges a failure. Each job meets one of them, whichever comes first.
-    refusals = ("503", "429", "data-null", "500")
+    refusals = ("503", "429", "500")
     vendors.arm(*(f"{fault}@aimlapi*1" for fault in refusals))
     jobs = [quiet.darkroom.enqueue(reve(picture, f"refused, {place}")) for place, _ in enumerate(refusals)]
     for job in [quiet.wait(job) for job in jobs]:
         assert job.status is Status.SUCCEEDED
         assert [attempt.charged for attempt in job.attempts] == [Charged.NO, Charged.YES]
-    assert sorted(one["charged"] for one in booked(vendors, before, "aimlapi")) == [False] * 4 + [True] * 4
+    assert sorted(one["charged"] for one in booked(vendors, before, "aimlapi")) == [False] * 3 + [True] * 3
+
+
+@pytest.mark.parametrize("faults", [["data-null"], ["data-null", "no-meta"], ["data-empty", "no-usage"]])
+def test_an_answer_without_images_is_not_bought_again(
+    quiet: Any, picture: bytes, vendors: Any, before: int, faults: list[str]
+) -> None:
+    job = quiet.run(reve(picture, "nothing came"), *(f"{fault}@aimlapi*1" for fault in faults))
+    assert (job.status, job.error.code) == (Status.FAILED, Code.PROVIDER_ERROR)
+    assert [attempt.charged for attempt in job.attempts] == [Charged.UNKNOWN]
+    assert len(booked(vendors, before, "aimlapi")) == 1
 
 
 def test_retry_after_is_obeyed(quiet: Any, picture: bytes, vendors: Any, before: int) -> None:

@@ -13,7 +13,7 @@ from jobs.providers import _redaction as redaction
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"\xff\xfe", b"1" * 5000])
 def test_what_is_no_json_is_a_value_error(body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the kind is the promise, the words are Python's
-        parsing.parsed(body)
+        parsing.parse_json(body)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_hostile_words_are_redacted_in_no_time() -> None:
     began = time.monotonic()
 
     for words in ("http://" * 100_000, "api key" * 100_000, "a@" * 500_000, "bearer " * 100_000):
-        assert len(redaction.redacted(words)) <= redaction.MOST_CHARACTERS
+        assert len(redaction.redacted(words)) <= redaction.MAX_CHARACTERS
         redaction.unquoted(redaction.redacted(words, 4096), {"prompt": words[:5000]})
 
     assert time.monotonic() - began < 2
