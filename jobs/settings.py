@@ -45,50 +45,52 @@ class Settings(BaseSettings):
         env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", repr=False, examples=["redis://127.0.0.1:6379/0"])
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False, examples=["redis://127.0.0.1:6379/0"])
     #: where Celery's messages go; the same Redis unless set
-    broker_url: str = Field("", repr=False, examples=["amqp://guest@rabbitmq//"])
+    broker_url: str = Field(default="", repr=False, examples=["amqp://guest@rabbitmq//"])
     storage_url: str = Field(
         default_factory=lambda: f"file://{Path.home() / '.local/share/darkroom'}", examples=["s3://bucket/prefix"]
     )
     #: where providers reach `/webhooks`; without it nothing calls back
-    public_url: str = Field("", examples=["https://darkroom.example.com"])
+    public_url: str = Field(default="", examples=["https://darkroom.example.com"])
     #: the first signs callback tokens and file URLs, all verify
-    secret_keys: Secrets = Field((), examples=["a-long-random-string,the-one-before"])
+    secret_keys: Secrets = Field(default=(), examples=["a-long-random-string,the-one-before"])
     #: bearer keys of the HTTP API; without any it refuses everything
-    api_keys: Secrets = Field((), examples=["key-one,key-two"])
+    api_keys: Secrets = Field(default=(), examples=["key-one,key-two"])
     #: requests to the HTTP API that each API key may make; without it there is no limit
-    rate_limit: str = Field("", examples=["600/minute"])
+    rate_limit: str = Field(default="", examples=["600/minute"])
     #: where jobs tell of themselves, unless a job says otherwise
-    webhook_url: str = Field("", repr=False, examples=["https://app.example.com/darkroom"])
+    webhook_url: str = Field(default="", repr=False, examples=["https://app.example.com/darkroom"])
     #: the statuses of which they tell
-    webhook_events: Annotated[tuple[Status, ...], NoDecode] = Field(FINAL, examples=["succeeded,failed"])
+    webhook_events: Annotated[tuple[Status, ...], NoDecode] = Field(default=FINAL, examples=["succeeded,failed"])
     #: Standard Webhooks secrets that sign what we send; all of them sign, so that receivers can change over
-    webhook_secrets: Secrets = Field((), examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
+    webhook_secrets: Secrets = Field(default=(), examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
     #: networks that downloads and deliveries may reach although they are private, by plain http too
-    allowed_private_networks: Annotated[tuple[Network, ...], NoDecode] = Field((), examples=["127.0.0.0/8,10.1.0.0/16"])
+    allowed_private_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
+        default=(), examples=["127.0.0.0/8,10.1.0.0/16"]
+    )
     #: how long records, idempotency keys and staged inputs are kept after the end
-    retention_seconds: int = Field(7 * 86400, ge=60, examples=["604800"])
+    retention_seconds: int = Field(default=7 * 86400, ge=60, examples=["604800"])
     #: where paid results and accepted callbacks wait for a store that is away
     spool_dir: Path = Field(
         default_factory=lambda: Path.home() / ".local/share/darkroom/spool", examples=["/var/spool/darkroom"]
     )
     #: the most that may wait there
-    spool_max_bytes: int = Field(10 << 30, ge=1 << 20, examples=["10737418240"])
+    spool_max_bytes: int = Field(default=10 << 30, ge=1 << 20, examples=["10737418240"])
     #: provider calls that one worker process keeps open at once
-    max_calls_in_flight: int = Field(1000, ge=1, le=100_000, examples=["1000"])
+    max_calls_in_flight: int = Field(default=1000, ge=1, le=100_000, examples=["1000"])
     #: bytes of images that one worker process holds at once
-    max_bytes_in_flight: int = Field(512 << 20, ge=64 << 20, examples=["536870912"])
+    max_bytes_in_flight: int = Field(default=512 << 20, ge=64 << 20, examples=["536870912"])
     #: the largest image that is taken from a provider
-    max_image_bytes: int = Field(64 << 20, ge=1 << 10, examples=["67108864"])
+    max_image_bytes: int = Field(default=64 << 20, ge=1 << 10, examples=["67108864"])
     #: replicas of Redis that must have a write before it counts; 0: the primary alone
-    redis_wait_replicas: int = Field(0, ge=0, le=16, examples=["1"])
+    redis_wait_replicas: int = Field(default=0, ge=0, le=16, examples=["1"])
     #: how the worker and the receiver write their log: "text", or "json" for one JSON object a line
-    log_format: Literal["text", "json"] = Field("text", examples=["json"])
+    log_format: Literal["text", "json"] = Field(default="text", examples=["json"])
     #: how long a worker may be silent before it ends itself for its supervisor to restart
-    watchdog_seconds: float = Field(60.0, ge=5, le=3600, examples=["60"])
+    watchdog_seconds: float = Field(default=60.0, ge=5, le=3600, examples=["60"])
     #: how long a stopping worker waits for what is in flight
-    drain_seconds: float = Field(30.0, ge=0, le=3600, examples=["30"])
+    drain_seconds: float = Field(default=30.0, ge=0, le=3600, examples=["30"])
 
     @field_validator("*", mode="before")
     @classmethod

@@ -37,7 +37,7 @@ class Options(ProviderOptions):
     """`AIMLAPI_...` in the environment."""
 
     #: how long a call may hold the connection
-    timeout_seconds: float = Field(300.0, gt=0, le=3600, examples=["300"])
+    timeout_seconds: float = Field(default=300.0, gt=0, le=3600, examples=["300"])
 
 
 class ReveRemix(Request):
@@ -57,7 +57,9 @@ class ReveRemix(Request):
         }
     )
 
-    model: Literal["reve/remix-edit-image"] = Field("reve/remix-edit-image", description="The provider's model.")
+    model: Literal["reve/remix-edit-image"] = Field(
+        default="reve/remix-edit-image", description="The provider's model."
+    )
     image_urls: Sequence[ImageInput] = Field(min_length=1, max_length=4, description="The images to combine, 1 to 4.")
     prompt: str = Field(
         min_length=1,
@@ -66,10 +68,10 @@ class ReveRemix(Request):
         description="How the images are combined; it may name them as `<img>0</img>`, `<img>1</img>`.",
     )
     aspect_ratio: Literal["16:9", "9:16", "3:2", "2:3", "4:3", "3:4", "1:1"] = Field(
-        "3:2", description="Aspect ratio of the image."
+        default="3:2", description="Aspect ratio of the image."
     )
     convert_base64_to_url: bool = Field(
-        True, strict=True, description="True: the answer holds a URL; false: the image itself."
+        default=True, strict=True, description="True: the answer holds a URL; false: the image itself."
     )
 
 

@@ -51,13 +51,13 @@ class Options(ProviderOptions):
     """`CHAINHUB_...` in the environment."""
 
     #: how long a submit may take: other gateways of the family render before they answer
-    timeout_seconds: float = Field(300.0, gt=0, le=3600, examples=["300"])
+    timeout_seconds: float = Field(default=300.0, gt=0, le=3600, examples=["300"])
     #: the path of a poll [unknown]
-    task_path: str = Field("/ideogram/task/{task_id}", examples=["/ideogram/task/{task_id}"])
+    task_path: str = Field(default="/ideogram/task/{task_id}", examples=["/ideogram/task/{task_id}"])
     #: the form field of the callback URL [inferred]; `none`: send no callback URL, only poll
-    callback_field: str = Field("callback_url", examples=["callback_url"])
+    callback_field: str = Field(default="callback_url", examples=["callback_url"])
     #: the secret that signs updates, `whsec_...`; without it only the token in the callback's URL is checked
-    webhook_secret: SecretStr = Field(SecretStr(""), examples=["whsec_dGVzdHNlY3JldA=="])
+    webhook_secret: SecretStr = Field(default=SecretStr(""), examples=["whsec_dGVzdHNlY3JldA=="])
 
     @field_validator("task_path")
     @classmethod
@@ -89,7 +89,7 @@ class Color(BaseModel):
 
     color_hex: str = Field(pattern=r"^#[0-9A-Fa-f]{6}$", description="The color, for example #FF0000.")
     color_weight: float | None = Field(
-        None, ge=0.05, le=1.0, strict=True, allow_inf_nan=False, description="Its weight, 0.05 to 1.0."
+        default=None, ge=0.05, le=1.0, strict=True, allow_inf_nan=False, description="Its weight, 0.05 to 1.0."
     )
 
 
@@ -109,9 +109,9 @@ class ColorPalette(BaseModel):
     )
 
     name: Literal["EMBER", "FRESH", "JUNGLE", "MAGIC", "MELON", "MOSAIC", "PASTEL", "ULTRAMARINE"] | None = Field(
-        None, description="A preset palette; excludes `members`."
+        default=None, description="A preset palette; excludes `members`."
     )
-    members: Sequence[Color] | None = Field(None, min_length=1, description="Custom colors; excludes `name`.")
+    members: Sequence[Color] | None = Field(default=None, min_length=1, description="Custom colors; excludes `name`.")
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
@@ -163,25 +163,25 @@ class IdeogramRemix(Request):
             "ASPECT_3_1",
         ]
         | None
-    ) = Field(None, description="Aspect ratio; excludes `resolution`.")
+    ) = Field(default=None, description="Aspect ratio; excludes `resolution`.")
     resolution: str | None = Field(
-        None,
+        default=None,
         pattern=r"^RESOLUTION_[1-9][0-9]{2,3}_[1-9][0-9]{2,3}$",
         description="Width and height, for example RESOLUTION_1024_1024; excludes `aspect_ratio`.",
     )
-    color_palette: ColorPalette | None = Field(None, description="A preset palette, or custom colors.")
+    color_palette: ColorPalette | None = Field(default=None, description="A preset palette, or custom colors.")
     image_weight: int = Field(
-        50, ge=1, le=100, strict=True, description="How strongly the source image is kept, 1 to 100."
+        default=50, ge=1, le=100, strict=True, description="How strongly the source image is kept, 1 to 100."
     )
     magic_prompt_option: Literal["AUTO", "ON", "OFF"] | None = Field(
-        None, description="Whether Ideogram rewrites the prompt."
+        default=None, description="Whether Ideogram rewrites the prompt."
     )
-    model: Literal["V_1", "V_1_TURBO", "V_2", "V_2_TURBO"] = Field("V_2", description="Version of Ideogram.")
-    negative_prompt: str | None = Field(None, description="What to avoid.")
-    num_images: int = Field(1, ge=1, le=8, strict=True, description="Number of images, 1 to 8.")
-    seed: int | None = Field(None, ge=0, le=2147483647, strict=True, description="Random seed.")
+    model: Literal["V_1", "V_1_TURBO", "V_2", "V_2_TURBO"] = Field(default="V_2", description="Version of Ideogram.")
+    negative_prompt: str | None = Field(default=None, description="What to avoid.")
+    num_images: int = Field(default=1, ge=1, le=8, strict=True, description="Number of images, 1 to 8.")
+    seed: int | None = Field(default=None, ge=0, le=2147483647, strict=True, description="Random seed.")
     style_type: Literal["AUTO", "GENERAL", "REALISTIC", "DESIGN", "RENDER_3D", "ANIME"] | None = Field(
-        None, description="Style."
+        default=None, description="Style."
     )
 
     @field_validator("resolution")

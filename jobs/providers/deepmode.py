@@ -44,9 +44,9 @@ class Options(ProviderOptions):
     """`DEEPMODE_...` in the environment."""
 
     #: how long a synchronous call may take
-    timeout_seconds: float = Field(600.0, gt=0, le=3600, examples=["600"])
+    timeout_seconds: float = Field(default=600.0, gt=0, le=3600, examples=["600"])
     #: how the result of a face-id remix with `mode=async` comes [unknown]: by the image lookup or by callback
-    face_id_result: Literal["poll", "callback"] = Field("poll", examples=["poll"])
+    face_id_result: Literal["poll", "callback"] = Field(default="poll", examples=["poll"])
 
 
 class Generate(Request):
@@ -70,10 +70,10 @@ class Generate(Request):
 
     model_id: str = Field(min_length=1, description="Unique identifier of the trained model.")
     prompt: str = Field(min_length=1, pattern=r"\S", description="What to render.")
-    negative_prompt: str | None = Field(None, description="What to avoid.")
-    num_images: int = Field(1, ge=1, le=8, strict=True, description="Number of images, 1 to 8.")
-    upscale: bool = Field(False, strict=True, description="Fourfold super-resolution.")
-    ratio: Literal["portrait", "square"] = Field("portrait", description="Shape of the images.")
+    negative_prompt: str | None = Field(default=None, description="What to avoid.")
+    num_images: int = Field(default=1, ge=1, le=8, strict=True, description="Number of images, 1 to 8.")
+    upscale: bool = Field(default=False, strict=True, description="Fourfold super-resolution.")
+    ratio: Literal["portrait", "square"] = Field(default="portrait", description="Shape of the images.")
 
 
 class FaceIdRemix(Request):
@@ -102,10 +102,10 @@ class FaceIdRemix(Request):
     identity_image: ImageInput = Field(description="Image containing the identity to remix.")
     artwork_image: ImageInput = Field(description="Image to be used as artwork.")
     mask_image: ImageInput = Field(description="Image containing the mask.")
-    prompt: str = Field("", description="What to render.")
-    negative_prompt: str = Field("", description="What to avoid.")
+    prompt: str = Field(default="", description="What to render.")
+    negative_prompt: str = Field(default="", description="What to avoid.")
     mode: Literal["sync", "async"] = Field(
-        "sync", description="`sync`: the answer holds the image; `async`: the result comes later."
+        default="sync", description="`sync`: the answer holds the image; `async`: the result comes later."
     )
 
 

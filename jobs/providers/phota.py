@@ -49,9 +49,9 @@ class _Options(ProviderOptions):
     """`PHOTA_...` in the environment."""
 
     #: how long a synchronous call may take
-    timeout_seconds: float = Field(600.0, gt=0, le=3600, examples=["600"])
+    timeout_seconds: float = Field(default=600.0, gt=0, le=3600, examples=["600"])
     #: the secret that signs callbacks; without it only the token in the callback's URL is checked
-    webhook_secret: SecretStr = Field(SecretStr(""), examples=["a-long-random-string"])
+    webhook_secret: SecretStr = Field(default=SecretStr(""), examples=["a-long-random-string"])
 
     @property
     def is_async(self) -> bool:
@@ -59,7 +59,7 @@ class _Options(ProviderOptions):
 
 
 #: PHOTA_ASYNC; Python's grammar keeps a field of this name out of a class
-_ASYNC: dict[str, Any] = {"async": (bool, Field(False, examples=["true"]))}
+_ASYNC: dict[str, Any] = {"async": (bool, Field(default=False, examples=["true"]))}
 Options = create_model("Options", __base__=_Options, **_ASYNC)
 
 
@@ -86,9 +86,9 @@ class Remix(Request):
     input_image: ImageInput = Field(description="The content photo.")
     reference_image: ImageInput = Field(description="The style source.")
     profile_ids: Sequence[str] | None = Field(
-        None, description="Profiles to preserve the identity of recognized people."
+        default=None, description="Profiles to preserve the identity of recognized people."
     )
-    prompt: str | None = Field(None, description="What to keep or to emphasize.")
+    prompt: str | None = Field(default=None, description="What to keep or to emphasize.")
     # The upper bound is that of the sibling operations [inferred].
     num_output_images: int = Field(ge=1, le=4, strict=True, description="Number of variations, 1 to 4.")
     output_format: Literal["jpg", "png"] = Field(description="Format of the images.")
