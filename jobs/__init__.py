@@ -1,5 +1,6 @@
 """Darkroom's public API: enqueue image jobs, follow them, have their pictures."""
 
+from .attempt import Attempt, Outcome
 from .darkroom import cancel, enqueue, get, retry, wait
 from .errors import (
     ChargePossible,
@@ -14,7 +15,8 @@ from .errors import (
     StorageError,
     Unavailable,
 )
-from .job import Artifact, Attempt, Failure, Job, Missing, OnUnknown, Outcome, Status
+from .images import Artifact, Missing
+from .job import Failure, Job, OnUnknown, Status
 from .report import Charged, Code, Cost, Unit
 
 __all__ = [

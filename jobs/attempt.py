@@ -66,23 +66,23 @@ class Attempt:
         return self.operation.partition(".")[0]
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """Whether its end is still to come."""
         return self.outcome in (Outcome.SENDING, Outcome.ACCEPTED, Outcome.UNKNOWN)
 
     @property
-    def askable(self) -> bool:
+    def can_poll(self) -> bool:
         """Whether the vendor can be asked after it, by its own id or by our key."""
         return self.recovery is Recovery.LOOKUP or (self.polled and self.external_id is not None)
 
     @property
-    def resent(self) -> bool:
+    def is_resent(self) -> bool:
         """Whether it was sent more than once, so that a refusal may be the answer to one send only."""
         return self.sends > 1
 
     def next_poll_at(self, now: datetime) -> datetime | None:
         """When to ask the vendor next; None: it cannot be asked."""
-        if not self.askable:
+        if not self.can_poll:
             return None
         return now + timedelta(seconds=poll_seconds((now - self.started_at).total_seconds()))
 
@@ -111,25 +111,25 @@ class Attempt:
         """The provider refused or failed it, or could not be reached."""
         return replace(
             self,
-            outcome=Outcome.NOT_SENT if report.not_sent and not self.resent else Outcome.REJECTED,
+            outcome=Outcome.NOT_SENT if report.not_sent and not self.is_resent else Outcome.REJECTED,
             external_id=report.external_id or self.external_id,
-            charged=Charged.UNKNOWN if self.resent and report.charged is Charged.NO else report.charged,
+            charged=Charged.UNKNOWN if self.is_resent and report.charged is Charged.NO else report.charged,
             ended_at=now,
             code=report.code,
             message=report.message,
         )
 
-    def unseen(self) -> Attempt:
+    def unknown(self) -> Attempt:
         """It was sent, and nobody saw its end."""
         return replace(self, outcome=Outcome.UNKNOWN)
 
-    def left_behind(self) -> Attempt:
+    def left(self) -> Attempt:
         """The job goes on without news of it: if it is on its way still, nobody sees its end."""
-        return self.unseen() if self.outcome is Outcome.SENDING else self
+        return self.unknown() if self.outcome is Outcome.SENDING else self
 
     def unrepeatable(self) -> Attempt:
         """The job shall be submitted anew: this attempt is not sent again under its key."""
-        return replace(self, recovery=Recovery.NONE) if self.open else self
+        return replace(self, recovery=Recovery.NONE) if self.is_open else self
 
 
 def backoff_seconds(attempt: int, asked: float | None = None) -> float:

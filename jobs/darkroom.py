@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal, Self
 
-from . import queue
+from . import queue, schedule, transitions
 from .errors import IdempotencyConflict, JobNotFound
-from .job import Inline, Job, OnUnknown, Status
+from .images import Inline
+from .job import Job, OnUnknown, Status
 from .new_job import JsonValue, NewJob, make_jobs
 from .providers import _redaction as redaction
 from .report import Failed, Report
@@ -134,9 +135,9 @@ class Darkroom:
         job = self.repository.get(_checked_id(job_id))
         # A worker may still find pictures of an answer that a dead one had begun to keep.
         grace = timedelta(seconds=_RESCUE_SECONDS if job.attempt and job.attempt.inline and job.holder else 0)
-        if job.overdue(self.repository.now() - grace):
+        if schedule.is_overdue(job, self.repository.now() - grace):
             # No worker lives to see the deadline; whoever asks ends the waiting.
-            job = self.repository.update(job.id, Job.expired, known=job).after
+            job = self.repository.update(job.id, transitions.expired, known=job).after
         return self.bound(job)
 
     def list(
@@ -168,16 +169,20 @@ class Darkroom:
 
     def cancel(self, job_id: str) -> Job:
         """Cancels a job that still waits for a provider; a job past that is returned as it is. Raises JobNotFound."""
-        return self.bound(self.advance(_checked_id(job_id), Job.canceled).after)
+        return self.bound(self.advance(_checked_id(job_id), transitions.canceled).after)
 
     def retry(self, job_id: str, *, may_charge_again: bool = False) -> Job:
         """Tries a failed or canceled job again. Raises JobNotFound, NotPossible, or ChargePossible."""
-        change = self.advance(_checked_id(job_id), lambda job, now: job.retried(now, may_charge_again=may_charge_again))
+        change = self.advance(
+            _checked_id(job_id), lambda job, now: transitions.retried(job, now, may_charge_again=may_charge_again)
+        )
         return self.bound(change.after)
 
     def redeliver(self, job_id: str, delivery_id: str | None = None) -> Job:
         """Tries a delivery of the job (all of them, without an id) anew. Raises JobNotFound or NotPossible."""
-        return self.bound(self.advance(_checked_id(job_id), lambda job, now: job.redelivered(delivery_id, now)).after)
+        return self.bound(
+            self.advance(_checked_id(job_id), lambda job, now: transitions.redelivered(job, delivery_id, now)).after
+        )
 
     def bound(self, job: Job) -> Job:
         """The job with artifacts whose `url()` can sign."""
@@ -205,7 +210,7 @@ def reporting(
     """The change that a report makes."""
 
     def change(job: Job, now: datetime) -> Job:
-        return job.reported(number, _discreet(report, job), now, inline=inline)
+        return transitions.reported(job, number, _discreet(report, job), now, inline=inline)
 
     return change
 

@@ -27,7 +27,7 @@ class Try:
     problem: str | None = None
 
     @property
-    def accepted(self) -> bool:
+    def is_accepted(self) -> bool:
         return self.status is not None and 200 <= self.status < 300
 
 
@@ -49,10 +49,10 @@ class Delivery:
     log: tuple[Try, ...] = ()
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         return self.next_at is not None
 
-    def due(self, now: datetime) -> bool:
+    def is_due(self, now: datetime) -> bool:
         """Whether it is to be tried now."""
         return self.next_at is not None and self.next_at <= now + CLOCKS_DIFFER
 
@@ -65,7 +65,7 @@ class Delivery:
         """The delivery after one more try."""
         log = (*self.log, attempt)[-LOG_LENGTH:]
         done = replace(self, tries=self.tries + 1, log=log)
-        if attempt.accepted:
+        if attempt.is_accepted:
             return replace(done, next_at=None, delivered_at=attempt.at)
         # 410 Gone is the receiver's word that it wants no more.
         if attempt.status == 410 or attempt.at >= self.give_up_at:
@@ -83,7 +83,7 @@ class Delivery:
         age_seconds = (now - (self.since or self.created_at)).total_seconds()
         return replace(self, next_at=self._later(now, _spread(min(max(age_seconds / 4, shortest), longest))))
 
-    def again(self, now: datetime) -> Delivery:
+    def restarted(self, now: datetime) -> Delivery:
         """The delivery, to be tried anew by a person's word."""
         return replace(self, next_at=now, since=now, delivered_at=None, tries=0)
 

@@ -50,7 +50,7 @@ class PendingImage:
             retry_at=now + timedelta(seconds=end.after_seconds),
         )
 
-    def anew(self) -> PendingImage:
+    def untried(self) -> PendingImage:
         """The image as if it had never been tried."""
         return replace(self, bad_tries=0, tries=0, retry_at=None, failing_since=None)
 

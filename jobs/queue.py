@@ -18,6 +18,7 @@ from typing import Any
 from celery import Celery
 from kombu import Connection, Exchange, Queue
 
+from . import schedule
 from .job import Job
 from .settings import Settings
 from .state.repository import Message
@@ -102,7 +103,7 @@ class Dispatch:
 
 def needs_worker(job: Job) -> bool:
     """Whether a worker should act on the job at once."""
-    free = job.holder is None and (job.lane_at is not None or bool(job.pending))
+    free = job.holder is None and (schedule.lane_at(job) is not None or bool(job.pending))
     return free and job.wake_at is not None and job.wake_at <= job.updated_at
 
 

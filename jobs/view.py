@@ -11,7 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from .job import Attempt, Job, OnUnknown, Outcome, Status
+from .attempt import Attempt, Outcome
+from .job import Job, OnUnknown, Status
 from .report import Charged, Code, Unit
 
 

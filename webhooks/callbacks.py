@@ -13,7 +13,7 @@ from flask import Response
 from werkzeug.datastructures import EnvironHeaders
 from werkzeug.exceptions import HTTPException
 
-from jobs import JobNotFound, Unavailable, callback_url, logs, providers
+from jobs import JobNotFound, Unavailable, callback_url, logs, providers, transitions
 from jobs.darkroom import Darkroom
 from jobs.errors import InvalidCallback, InvalidToken
 from jobs.providers import _parsing as parsing
@@ -163,6 +163,6 @@ def apply_callback(darkroom: Darkroom, job_id: str, attempt: int, body: bytes) -
         text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), body[:MAX_QUOTED_BYTES].decode(errors="replace"))
         quote = redaction.unquoted(redaction.redacted(text, MAX_QUOTED_BYTES), job.params)
         what = f"callback of {attempt} not understood: {quote}"
-        darkroom.advance(job_id, lambda job, now: job.noted(what, now), known=job)
+        darkroom.advance(job_id, lambda job, now: transitions.noted(job, what, now), known=job)
         raise InvalidCallback(str(error)) from None
     return darkroom.report(job_id, attempt, report, known=job)

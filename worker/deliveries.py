@@ -15,6 +15,7 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
+from jobs import schedule, transitions
 from jobs.address_guard import host_of
 from jobs.darkroom import Darkroom
 from jobs.delivery import Delivery, Try
@@ -54,18 +55,18 @@ class Notifier:
         host = host_of(job.webhook_url or "")
         async with self.places.place(host) as free:
             if not free:
-                await self._update(job, Job.undelivered)
+                await self._update(job, transitions.deliveries_postponed)
                 return
             began = asyncio.get_running_loop().time()
-            for delivery in job.deliverable(self.now()):
+            for delivery in schedule.due_deliveries(job, self.now()):
                 attempt = await self._tried(job, host, delivery)
-                if not attempt.accepted or asyncio.get_running_loop().time() - began > _BRISK_SECONDS:
+                if not attempt.is_accepted or asyncio.get_running_loop().time() - began > _BRISK_SECONDS:
                     return
 
     async def _tried(self, job: Job, host: str, delivery: Delivery) -> Try:
         attempt = await self._sent(job, delivery)
         self.places.heard(host, answered=attempt.status is not None)
-        await self._update(job, lambda current, _: current.delivered(delivery.id, attempt))
+        await self._update(job, lambda current, _: transitions.delivery_tried(current, delivery.id, attempt))
         return attempt
 
     async def _update(self, job: Job, change: Transition) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from jobs import transitions
 from jobs.errors import Unavailable
 from jobs.job import Job
 from jobs.state.repository import LEASE_SECONDS, Repository
@@ -150,7 +151,7 @@ class Sweep:
         idle = frozenset(self.repository.held(self.holder)) - self.in_hand()
         for job_id in idle & self._unaccounted:
             log.warning("job %s: held by us, but nobody works on it", job_id)
-            self.repository.update(job_id, lambda job, now: job.unseen(self.holder, now))
+            self.repository.update(job_id, lambda job, now: transitions.outcome_lost(job, self.holder, now))
         self._unaccounted = idle - self._unaccounted
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from jobs import providers
+from jobs import providers, transitions
 from jobs.errors import StorageError
 from jobs.image_file import Facts, RejectedImage, inspect
-from jobs.images import expiry
-from jobs.job import Artifact, Inline, Job, Kept, Missing, PendingImage, Postponed, Spooled
+from jobs.images import Artifact, Inline, Kept, Missing, PendingImage, Postponed, Spooled, expiry
+from jobs.job import Job
 from jobs.providers._contract import Context, Response
 from jobs.report import Code, Image, Report, Succeeded
 from jobs.settings import ProviderSettings, Settings
@@ -154,7 +154,9 @@ class ImageStore:
         if settings is None:  # and nobody else could either: the vendor gave no id of the image
             return None
         context = Context(
-            job.attempt_key(image.attempt), api_key=settings.api_key.get_secret_value(), options=settings.options
+            transitions.attempt_key(job, image.attempt),
+            api_key=settings.api_key.get_secret_value(),
+            options=settings.options,
         )
         call = operation.remint(Image(image.index, external_id=image.external_id), context)
         if call is None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from jobs import providers
+from jobs import providers, schedule, transitions
 from jobs.darkroom import Darkroom
 from jobs.errors import SettingsError, Unavailable
 from jobs.job import Job
@@ -91,7 +91,7 @@ class Work:
 
     def attend(self, job: Job, living: frozenset[str]) -> None:
         """Looks at a due job, unless that is being done; without room the sweep brings it again."""
-        if job.deliverable(self.now()) and self.deliveries.take(job.id, wait=False):
+        if schedule.due_deliveries(job, self.now()) and self.deliveries.take(job.id, wait=False):
             self._spawn(job.id, self.deliveries, self.notifier.deliver(job))
         if self.chores.take(job.id, wait=False):
             self._spawn(job.id, self.chores, self.runner.attend(job, living))
@@ -154,7 +154,7 @@ class Process:
     def _hand_back(self) -> None:
         repository = self.sweep.repository
         for job_id in repository.held(self.holder):
-            repository.update(job_id, lambda job, now: job.unseen(self.holder, now))
+            repository.update(job_id, lambda job, now: transitions.outcome_lost(job, self.holder, now))
         repository.leave(self.holder)
 
 

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from jobs import callback_url, providers
+from jobs import callback_url, providers, schedule, transitions
+from jobs.attempt import Outcome, Recovery
 from jobs.darkroom import Darkroom, reporting
 from jobs.errors import JobNotFound, StorageError
-from jobs.job import Artifact, Inline, Job, Kept, Outcome, Recovery, Status
+from jobs.images import Artifact, Inline, Kept
+from jobs.job import Job, Status
 from jobs.providers._contract import Abilities, Call, Context, InputImage, Operation, Response
 from jobs.report import Charged, Code, Failed, Image, Report, Succeeded
 from jobs.request import Request
@@ -72,13 +74,13 @@ class Runner:
     async def run(self, job_id: str) -> None:
         """Whatever the job needs next; nothing, when somebody else has it or it needs nothing."""
         try:
-            change = await self._update(job_id, lambda job, now: job.claimed(self.holder, now))
+            change = await self._update(job_id, lambda job, now: transitions.claimed(job, self.holder, now))
         except JobNotFound:
             return
         job = change.after
         if change.applied and job.holder == self.holder:
             await self._claimed(job)
-        elif job.polls(self.keeper.now()):  # handed on by a worker that does not serve its provider
+        elif schedule.is_poll_due(job, self.keeper.now()):  # handed on by a worker that does not serve its provider
             await self._poll(job)
 
     async def _claimed(self, job: Job) -> None:
@@ -95,9 +97,9 @@ class Runner:
         self.checkpoint("prepared")
         if not self.lease_held():
             # Others may take us for dead by now, and what we sent for lost: they shall have the job instead.
-            await self._update(job.id, lambda current, now: current.released(self.holder, now), known=job)
+            await self._update(job.id, lambda current, now: transitions.released(current, self.holder, now), known=job)
             return
-        number = job.next_number
+        number = transitions.next_number(job)
         change = await self._update(job.id, self._sending(job, prepared), known=job)
         if not change.applied or change.after.status is not Status.SUBMITTING:
             return
@@ -109,9 +111,10 @@ class Runner:
         cost = prepared.operation.price(prepared.request)
 
         def change(current: Job, now: datetime) -> Job:
-            if current.next_number != job.next_number:
+            if transitions.next_number(current) != transitions.next_number(job):
                 return current
-            return current.sending(
+            return transitions.submitting(
+                current,
                 self.holder,
                 now,
                 recovery=recovery,
@@ -141,7 +144,9 @@ class Runner:
         except TransportError as error:
             log.warning("job %s attempt %s: %s", job.id, number, error)
             return await self._update(
-                job.id, lambda current, now: current.unseen(self.holder, now, number=number), known=job
+                job.id,
+                lambda current, now: transitions.outcome_lost(current, self.holder, now, number=number),
+                known=job,
             )
         self.checkpoint("answered")
         return await self._learn(job, number, prepared.operation.read_answer(prepared.request, response))
@@ -171,7 +176,7 @@ class Runner:
 
     def _kept_in_hand(self, job: Job, now: datetime) -> Job:
         """The job claimed by us in the same write, where it has images to be stored."""
-        return job.claimed(self.holder, now) if job.pending else job
+        return transitions.claimed(job, self.holder, now) if job.pending else job
 
     async def _store_if_ours(self, change: Change) -> None:
         if change.applied and change.after.holder == self.holder and change.after.pending:
@@ -185,7 +190,7 @@ class Runner:
         ended: dict[int, Kept] = {image.index: end for image, end in zip(ready, ends, strict=True)}
         number = job.pending[0].attempt
         self.checkpoint("images kept")
-        await self._update(job.id, lambda current, now: current.kept(number, ended, now), known=job)
+        await self._update(job.id, lambda current, now: transitions.stored(current, number, ended, now), known=job)
         self.checkpoint("stored")
         await self._forget_spooled(job, ended)
 
@@ -214,7 +219,7 @@ class Runner:
             broken = InputError(f"the record's parameters are refused: {type(error).__name__}", lasting=True)
             await self._update(job.id, _unprepared(self.holder, broken), known=job)
             return None
-        call = operation.submit(request, self._context(job, job.next_number, settings, pictures))
+        call = operation.submit(request, self._context(job, transitions.next_number(job), settings, pictures))
         return Prepared(call, settings.base_url + call.path, request, operation, abilities)
 
     def _context(
@@ -223,7 +228,7 @@ class Runner:
         base = self.darkroom.settings.callback_base
         keys = self.darkroom.settings.signing_keys() if base else ()
         return Context(
-            attempt_key=job.attempt_key(number),
+            attempt_key=transitions.attempt_key(job, number),
             callback_url=callback_url.callback_url(base, job.provider, job.id, number, keys) if base else None,
             api_key=settings.api_key.get_secret_value(),
             inputs=pictures or {},
@@ -237,11 +242,11 @@ class Runner:
         now = self.keeper.now()
         if job.holder is not None and job.holder not in living:
             await self._rescue(job, job.holder)
-        elif job.overdue(now):
-            await self._update(job.id, Job.expired, known=job)
+        elif schedule.is_overdue(job, now):
+            await self._update(job.id, transitions.expired, known=job)
         elif self._is_for_others(job, now):
             await self.blocking(lambda: self.darkroom.repository.hand_on(job))
-        elif job.polls(now):
+        elif schedule.is_poll_due(job, now):
             await self._poll(job)
         elif job.pending and job.holder is None:
             await self.run(job.id)
@@ -249,7 +254,7 @@ class Runner:
     def _is_for_others(self, job: Job, now: datetime) -> bool:
         """Whether the vendor must be asked, to whom this worker has no key: for the job's state, or for a fresh URL."""
         dead = any(image.external_id and image.expires_at and image.expires_at <= now for image in job.pending)
-        asks = job.polls(now) or (dead and job.holder is None)
+        asks = schedule.is_poll_due(job, now) or (dead and job.holder is None)
         return asks and job.provider not in self.keeper.providers
 
     async def _rescue(self, job: Job, dead: str) -> None:
@@ -262,15 +267,15 @@ class Runner:
                 found = await self.keeper.rescued(job, attempt.number)
             except StorageError as error:
                 log.warning("job %s: its images cannot be looked for: %s", job.id, error)
-                if error.retryable and not job.overdue(self.keeper.now()):
+                if error.retryable and not schedule.is_overdue(job, self.keeper.now()):
                     # They may lie there: nothing is declared unknown before the storage can be asked. It stays due.
                     return
         self.checkpoint("rescued")
 
         def change(current: Job, now: datetime) -> Job:
             if found and attempt and current.holder == dead and current.status is Status.SUBMITTING:
-                return current.reported(attempt.number, _was_kept(found), now, inline=found)
-            return current.unseen(dead, now)
+                return transitions.reported(current, attempt.number, _was_kept(found), now, inline=found)
+            return transitions.outcome_lost(current, dead, now)
 
         await self._advance(job.id, change, known=job)
 
@@ -292,7 +297,9 @@ class Runner:
             return
         found = await self.keeper.rescued(job, number)
         await self._advance(
-            job_id, lambda current, now: current.reported(number, _was_kept(found), now, inline=found), known=job
+            job_id,
+            lambda current, now: transitions.reported(current, number, _was_kept(found), now, inline=found),
+            known=job,
         )
 
     async def _clear_spool(self, job: Job, number: int) -> None:
@@ -325,13 +332,15 @@ class Runner:
         except TransportError as error:
             log.info("job %s: poll: %s", job.id, error)
         if report is None:
-            await self._update(job.id, Job.asked, known=job)
+            await self._update(job.id, transitions.poll_postponed, known=job)
             return
         inline = await self.keeper.keep_inline(job, attempt.number, report)
         self.checkpoint("polled")
         told = reporting(attempt.number, _without_content(report), inline=inline)
         change = await self._update(
-            job.id, lambda current, now: self._kept_in_hand(told(current, now).asked(now), now), known=job
+            job.id,
+            lambda current, now: self._kept_in_hand(transitions.poll_postponed(told(current, now), now), now),
+            known=job,
         )
         await self._store_if_ours(change)
 
@@ -358,7 +367,7 @@ def _recovery(abilities: Abilities) -> Recovery:
 
 def _check_key(job: Job, abilities: Abilities) -> None:
     """An attempt that was sent under a key goes out without one under other settings, and would be paid a second time."""
-    if job.resends and not abilities.idempotent:
+    if transitions.is_resend(job) and not abilities.idempotent:
         raise InputError("it was sent under a key that this worker's settings do without", lasting=False)
 
 
@@ -386,4 +395,4 @@ def _was_kept(found: Mapping[int, Inline]) -> Succeeded:
 
 
 def _unprepared(holder: str, error: InputError) -> Transition:
-    return lambda job, now: job.unprepared(holder, str(error), now, lasting=error.lasting)
+    return lambda job, now: transitions.input_failed(job, holder, str(error), now, lasting=error.lasting)

@@ -79,5 +79,5 @@ def _state(delivery: Delivery, now: datetime) -> tuple[str, str]:
 def _try_cells(one: Try) -> Iterator[Cell]:
     yield f"{one.at:%Y-%m-%d %H:%M:%S} UTC"
     yield Text(
-        str(one.status) if one.status is not None else one.problem or "", style="green" if one.accepted else "red"
+        str(one.status) if one.status is not None else one.problem or "", style="green" if one.is_accepted else "red"
     )

@@ -19,10 +19,11 @@ from PIL import Image, ImageDraw
 from pydantic.fields import FieldInfo
 
 from .. import providers
+from ..attempt import Recovery
 from ..darkroom import Darkroom
 from ..embedded.stack import Stack, without_password
 from ..errors import StorageError
-from ..job import Job, Recovery, Status
+from ..job import Job, Status
 from ..request import Request
 from .console import complain, ending_on_signals, err, images_cell, note, out, say_json, status_cell, table, warn
 from .follow import follow

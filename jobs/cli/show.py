@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..job import Attempt, Job
+from ..attempt import Attempt
+from ..job import Job
 from ..report import Charged, Cost
 from .console import Cell, images_cell, seconds_cell, status_cell, table
 
@@ -44,7 +45,7 @@ def _line(job: Job, now: datetime) -> Iterator[Cell]:
 def _remark(job: Job) -> str:
     if job.error:
         return f"{job.error.code}: {job.error.message}"
-    if job.unknown:
+    if job.has_unknown:
         return "the end of an attempt was not seen"
     return f"{len(job.missing)} missing" if job.missing else ""
 

@@ -19,6 +19,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from .. import schedule
 from ..errors import JobNotFound, Unavailable
 from ..job import Job, Status
 from ..values import replace
@@ -483,16 +484,17 @@ def _write_keys(before: Job, after: Job, message: Message | None) -> Command:
 
 def _write_arguments(before: Job, after: Job, version: str, message: Message | None, retention_seconds: int) -> Command:
     """Its ARGV."""
-    lane_at, grace = after.lane_at, timedelta(seconds=MESSAGE_GRACE_SECONDS if message else 0.0)
+    due_at, lane_at = schedule.due_at(after), schedule.lane_at(after)
+    grace = timedelta(seconds=MESSAGE_GRACE_SECONDS if message else 0.0)
     return (
         after.id,
         before.version,
         record.dumped(after, version),
-        due_ms(after.due_at) if after.due_at else "",
+        due_ms(due_at) if due_at else "",
         due_ms(lane_at + grace) if lane_at else "",
         to_ms(after.created_at),
-        retention_seconds if after.settled else "",
-        "" if before.unknown == after.unknown else str(int(after.unknown)),
+        retention_seconds if schedule.is_complete(after) else "",
+        "" if before.has_unknown == after.has_unknown else str(int(after.has_unknown)),
         message.body if message else b"",
         after.holder or "",
         after.status.value,

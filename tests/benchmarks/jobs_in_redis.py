@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 
 from redis import Redis
 
-from jobs.job import Event, Job, Recovery, Status
+from jobs import transitions
+from jobs.attempt import Recovery
+from jobs.job import Event, Job, Status
 from jobs.providers import deepmode, operation
 from jobs.report import Running
 from jobs.state.repository import Repository
@@ -48,5 +50,7 @@ def running(job_id: str, now: datetime, due_in_seconds: float) -> Job:
         timeline=(Event(now, "queued"),),
     )
     price = operation(request.operation).price(request)
-    sent = queued.claimed(HOLDER, now).sending(HOLDER, now, recovery=Recovery.CALLBACK, expected_cost=price)
-    return sent.reported(1, Running(), now)
+    sent = transitions.submitting(
+        transitions.claimed(queued, HOLDER, now), HOLDER, now, recovery=Recovery.CALLBACK, expected_cost=price
+    )
+    return transitions.reported(sent, 1, Running(), now)

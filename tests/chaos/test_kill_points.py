@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pytest
 from chaos.kill_points import CELLS, Cell, Told, theater
 
+from jobs.attempt import Outcome
 from jobs.embedded import Processes
-from jobs.job import Outcome
 
 #: From the death of a worker to the final status of the job that it held: generous, for a dozen cells start workers at once. That
 #: dead workers are found in 15 s is measured by chaos.
@@ -39,7 +39,7 @@ def test_a_worker_killed_at(cell: Cell, outcomes: Mapping[str, Told | BaseExcept
     assert len(job.attempts) == 1, said
     assert cell.kind.keyed or job.attempts[0].sends == 1, said
     # In doubt only where nobody can know.
-    assert job.unknown == (expected.status != "succeeded"), said
+    assert job.has_unknown == (expected.status != "succeeded"), said
     assert (job.attempts[0].outcome is Outcome.UNKNOWN) == (expected.status != "succeeded"), said
     # Each image that was reported is stored once, byte for byte.
     if expected.status == "succeeded":

@@ -10,7 +10,9 @@ import pytest
 from chaos.recovery import Death, Rescue
 from chaos.verdict import Evidence, Verdict, judged
 
-from jobs.job import Artifact, Attempt, Failure, Job, Missing, Outcome, PendingImage, Recovery, Status
+from jobs.attempt import Attempt, Outcome, Recovery
+from jobs.images import Artifact, Missing, PendingImage
+from jobs.job import Failure, Job, Status
 from jobs.report import Code
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -24,7 +24,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.job import Job, Outcome, Recovery, Status
+from jobs.attempt import Outcome, Recovery
+from jobs.job import Job, Status
 from jobs.report import Code
 
 from .recovery import Death, Rescue, in_flight_at_a_kill
@@ -106,7 +107,7 @@ def _by_prompt(books: Sequence[Book]) -> Mapping[str, list[Book]]:
 
 
 def _in_doubt(job: Job) -> bool:
-    return job.unknown and job.status is not Status.SUCCEEDED
+    return job.has_unknown and job.status is not Status.SUCCEEDED
 
 
 @dataclass(frozen=True)

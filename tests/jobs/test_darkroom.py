@@ -20,10 +20,11 @@ from pydantic import SecretStr
 from redis import Redis
 
 import jobs
-from jobs import Status, queue
+from jobs import Status, queue, transitions
 from jobs.darkroom import Darkroom
 from jobs.errors import ChargePossible, IdempotencyConflict, InvalidRequest, JobNotFound, NotPossible
-from jobs.job import Artifact, Job
+from jobs.images import Artifact
+from jobs.job import Job
 from jobs.new_job import MAX_DEADLINE_SECONDS, MAX_FIELD_CHARACTERS, MAX_METADATA_BYTES, NewJob
 from jobs.providers import aimlapi, chainhub, deepmode, phota
 from jobs.report import Charged, Code, Failed, Image, Running, Succeeded
@@ -93,15 +94,15 @@ def act(darkroom: Darkroom, job: Job, *changes: Callable[..., Job]) -> Job:
 
 
 def claim(job: Job, now: Any) -> Job:
-    return job.claimed("us", now)
+    return transitions.claimed(job, "us", now)
 
 
 def send(job: Job, now: Any) -> Job:
-    return job.sending("us", now)
+    return transitions.submitting(job, "us", now)
 
 
 def keep(job: Job, now: Any) -> Job:
-    return job.kept(1, {0: Artifact(0, "jobs/k.png", "image/png", 1, "ab", 1, 1)}, now)
+    return transitions.stored(job, 1, {0: Artifact(0, "jobs/k.png", "image/png", 1, "ab", 1, 1)}, now)
 
 
 def succeed(darkroom: Darkroom, job: Job) -> Job:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from jobs import schedule, transitions
 from jobs.delivery import GIVE_UP_AFTER, LOG_LENGTH, PAUSES_SECONDS, POSTPONED_SECONDS, Delivery, Try
 from jobs.errors import NotPossible
 from jobs.job import FINAL, Job, Status
@@ -44,7 +45,7 @@ def a_job(*events: Status, url: str | None = URL) -> Job:
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
 def test_a_2xx_ends_a_delivery(status: int) -> None:
     done = a_delivery().tried(Try(NOW, status=status))
-    assert (done.open, done.delivered_at, done.tries) == (False, NOW, 1)
+    assert (done.is_open, done.delivered_at, done.tries) == (False, NOW, 1)
 
 
 @pytest.mark.parametrize("status", [None, 301, 302, 307, 400, 401, 404, 429, 500, 503])
@@ -56,7 +57,7 @@ def test_anything_else_is_tried_again_later(status: int | None) -> None:
 
 
 def test_a_receiver_that_is_gone_is_left_alone() -> None:
-    assert not a_delivery().tried(refused(NOW, 410)).open
+    assert not a_delivery().tried(refused(NOW, 410)).is_open
 
 
 def tried_out(delivery: Delivery) -> tuple[Delivery, list[datetime]]:
@@ -89,7 +90,7 @@ def test_the_last_try_is_made_when_a_day_is_over() -> None:
 def test_a_person_may_have_it_tried_for_another_day() -> None:
     given_up, _ = tried_out(a_delivery())
     later = NOW + timedelta(days=3)
-    again = given_up.again(later)
+    again = given_up.restarted(later)
     assert (again.id, again.next_at, again.log) == (given_up.id, later, given_up.log)
     assert tried_out(again)[1][-1] == later + GIVE_UP_AFTER
 
@@ -106,7 +107,7 @@ def test_without_a_place_it_waits_a_quarter_of_its_age(age_seconds: float, pause
 
 def test_without_a_place_for_a_day_it_is_given_up_and_says_so() -> None:
     over = a_delivery().postponed(NOW + GIVE_UP_AFTER)
-    assert not over.open
+    assert not over.is_open
     assert over.log[-1].problem == "its host has too many others to take"
 
 
@@ -114,50 +115,50 @@ def test_without_a_place_for_a_day_it_is_given_up_and_says_so() -> None:
 
 
 def test_a_job_tells_of_the_statuses_that_somebody_wants_to_know() -> None:
-    told = a_job().canceled(NOW)
+    told = transitions.canceled(a_job(), NOW)
     assert [(item.id, item.event, item.next_at) for item in told.deliveries] == [(f"msg_{'0' * 32}_1", "canceled", NOW)]
-    assert a_job(Status.SUCCEEDED).canceled(NOW).deliveries == ()
-    assert a_job(url=None).canceled(NOW).deliveries == ()
+    assert transitions.canceled(a_job(Status.SUCCEEDED), NOW).deliveries == ()
+    assert transitions.canceled(a_job(url=None), NOW).deliveries == ()
 
 
 def test_each_status_that_it_comes_to_is_a_message_of_its_own() -> None:
-    job = a_job(*Status).claimed("w", NOW).sending("w", NOW).canceled(NOW)
+    job = transitions.canceled(transitions.submitting(transitions.claimed(a_job(*Status), "w", NOW), "w", NOW), NOW)
     assert [item.event for item in job.deliveries] == ["submitting", "canceled"]
     assert len({item.id for item in job.deliveries}) == 2
 
 
 def test_a_final_job_stays_due_until_it_has_told() -> None:
-    job = a_job().canceled(NOW)
-    assert (job.due_at, job.settled) == (NOW, False)
-    told = job.delivered(job.deliveries[0].id, Try(NOW, status=200))
-    assert (told.due_at, told.settled, told.updated_at) == (None, True, job.updated_at)
+    job = transitions.canceled(a_job(), NOW)
+    assert (schedule.due_at(job), schedule.is_complete(job)) == (NOW, False)
+    told = transitions.delivery_tried(job, job.deliveries[0].id, Try(NOW, status=200))
+    assert (schedule.due_at(told), schedule.is_complete(told), told.updated_at) == (None, True, job.updated_at)
 
 
 def test_a_second_end_of_the_same_message_changes_nothing() -> None:
-    job = a_job().canceled(NOW)
-    told = job.delivered(job.deliveries[0].id, Try(NOW, status=200))
-    assert told.delivered(job.deliveries[0].id, refused(NOW)) is told
-    assert job.delivered("msg_of_another", Try(NOW, status=200)) is job
+    job = transitions.canceled(a_job(), NOW)
+    told = transitions.delivery_tried(job, job.deliveries[0].id, Try(NOW, status=200))
+    assert transitions.delivery_tried(told, job.deliveries[0].id, refused(NOW)) is told
+    assert transitions.delivery_tried(job, "msg_of_another", Try(NOW, status=200)) is job
 
 
 def test_what_is_not_due_is_not_put_off() -> None:
-    job = a_job().canceled(NOW)
-    later = job.delivered(job.deliveries[0].id, refused(NOW))
-    assert later.undelivered(NOW) is later
-    assert job.undelivered(NOW).deliveries[0].next_at > NOW  # type: ignore[operator]
+    job = transitions.canceled(a_job(), NOW)
+    later = transitions.delivery_tried(job, job.deliveries[0].id, refused(NOW))
+    assert transitions.deliveries_postponed(later, NOW) is later
+    assert transitions.deliveries_postponed(job, NOW).deliveries[0].next_at > NOW  # type: ignore[operator]
 
 
 def test_one_message_or_all_can_be_delivered_again() -> None:
-    job = a_job(*Status).claimed("w", NOW).sending("w", NOW).canceled(NOW)
+    job = transitions.canceled(transitions.submitting(transitions.claimed(a_job(*Status), "w", NOW), "w", NOW), NOW)
     for item in job.deliveries:
-        job = job.delivered(item.id, Try(NOW, status=200))
+        job = transitions.delivery_tried(job, item.id, Try(NOW, status=200))
     first, _second = (item.id for item in job.deliveries)
-    assert [item.open for item in job.redelivered(first, NOW).deliveries] == [True, False]
-    assert [item.open for item in job.redelivered(None, NOW).deliveries] == [True, True]
+    assert [item.is_open for item in transitions.redelivered(job, first, NOW).deliveries] == [True, False]
+    assert [item.is_open for item in transitions.redelivered(job, None, NOW).deliveries] == [True, True]
     for no_such in (replace(job, deliveries=()), job):
         with pytest.raises(NotPossible, match="has no such delivery"):
-            no_such.redelivered("msg_of_another", NOW)
+            transitions.redelivered(no_such, "msg_of_another", NOW)
 
 
 def test_where_it_tells_is_in_no_repr() -> None:
-    assert "secret" not in repr(a_job().canceled(NOW))
+    assert "secret" not in repr(transitions.canceled(a_job(), NOW))

@@ -9,27 +9,13 @@ from itertools import pairwise
 
 import pytest
 
+from jobs import schedule, transitions
+from jobs.attempt import MAX_BACKOFF_SECONDS, Outcome, Recovery, backoff_seconds, poll_seconds
 from jobs.errors import ChargePossible, NotPossible
-from jobs.job import (
-    ATTEMPTS,
-    INPUT_PAUSE_SECONDS,
-    MAX_BACKOFF_SECONDS,
-    TIMELINE_LENGTH,
-    Artifact,
-    Failure,
-    Job,
-    Missing,
-    OnUnknown,
-    Outcome,
-    PendingImage,
-    Postponed,
-    Recovery,
-    Spooled,
-    Status,
-    backoff_seconds,
-    poll_seconds,
-)
+from jobs.images import Artifact, Missing, PendingImage, Postponed, Spooled
+from jobs.job import ATTEMPTS, Failure, Job, OnUnknown, Status
 from jobs.report import Charged, Code, Cost, Failed, Image, Running, Succeeded, Unit
+from jobs.transitions import INPUT_PAUSE_SECONDS, TIMELINE_LENGTH
 
 T0 = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NOW = T0 + timedelta(seconds=30)
@@ -76,44 +62,46 @@ def a_job(**changes: object) -> Job:
 
 
 def claimed(job: Job, now: datetime = NOW) -> Job:
-    return job.claimed(US, now)
+    return transitions.claimed(job, US, now)
 
 
 def submitting(recovery: Recovery = Recovery.NONE, *, polled: bool = False, **changes: object) -> Job:
-    return claimed(a_job(**changes)).sending(US, NOW, recovery=recovery, polled=polled)
+    return transitions.submitting(claimed(a_job(**changes)), US, NOW, recovery=recovery, polled=polled)
 
 
 def running(recovery: Recovery = Recovery.NONE, *, polled: bool = True, **changes: object) -> Job:
-    return submitting(recovery, polled=polled, **changes).reported(1, Running("ext"), NOW)
+    return transitions.reported(submitting(recovery, polled=polled, **changes), 1, Running("ext"), NOW)
 
 
 def planned(**changes: object) -> Job:
     """A retry is planned: attempt 1 was refused and cost nothing."""
-    return replace(submitting(**changes).reported(1, BUSY, NOW), wake_at=NOW)
+    return replace(transitions.reported(submitting(**changes), 1, BUSY, NOW), wake_at=NOW)
 
 
 def second(**changes: object) -> Job:
     """Attempt 2 is on its way after attempt 1 was refused."""
-    return claimed(planned(**changes)).sending(US, NOW, polled=True)
+    return transitions.submitting(claimed(planned(**changes)), US, NOW, polled=True)
 
 
 def resending(**changes: object) -> Job:
     """Attempt 1 waits to be sent again under the provider's own key."""
-    return replace(submitting(Recovery.KEY, **changes).unseen(US, NOW), wake_at=NOW)
+    return replace(transitions.outcome_lost(submitting(Recovery.KEY, **changes), US, NOW), wake_at=NOW)
 
 
 def resubmitting() -> Job:
     """The job's policy buys again what nobody saw the end of."""
-    return replace(submitting(on_unknown=OnUnknown.CHARGE_AGAIN).unseen(US, NOW), wake_at=NOW)
+    return replace(transitions.outcome_lost(submitting(on_unknown=OnUnknown.CHARGE_AGAIN), US, NOW), wake_at=NOW)
 
 
 def storing(**changes: object) -> Job:
-    return second(**changes).reported(2, SUCCESS, NOW)
+    return transitions.reported(second(**changes), 2, SUCCESS, NOW)
 
 
 def ended(job: Job, code: Code) -> Job:
     """The job after all its pending images were given up."""
-    return job.kept(job.pending[0].attempt, {image.index: missing(image.index, code) for image in job.pending}, NOW)
+    return transitions.stored(
+        job, job.pending[0].attempt, {image.index: missing(image.index, code) for image in job.pending}, NOW
+    )
 
 
 GIVEN: dict[str, Callable[[], Job]] = {
@@ -123,18 +111,18 @@ GIVEN: dict[str, Callable[[], Job]] = {
     "resending": resending,
     "resubmitting": resubmitting,
     "submitting": second,
-    "running": lambda: second().reported(2, Running("ext"), NOW),
+    "running": lambda: transitions.reported(second(), 2, Running("ext"), NOW),
     "storing": storing,
     "storing, held": lambda: claimed(storing()),
-    "succeeded": lambda: storing().kept(2, {0: artifact(0), 1: artifact(1)}, NOW),
-    "failed, free": lambda: second().reported(2, MODERATED, NOW),
-    "failed, paid?": lambda: second().reported(2, LOST, NOW),
-    "failed, deadline": lambda: replace(second().expired(LATER), deadline_at=at(600)),
-    "failed, unknown": lambda: second().unseen(US, NOW),
+    "succeeded": lambda: transitions.stored(storing(), 2, {0: artifact(0), 1: artifact(1)}, NOW),
+    "failed, free": lambda: transitions.reported(second(), 2, MODERATED, NOW),
+    "failed, paid?": lambda: transitions.reported(second(), 2, LOST, NOW),
+    "failed, deadline": lambda: replace(transitions.expired(second(), LATER), deadline_at=at(600)),
+    "failed, unknown": lambda: transitions.outcome_lost(second(), US, NOW),
     "failed, expired": lambda: ended(storing(), Code.RESULT_EXPIRED),
     "failed, no image": lambda: ended(storing(), Code.RESULT_REJECTED),
-    "canceled": lambda: second().canceled(NOW),
-    "canceled, unsent": lambda: a_job().canceled(NOW),
+    "canceled": lambda: transitions.canceled(second(), NOW),
+    "canceled, unsent": lambda: transitions.canceled(a_job(), NOW),
 }
 
 # --- what happens -----------------------------------------------------------------------------------------------------
@@ -145,23 +133,23 @@ def current(job: Job) -> int:
 
 
 NEWS: dict[str, Callable[[Job], Job]] = {
-    "claim": lambda job: job.claimed(US, NOW),
-    "release": lambda job: job.released(US, NOW),
-    "send": lambda job: job.sending(US, NOW),
-    "unseen": lambda job: job.unseen(US, NOW),
-    "Running": lambda job: job.reported(current(job), Running("ext"), NOW),
-    "Success": lambda job: job.reported(current(job), SUCCESS, NOW),
-    "Busy": lambda job: job.reported(current(job), BUSY, NOW),
-    "Moderated": lambda job: job.reported(current(job), MODERATED, NOW),
-    "Lost": lambda job: job.reported(current(job), LOST, NOW),
-    "old Success": lambda job: job.reported(1, SUCCESS, NOW),
-    "old Running": lambda job: job.reported(1, Running(), NOW),
-    "forged": lambda job: job.reported(len(job.attempts) + 1, SUCCESS, NOW),
-    "kept": lambda job: job.kept(current(job), {0: artifact(0), 1: artifact(1)}, NOW),
-    "deadline": lambda job: job.expired(LATER),
-    "cancel": lambda job: job.canceled(NOW),
-    "retry": lambda job: job.retried(NOW),
-    "retry, paid": lambda job: job.retried(NOW, may_charge_again=True),
+    "claim": lambda job: transitions.claimed(job, US, NOW),
+    "release": lambda job: transitions.released(job, US, NOW),
+    "send": lambda job: transitions.submitting(job, US, NOW),
+    "unseen": lambda job: transitions.outcome_lost(job, US, NOW),
+    "Running": lambda job: transitions.reported(job, current(job), Running("ext"), NOW),
+    "Success": lambda job: transitions.reported(job, current(job), SUCCESS, NOW),
+    "Busy": lambda job: transitions.reported(job, current(job), BUSY, NOW),
+    "Moderated": lambda job: transitions.reported(job, current(job), MODERATED, NOW),
+    "Lost": lambda job: transitions.reported(job, current(job), LOST, NOW),
+    "old Success": lambda job: transitions.reported(job, 1, SUCCESS, NOW),
+    "old Running": lambda job: transitions.reported(job, 1, Running(), NOW),
+    "forged": lambda job: transitions.reported(job, len(job.attempts) + 1, SUCCESS, NOW),
+    "kept": lambda job: transitions.stored(job, current(job), {0: artifact(0), 1: artifact(1)}, NOW),
+    "deadline": lambda job: transitions.expired(job, LATER),
+    "cancel": lambda job: transitions.canceled(job, NOW),
+    "retry": lambda job: transitions.retried(job, NOW),
+    "retry, paid": lambda job: transitions.retried(job, NOW, may_charge_again=True),
 }
 
 
@@ -243,8 +231,8 @@ def test_what_a_provider_says_twice_counts_once(given: str, news: str) -> None:
 @pytest.mark.parametrize("given", ["claimed", "submitting", "storing, held"])
 def test_a_stranger_cannot_release_or_end_what_another_worker_holds(given: str) -> None:
     job = GIVEN[given]()
-    assert job.released(STRANGER, NOW) is job
-    assert job.unseen(STRANGER, NOW) is job
+    assert transitions.released(job, STRANGER, NOW) is job
+    assert transitions.outcome_lost(job, STRANGER, NOW) is job
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
@@ -257,43 +245,43 @@ def test_a_claim_costs_nothing_and_keeps_the_status() -> None:
 
 def test_only_the_first_of_two_claims_wins() -> None:
     job = claimed(a_job())
-    assert job.claimed(STRANGER, NOW) is job
+    assert transitions.claimed(job, STRANGER, NOW) is job
 
 
 def test_a_job_is_not_claimed_before_its_time() -> None:
     job = a_job(wake_at=at(40))
-    assert job.claimed(US, at(39)) is job
-    assert job.claimed(US, at(40)).holder == US
+    assert transitions.claimed(job, US, at(39)) is job
+    assert transitions.claimed(job, US, at(40)).holder == US
 
 
 def test_a_claim_after_the_deadline_ends_the_job() -> None:
-    assert a_job().claimed(US, at(600)).error == Failure(Code.DEADLINE, "no result within 600 s of the enqueue")
+    assert transitions.claimed(a_job(), US, at(600)).error == Failure(Code.DEADLINE, "no result within 600 s")
 
 
 def test_a_claimed_job_leaves_its_line_and_a_released_one_is_free_at_once() -> None:
     job = claimed(a_job())
-    assert job.lane_at is None
-    assert job.released(US, at(40)).lane_at == at(40)
+    assert schedule.lane_at(job) is None
+    assert schedule.lane_at(transitions.released(job, US, at(40))) == at(40)
 
 
 def test_what_somebody_else_holds_is_not_sent() -> None:
     job = claimed(a_job())
-    assert job.sending(STRANGER, NOW) is job
+    assert transitions.submitting(job, STRANGER, NOW) is job
 
 
 def test_an_attempt_that_is_too_late_is_not_sent() -> None:
-    job = claimed(a_job()).sending(US, at(600))
+    job = transitions.submitting(claimed(a_job()), US, at(600))
     assert (job.status, job.attempts) == (Status.FAILED, ())
 
 
 def test_inputs_that_cannot_be_had_are_tried_again_until_the_deadline() -> None:
-    job = claimed(a_job()).unprepared(US, "image_file: its host is away", NOW, lasting=False)
+    job = transitions.input_failed(claimed(a_job()), US, "image_file: its host is away", NOW, lasting=False)
     assert (job.status, job.holder, job.wake_at) == (Status.QUEUED, None, NOW + timedelta(seconds=INPUT_PAUSE_SECONDS))
     assert job.attempts == ()
 
 
 def test_inputs_that_will_never_be_had_fail_the_job_unsent() -> None:
-    job = claimed(a_job()).unprepared(US, "image_file: no image", NOW, lasting=True)
+    job = transitions.input_failed(claimed(a_job()), US, "image_file: no image", NOW, lasting=True)
     assert job.error == Failure(Code.INVALID_REQUEST, "image_file: no image")
     assert job.attempts == ()
 
@@ -303,7 +291,7 @@ def test_inputs_that_will_never_be_had_fail_the_job_unsent() -> None:
 
 def test_the_attempt_is_on_the_ledger_before_anything_is_sent() -> None:
     cost = Cost(4, Unit.CREDIT)
-    job = claimed(a_job()).sending(US, NOW, expected_cost=cost)
+    job = transitions.submitting(claimed(a_job()), US, NOW, expected_cost=cost)
     (attempt,) = job.attempts
     assert (attempt.number, attempt.operation, attempt.provider) == (1, "vendor.paint", "vendor")
     assert (attempt.started_at, attempt.holder) == (NOW, US)
@@ -311,9 +299,9 @@ def test_the_attempt_is_on_the_ledger_before_anything_is_sent() -> None:
 
 
 def test_a_success_is_charged_what_the_answer_says_or_what_was_expected() -> None:
-    sent = claimed(a_job()).sending(US, NOW, expected_cost=Cost(4, Unit.CREDIT))
-    assert sent.reported(1, SUCCESS, NOW).attempts[0].cost == Cost(4, Unit.CREDIT)
-    told = sent.reported(1, Succeeded(IMAGES, cost=Cost(2, Unit.USD)), NOW).attempts[0]
+    sent = transitions.submitting(claimed(a_job()), US, NOW, expected_cost=Cost(4, Unit.CREDIT))
+    assert transitions.reported(sent, 1, SUCCESS, NOW).attempts[0].cost == Cost(4, Unit.CREDIT)
+    told = transitions.reported(sent, 1, Succeeded(IMAGES, cost=Cost(2, Unit.USD)), NOW).attempts[0]
     assert (told.cost, told.charged, told.ended_at, told.outcome) == (
         Cost(2, Unit.USD),
         Charged.YES,
@@ -323,7 +311,7 @@ def test_a_success_is_charged_what_the_answer_says_or_what_was_expected() -> Non
 
 
 def test_a_refusal_is_on_the_ledger_with_its_reason() -> None:
-    (attempt,) = submitting().reported(1, MODERATED, NOW).attempts
+    (attempt,) = transitions.reported(submitting(), 1, MODERATED, NOW).attempts
     assert (attempt.outcome, attempt.code, attempt.message, attempt.charged, attempt.ended_at) == (
         Outcome.REJECTED,
         Code.MODERATED,
@@ -334,26 +322,28 @@ def test_a_refusal_is_on_the_ledger_with_its_reason() -> None:
 
 
 def test_what_surely_was_not_sent_is_told_apart_from_a_refusal() -> None:
-    assert submitting().reported(1, REFUSED, NOW).attempts[0].outcome is Outcome.NOT_SENT
+    assert transitions.reported(submitting(), 1, REFUSED, NOW).attempts[0].outcome is Outcome.NOT_SENT
 
 
 @pytest.mark.parametrize(
-    "leave", [lambda job: job.canceled(NOW), lambda job: job.expired(LATER)], ids=["cancel", "deadline"]
+    "leave",
+    [lambda job: transitions.canceled(job, NOW), lambda job: transitions.expired(job, LATER)],
+    ids=["cancel", "deadline"],
 )
 def test_whoever_leaves_an_attempt_on_its_way_leaves_a_doubt(leave: Callable[[Job], Job]) -> None:
     job = leave(submitting())
-    assert job.unknown
+    assert job.has_unknown
     assert (job.attempts[0].outcome, job.attempts[0].charged) == (Outcome.UNKNOWN, Charged.UNKNOWN)
 
 
 def test_the_doubt_goes_when_the_answer_comes_after_all() -> None:
-    job = submitting().canceled(NOW).reported(1, MODERATED, NOW)
-    assert not job.unknown
+    job = transitions.reported(transitions.canceled(submitting(), NOW), 1, MODERATED, NOW)
+    assert not job.has_unknown
     assert (job.status, job.attempts[0].charged) == (Status.CANCELED, Charged.NO)
 
 
 def test_an_earlier_success_leaves_the_attempt_on_its_way_in_doubt() -> None:
-    job = second().reported(1, SUCCESS, NOW)
+    job = transitions.reported(second(), 1, SUCCESS, NOW)
     assert [attempt.outcome for attempt in job.attempts] == [Outcome.SUCCEEDED, Outcome.UNKNOWN]
 
 
@@ -376,14 +366,16 @@ def test_an_earlier_success_leaves_the_attempt_on_its_way_in_doubt() -> None:
 def test_only_what_cost_nothing_is_tried_again_unless_the_job_says_so(
     given: Callable[..., Job], failure: Failed, policy: OnUnknown, becomes: Status
 ) -> None:
-    assert given(on_unknown=policy).reported(1, failure, NOW).status is becomes
+    assert transitions.reported(given(on_unknown=policy), 1, failure, NOW).status is becomes
 
 
 def test_a_job_gives_up_after_its_attempts() -> None:
     job = a_job()
     for number in range(1, ATTEMPTS + 1):
         assert job.status is Status.QUEUED
-        job = replace(job, wake_at=NOW).claimed(US, NOW).sending(US, NOW).reported(number, BUSY, NOW)
+        job = transitions.reported(
+            transitions.submitting(transitions.claimed(replace(job, wake_at=NOW), US, NOW), US, NOW), number, BUSY, NOW
+        )
     assert (job.status, job.error, len(job.attempts)) == (
         Status.FAILED,
         Failure(Code.RATE_LIMITED, "slow down"),
@@ -400,13 +392,13 @@ def test_the_back_off_doubles_with_jitter(attempt: int, seconds: float) -> None:
 
 @pytest.mark.parametrize(("asked", "seconds"), [(30, 30.0), (60, 60.0), (3600, MAX_BACKOFF_SECONDS)])
 def test_retry_after_is_obeyed_up_to_a_minute(asked: float, seconds: float) -> None:
-    job = submitting().reported(1, replace(BUSY, retry_after_seconds=asked), NOW)
+    job = transitions.reported(submitting(), 1, replace(BUSY, retry_after_seconds=asked), NOW)
     assert job.wake_at == NOW + timedelta(seconds=seconds)
-    assert job.lane_at == job.wake_at
+    assert schedule.lane_at(job) == job.wake_at
 
 
 def test_retry_after_does_not_shorten_the_back_off() -> None:
-    job = submitting().reported(1, replace(BUSY, retry_after_seconds=0), NOW)
+    job = transitions.reported(submitting(), 1, replace(BUSY, retry_after_seconds=0), NOW)
     assert job.wake_at is not None
     assert job.wake_at >= NOW + timedelta(seconds=0.8)
 
@@ -420,16 +412,22 @@ def test_no_back_off_ever_exceeds_the_cap() -> None:
 
 def test_with_a_key_the_same_attempt_is_sent_again() -> None:
     job = resending()
-    assert (job.status, job.unknown, job.next_number) == (Status.QUEUED, True, 1)
-    again = claimed(job).sending(US, at(40), recovery=Recovery.KEY)
+    assert (job.status, job.has_unknown, transitions.next_number(job)) == (Status.QUEUED, True, 1)
+    again = transitions.submitting(claimed(job), US, at(40), recovery=Recovery.KEY)
     assert [(attempt.number, attempt.sends, attempt.started_at) for attempt in again.attempts] == [(1, 2, NOW)]
-    assert again.attempt_key(1) == job.attempt_key(job.next_number)
+    assert transitions.attempt_key(again, 1) == transitions.attempt_key(job, transitions.next_number(job))
 
 
 def test_the_same_key_is_not_sent_for_ever() -> None:
     job = a_job()
     for _ in range(ATTEMPTS):
-        job = replace(job, wake_at=NOW).claimed(US, NOW).sending(US, NOW, recovery=Recovery.KEY).unseen(US, NOW)
+        job = transitions.outcome_lost(
+            transitions.submitting(
+                transitions.claimed(replace(job, wake_at=NOW), US, NOW), US, NOW, recovery=Recovery.KEY
+            ),
+            US,
+            NOW,
+        )
     assert (job.status, job.attempts[0].sends, len(job.attempts)) == (Status.FAILED, ATTEMPTS, 1)
     assert job.error is not None
     assert job.error.code is Code.OUTCOME_UNKNOWN
@@ -438,80 +436,99 @@ def test_the_same_key_is_not_sent_for_ever() -> None:
 def test_once_the_key_is_used_up_the_policy_buys_a_new_attempt() -> None:
     job = a_job(on_unknown=OnUnknown.CHARGE_AGAIN)
     for _ in range(ATTEMPTS + 1):
-        job = replace(job, wake_at=NOW).claimed(US, NOW).sending(US, NOW, recovery=Recovery.KEY).unseen(US, NOW)
+        job = transitions.outcome_lost(
+            transitions.submitting(
+                transitions.claimed(replace(job, wake_at=NOW), US, NOW), US, NOW, recovery=Recovery.KEY
+            ),
+            US,
+            NOW,
+        )
     assert [(attempt.number, attempt.sends) for attempt in job.attempts] == [(1, ATTEMPTS), (2, 1)]
 
 
 def test_an_attempt_that_turns_out_to_run_is_not_sent_again() -> None:
     """Sent under a new key it would be paid twice."""
-    job = resending().reported(1, Running("ext"), NOW)
-    assert (job.status, job.attempts[0].outcome, job.lane_at) == (Status.RUNNING, Outcome.ACCEPTED, None)
+    job = transitions.reported(resending(), 1, Running("ext"), NOW)
+    assert (job.status, job.attempts[0].outcome, schedule.lane_at(job)) == (Status.RUNNING, Outcome.ACCEPTED, None)
 
 
 def test_a_worker_that_prepared_a_resend_finds_it_running_and_sends_nothing() -> None:
-    job = claimed(resending()).reported(1, Running("ext"), NOW)
-    assert job.sending(US, NOW) is job
+    job = transitions.reported(claimed(resending()), 1, Running("ext"), NOW)
+    assert transitions.submitting(job, US, NOW) is job
 
 
 @pytest.mark.parametrize(
     ("failure", "becomes"), [(BUSY, Status.QUEUED), (MODERATED, Status.FAILED), (LOST, Status.FAILED)]
 )
 def test_a_failure_that_is_told_before_the_resend_is_the_attempts_own(failure: Failed, becomes: Status) -> None:
-    job = resending().reported(1, failure, NOW)
-    assert (job.status, job.attempts[0].outcome, job.next_number) == (becomes, Outcome.REJECTED, 2)
+    job = transitions.reported(resending(), 1, failure, NOW)
+    assert (job.status, job.attempts[0].outcome, transitions.next_number(job)) == (becomes, Outcome.REJECTED, 2)
 
 
 @pytest.mark.parametrize("failure", [REFUSED, BUSY])
 def test_a_refused_resend_says_nothing_of_the_first_send(failure: Failed) -> None:
-    job = claimed(resending()).sending(US, NOW, recovery=Recovery.KEY).reported(1, failure, NOW)
-    assert (job.status, job.unknown, job.next_number) == (Status.QUEUED, True, 1)
+    job = transitions.reported(
+        transitions.submitting(claimed(resending()), US, NOW, recovery=Recovery.KEY), 1, failure, NOW
+    )
+    assert (job.status, job.has_unknown, transitions.next_number(job)) == (Status.QUEUED, True, 1)
     assert job.attempts[0].charged is Charged.UNKNOWN
 
 
 def test_a_resend_that_is_refused_for_good_leaves_the_doubt() -> None:
-    job = claimed(resending()).sending(US, NOW, recovery=Recovery.KEY).reported(1, MODERATED, NOW)
+    job = transitions.reported(
+        transitions.submitting(claimed(resending()), US, NOW, recovery=Recovery.KEY), 1, MODERATED, NOW
+    )
     assert (job.status, job.attempts[0].charged) == (Status.FAILED, Charged.UNKNOWN)
-    assert job.reported(1, SUCCESS, NOW).status is Status.STORING
+    assert transitions.reported(job, 1, SUCCESS, NOW).status is Status.STORING
 
 
 def test_a_refused_resend_does_not_undo_that_the_first_send_was_accepted() -> None:
     """The first answer came late, from a worker that was believed dead."""
-    sent = claimed(resending()).sending(US, NOW, recovery=Recovery.KEY).reported(1, Running("ext"), NOW)
-    job = sent.reported(1, REFUSED, NOW)
-    assert (job.status, job.next_number, job.attempts[0].charged) == (Status.QUEUED, 1, Charged.UNKNOWN)
+    sent = transitions.reported(
+        transitions.submitting(claimed(resending()), US, NOW, recovery=Recovery.KEY), 1, Running("ext"), NOW
+    )
+    job = transitions.reported(sent, 1, REFUSED, NOW)
+    assert (job.status, transitions.next_number(job), job.attempts[0].charged) == (Status.QUEUED, 1, Charged.UNKNOWN)
 
 
 def test_the_refusal_of_a_resend_after_a_cancel_leaves_the_doubt() -> None:
-    sent = claimed(resending()).sending(US, NOW, recovery=Recovery.KEY)
-    assert sent.canceled(NOW).reported(1, REFUSED, NOW).attempts[0].charged is Charged.UNKNOWN
+    sent = transitions.submitting(claimed(resending()), US, NOW, recovery=Recovery.KEY)
+    assert transitions.reported(transitions.canceled(sent, NOW), 1, REFUSED, NOW).attempts[0].charged is Charged.UNKNOWN
 
 
 def test_while_a_callback_can_still_come_the_job_waits_until_its_deadline() -> None:
-    job = submitting(Recovery.CALLBACK).unseen(US, NOW)
-    assert (job.status, job.unknown, job.holder, job.due_at) == (Status.RUNNING, True, None, job.deadline_at)
-    assert job.reported(1, SUCCESS, NOW).status is Status.STORING
-    assert job.expired(LATER).error == Failure(Code.DEADLINE, "no result within 600 s of the enqueue")
+    job = transitions.outcome_lost(submitting(Recovery.CALLBACK), US, NOW)
+    assert (job.status, job.has_unknown, job.holder, schedule.due_at(job)) == (
+        Status.RUNNING,
+        True,
+        None,
+        job.deadline_at,
+    )
+    assert transitions.reported(job, 1, SUCCESS, NOW).status is Status.STORING
+    assert transitions.expired(job, LATER).error == Failure(Code.DEADLINE, "no result within 600 s")
 
 
 def test_with_a_lookup_the_vendor_is_asked_at_once_and_again() -> None:
-    job = submitting(Recovery.LOOKUP).unseen(US, NOW)
-    assert (job.status, job.due_at) == (Status.RUNNING, NOW)
-    assert job.polls(NOW)
-    later = job.asked(NOW)
-    assert later.due_at is not None
-    assert later.due_at > NOW
+    job = transitions.outcome_lost(submitting(Recovery.LOOKUP), US, NOW)
+    assert (job.status, schedule.due_at(job)) == (Status.RUNNING, NOW)
+    assert schedule.is_poll_due(job, NOW)
+    later = transitions.poll_postponed(job, NOW)
+    assert schedule.due_at(later) is not None
+    assert schedule.due_at(later) > NOW
 
 
 def test_without_any_of_them_the_outcome_stays_unknown() -> None:
-    job = submitting().unseen(US, NOW)
+    job = transitions.outcome_lost(submitting(), US, NOW)
     assert job.error is not None
-    assert (job.status, job.error.code, job.unknown) == (Status.FAILED, Code.OUTCOME_UNKNOWN, True)
+    assert (job.status, job.error.code, job.has_unknown) == (Status.FAILED, Code.OUTCOME_UNKNOWN, True)
 
 
 def test_the_policy_buys_again_at_most_as_often_as_attempts_are_allowed() -> None:
     job = a_job(on_unknown=OnUnknown.CHARGE_AGAIN)
     for _ in range(ATTEMPTS):
-        job = replace(job, wake_at=NOW).claimed(US, NOW).sending(US, NOW).unseen(US, NOW)
+        job = transitions.outcome_lost(
+            transitions.submitting(transitions.claimed(replace(job, wake_at=NOW), US, NOW), US, NOW), US, NOW
+        )
     assert [attempt.outcome for attempt in job.attempts] == [Outcome.UNKNOWN] * ATTEMPTS
     assert job.error is not None
     assert job.error.code is Code.OUTCOME_UNKNOWN
@@ -519,45 +536,51 @@ def test_the_policy_buys_again_at_most_as_often_as_attempts_are_allowed() -> Non
 
 def test_the_connection_of_an_earlier_attempt_breaks_without_harm_to_the_next() -> None:
     """Canceled and retried, the same worker sends attempt 2 while the call of attempt 1 is still open."""
-    job = submitting().canceled(NOW).retried(NOW, may_charge_again=True).claimed(US, NOW).sending(US, NOW)
-    assert job.unseen(US, NOW, number=1) is job
-    assert job.unseen(US, NOW, number=2).status is Status.FAILED
+    job = transitions.submitting(
+        transitions.claimed(
+            transitions.retried(transitions.canceled(submitting(), NOW), NOW, may_charge_again=True), US, NOW
+        ),
+        US,
+        NOW,
+    )
+    assert transitions.outcome_lost(job, US, NOW, number=1) is job
+    assert transitions.outcome_lost(job, US, NOW, number=2).status is Status.FAILED
 
 
 # --- late results -----------------------------------------------------------------------------------------------------
 
 
 def test_a_late_result_of_a_job_given_up_is_stored_after_all() -> None:
-    late = running().expired(LATER).reported(1, SUCCESS, LATER)
+    late = transitions.reported(transitions.expired(running(), LATER), 1, SUCCESS, LATER)
     assert (late.status, late.error, late.finished_at) == (Status.STORING, None, None)
-    stored = late.kept(1, {0: artifact(0), 1: artifact(1)}, LATER)
+    stored = transitions.stored(late, 1, {0: artifact(0), 1: artifact(1)}, LATER)
     assert (stored.status, stored.error, stored.given_up, len(stored.artifacts)) == (Status.SUCCEEDED, None, None, 2)
 
 
 @pytest.mark.parametrize("given", ["failed, deadline", "failed, unknown", "failed, paid?"])
 def test_a_late_result_that_cannot_be_stored_leaves_the_first_error(given: str) -> None:
     job = GIVEN[given]()
-    again = ended(job.reported(2, SUCCESS, LATER), Code.RESULT_EXPIRED)
+    again = ended(transitions.reported(job, 2, SUCCESS, LATER), Code.RESULT_EXPIRED)
     assert (again.status, again.error) == (Status.FAILED, job.error)
     assert [item.code for item in again.missing] == [Code.RESULT_EXPIRED] * 2
 
 
 def test_the_second_of_two_successes_is_surplus() -> None:
-    job = second().reported(1, SUCCESS, NOW).reported(2, SUCCESS, NOW)
+    job = transitions.reported(transitions.reported(second(), 1, SUCCESS, NOW), 2, SUCCESS, NOW)
     assert [attempt.outcome for attempt in job.attempts] == [Outcome.SUCCEEDED, Outcome.SURPLUS]
     assert [attempt.charged for attempt in job.attempts] == [Charged.YES, Charged.YES]
     assert {image.attempt for image in job.pending} == {1}
 
 
 def test_a_surplus_success_changes_nothing_that_is_stored() -> None:
-    done = second().reported(1, SUCCESS, NOW).kept(1, {0: artifact(0), 1: artifact(1)}, NOW)
-    assert done.reported(2, SUCCESS, NOW).artifacts == done.artifacts
+    done = transitions.stored(transitions.reported(second(), 1, SUCCESS, NOW), 1, {0: artifact(0), 1: artifact(1)}, NOW)
+    assert transitions.reported(done, 2, SUCCESS, NOW).artifacts == done.artifacts
 
 
 def test_an_error_after_the_callback_of_the_same_attempt_is_ignored() -> None:
-    job = submitting(Recovery.CALLBACK).reported(1, SUCCESS, NOW)
-    assert job.reported(1, LOST, NOW).attempts == job.attempts
-    assert job.unseen(US, NOW) is job
+    job = transitions.reported(submitting(Recovery.CALLBACK), 1, SUCCESS, NOW)
+    assert transitions.reported(job, 1, LOST, NOW).attempts == job.attempts
+    assert transitions.outcome_lost(job, US, NOW) is job
 
 
 # --- cancel -----------------------------------------------------------------------------------------------------------
@@ -565,38 +588,39 @@ def test_an_error_after_the_callback_of_the_same_attempt_is_ignored() -> None:
 
 @pytest.mark.parametrize("given", [a_job, submitting, running])
 def test_cancel_ends_what_still_waits_for_a_provider(given: Callable[[], Job]) -> None:
-    job = given().canceled(NOW)
-    assert (job.status, job.finished_at, job.due_at, job.holder) == (Status.CANCELED, NOW, None, None)
+    job = transitions.canceled(given(), NOW)
+    assert (job.status, job.finished_at, schedule.due_at(job), job.holder) == (Status.CANCELED, NOW, None, None)
 
 
 def test_the_ledger_of_a_canceled_job_says_that_it_may_be_charged() -> None:
-    assert running().canceled(NOW).attempts[0].charged is Charged.UNKNOWN
+    assert transitions.canceled(running(), NOW).attempts[0].charged is Charged.UNKNOWN
 
 
 def test_a_success_after_the_cancel_is_recorded_but_not_stored() -> None:
-    job = running().canceled(NOW).reported(1, SUCCESS, NOW)
-    assert (job.status, job.pending, job.due_at) == (Status.CANCELED, (), None)
+    job = transitions.reported(transitions.canceled(running(), NOW), 1, SUCCESS, NOW)
+    assert (job.status, job.pending, schedule.due_at(job)) == (Status.CANCELED, (), None)
     assert (job.attempts[0].outcome, job.attempts[0].charged) == (Outcome.SUCCEEDED, Charged.YES)
 
 
 def test_a_success_after_the_cancel_is_kept_where_the_job_says_so() -> None:
-    job = running(keep_late=True).canceled(NOW).reported(1, SUCCESS, NOW)
-    assert (job.status, job.due_at, job.finished_at) == (Status.CANCELED, NOW, NOW)
-    held = job.claimed(US, NOW)
+    job = transitions.reported(transitions.canceled(running(keep_late=True), NOW), 1, SUCCESS, NOW)
+    assert (job.status, schedule.due_at(job), job.finished_at) == (Status.CANCELED, NOW, NOW)
+    held = transitions.claimed(job, US, NOW)
     assert held.holder == US
-    kept = held.kept(1, {0: artifact(0), 1: missing(1)}, NOW)
-    assert (kept.status, kept.error, kept.due_at, kept.holder) == (Status.CANCELED, None, None, None)
+    kept = transitions.stored(held, 1, {0: artifact(0), 1: missing(1)}, NOW)
+    assert (kept.status, kept.error, schedule.due_at(kept), kept.holder) == (Status.CANCELED, None, None, None)
     assert ([item.index for item in kept.artifacts], [item.index for item in kept.missing]) == ([0], [1])
 
 
 def test_late_images_that_came_inside_the_answer_are_kept_too() -> None:
-    job = running(keep_late=True).canceled(NOW)
-    done = job.reported(1, SUCCESS, NOW, inline={0: artifact(0), 1: artifact(1)})
+    job = transitions.canceled(running(keep_late=True), NOW)
+    done = transitions.reported(job, 1, SUCCESS, NOW, inline={0: artifact(0), 1: artifact(1)})
     assert (done.status, len(done.artifacts), done.finished_at) == (Status.CANCELED, 2, NOW)
 
 
 def test_a_second_late_success_is_surplus() -> None:
-    job = second(keep_late=True).canceled(NOW).reported(1, SUCCESS, NOW).reported(2, SUCCESS, NOW)
+    job = transitions.reported(transitions.canceled(second(keep_late=True), NOW), 1, SUCCESS, NOW)
+    job = transitions.reported(job, 2, SUCCESS, NOW)
     assert [attempt.outcome for attempt in job.attempts] == [Outcome.SUCCEEDED, Outcome.SURPLUS]
     assert {image.attempt for image in job.pending} == {1}
 
@@ -606,62 +630,69 @@ def test_a_second_late_success_is_surplus() -> None:
 
 def test_a_job_is_stored_once_each_image_has_its_end() -> None:
     job = claimed(storing())
-    half = job.kept(2, {0: artifact(0)}, NOW)
+    half = transitions.stored(job, 2, {0: artifact(0)}, NOW)
     assert (half.status, half.holder, [image.index for image in half.pending]) == (Status.STORING, None, [1])
-    done = half.kept(2, {1: artifact(1)}, at(40))
-    assert (done.status, done.finished_at, done.missing, done.due_at) == (Status.SUCCEEDED, at(40), (), None)
+    done = transitions.stored(half, 2, {1: artifact(1)}, at(40))
+    assert (done.status, done.finished_at, done.missing, schedule.due_at(done)) == (Status.SUCCEEDED, at(40), (), None)
 
 
 def test_a_job_with_some_images_succeeds_and_says_which_are_missing() -> None:
-    job = storing().kept(2, {0: artifact(0), 1: missing(1)}, NOW)
+    job = transitions.stored(storing(), 2, {0: artifact(0), 1: missing(1)}, NOW)
     assert (job.status, job.error) == (Status.SUCCEEDED, None)
     assert [(item.index, item.code) for item in job.missing] == [(1, Code.RESULT_EXPIRED)]
 
 
 def test_a_job_without_any_image_fails_with_the_first_reason() -> None:
-    job = storing().kept(2, {0: missing(0, Code.RESULT_REJECTED), 1: missing(1)}, NOW)
+    job = transitions.stored(storing(), 2, {0: missing(0, Code.RESULT_REJECTED), 1: missing(1)}, NOW)
     assert (job.status, job.error) == (Status.FAILED, Failure(Code.RESULT_REJECTED, "its URL died"))
 
 
 def test_an_image_that_comes_twice_is_kept_once() -> None:
-    job = storing().kept(2, {0: artifact(0)}, NOW)
-    assert job.kept(2, {0: replace(artifact(0), key="other")}, NOW) is job
+    job = transitions.stored(storing(), 2, {0: artifact(0)}, NOW)
+    assert transitions.stored(job, 2, {0: replace(artifact(0), key="other")}, NOW) is job
 
 
 def test_images_of_another_attempt_are_not_mixed_in() -> None:
     job = storing()
-    assert job.kept(1, {0: artifact(0)}, NOW) is job
+    assert transitions.stored(job, 1, {0: artifact(0)}, NOW) is job
 
 
 def test_artifacts_stand_in_the_providers_order() -> None:
-    job = storing().kept(2, {1: artifact(1)}, NOW).kept(2, {0: artifact(0)}, NOW)
+    job = transitions.stored(storing(), 2, {1: artifact(1)}, NOW)
+    job = transitions.stored(job, 2, {0: artifact(0)}, NOW)
     assert [item.index for item in job.artifacts] == [0, 1]
 
 
 def test_fewer_images_than_asked_are_missing_from_the_start() -> None:
-    job = running().reported(1, Succeeded(IMAGES[1:]), NOW)
-    assert [(item.index, item.message) for item in job.missing] == [(0, "the provider gave 1 of 2 images")]
+    job = transitions.reported(running(), 1, Succeeded(IMAGES[1:]), NOW)
+    assert [(item.index, item.message) for item in job.missing] == [(0, "the provider returned 1 of 2 images")]
     assert [image.index for image in job.pending] == [1]
 
 
 def test_a_success_without_images_fails() -> None:
-    job = running().reported(1, Succeeded(()), NOW)
-    assert (job.status, job.error) == (Status.FAILED, Failure(Code.PROVIDER_ERROR, "the provider gave 0 of 2 images"))
+    job = transitions.reported(running(), 1, Succeeded(()), NOW)
+    assert (job.status, job.error) == (
+        Status.FAILED,
+        Failure(Code.PROVIDER_ERROR, "the provider returned 0 of 2 images"),
+    )
     assert job.attempts[0].charged is Charged.YES
 
 
 def test_an_image_that_is_withheld_or_empty_is_missing() -> None:
-    job = running().reported(1, Succeeded((Image(0, refused=Code.MODERATED), Image(1))), NOW)
+    job = transitions.reported(running(), 1, Succeeded((Image(0, refused=Code.MODERATED), Image(1))), NOW)
     assert [(item.index, item.code) for item in job.missing] == [(0, Code.MODERATED), (1, Code.PROVIDER_ERROR)]
     assert job.status is Status.FAILED
 
 
 def test_images_inside_the_answer_are_stored_before_the_record_changes() -> None:
     offered = Succeeded((Image(0, content=b"x"), Image(1, content=b"y")))
-    job = submitting().reported(1, offered, NOW, inline={0: artifact(0), 1: Spooled(1, "spool-1")})
+    job = transitions.reported(submitting(), 1, offered, NOW, inline={0: artifact(0), 1: Spooled(1, "spool-1")})
     assert [item.index for item in job.artifacts] == [0]
     assert job.pending == (PendingImage(1, 1, spooled="spool-1"),)
-    assert submitting().reported(1, offered, NOW, inline={0: artifact(0), 1: artifact(1)}).status is Status.SUCCEEDED
+    assert (
+        transitions.reported(submitting(), 1, offered, NOW, inline={0: artifact(0), 1: artifact(1)}).status
+        is Status.SUCCEEDED
+    )
 
 
 def test_an_image_knows_when_its_url_stops_working() -> None:
@@ -670,48 +701,50 @@ def test_an_image_knows_when_its_url_stops_working() -> None:
         Image(1, url="https://vendor/1", life_seconds=60, expires_at=LATER),
         Image(2, url="https://vendor/2"),
     )
-    job = submitting().reported(1, Succeeded(images), NOW)
+    job = transitions.reported(submitting(), 1, Succeeded(images), NOW)
     assert [image.expires_at for image in job.pending] == [NOW + timedelta(seconds=60), LATER, None]
 
 
 def test_a_postponed_image_says_when_it_is_tried_again() -> None:
-    job = storing().kept(2, {0: Postponed(0, 5, "storage away"), 1: Postponed(1, 2, "cut short", bad=True)}, NOW)
-    assert (job.status, job.wake_at, job.due_at) == (Status.STORING, at(32), at(32))
+    job = transitions.stored(
+        storing(), 2, {0: Postponed(0, 5, "storage away"), 1: Postponed(1, 2, "cut short", bad=True)}, NOW
+    )
+    assert (job.status, job.wake_at, schedule.due_at(job)) == (Status.STORING, at(32), at(32))
     first, other = job.pending
     assert (first.tries, first.bad_tries, first.failing_since, first.retry_at) == (1, 0, NOW, at(35))
     assert (other.tries, other.bad_tries, other.retry_at) == (1, 1, at(32))
 
 
 def test_a_postponed_image_remembers_since_when_it_fails() -> None:
-    once = storing().kept(2, {0: Postponed(0, 5, "away"), 1: artifact(1)}, NOW)
-    twice = once.kept(2, {0: Postponed(0, 5, "away")}, at(60))
+    once = transitions.stored(storing(), 2, {0: Postponed(0, 5, "away"), 1: artifact(1)}, NOW)
+    twice = transitions.stored(once, 2, {0: Postponed(0, 5, "away")}, at(60))
     assert (twice.pending[0].tries, twice.pending[0].failing_since) == (2, NOW)
 
 
 def test_a_postponed_image_can_have_a_fresh_url() -> None:
     job = storing()
     fresh = replace(job.pending[0], url="https://vendor/fresh")
-    again = job.kept(2, {0: Postponed(0, 0, "expired", image=fresh)}, NOW)
+    again = transitions.stored(job, 2, {0: Postponed(0, 0, "expired", image=fresh)}, NOW)
     assert again.pending[0].url == "https://vendor/fresh"
 
 
 def test_a_storing_job_waits_for_nobodys_deadline() -> None:
     job = storing()
-    assert job.expired(LATER) is job
-    assert job.claimed(US, LATER).holder == US
+    assert transitions.expired(job, LATER) is job
+    assert transitions.claimed(job, US, LATER).holder == US
 
 
 def test_a_storing_job_whose_holder_died_is_due_when_its_images_are() -> None:
-    assert claimed(storing()).unseen(US, at(40)).due_at == at(40)
-    waits = storing().kept(2, {0: Postponed(0, 60, "away"), 1: artifact(1)}, NOW)
-    held = waits.claimed(US, at(90))
-    assert replace(held, holder=US).released(US, at(91)).due_at == at(90)
+    assert schedule.due_at(transitions.outcome_lost(claimed(storing()), US, at(40))) == at(40)
+    waits = transitions.stored(storing(), 2, {0: Postponed(0, 60, "away"), 1: artifact(1)}, NOW)
+    held = transitions.claimed(waits, US, at(90))
+    assert schedule.due_at(transitions.released(replace(held, holder=US), US, at(91))) == at(90)
 
 
 def test_the_same_success_again_brings_fresh_urls_for_what_is_not_stored() -> None:
-    job = storing().kept(2, {0: artifact(0)}, NOW)
+    job = transitions.stored(storing(), 2, {0: artifact(0)}, NOW)
     fresh = Succeeded((Image(0, url="https://vendor/0b"), Image(1, url="https://vendor/1b", expires_at=LATER)))
-    again = job.reported(2, fresh, NOW)
+    again = transitions.reported(job, 2, fresh, NOW)
     assert [(image.index, image.url, image.expires_at) for image in again.pending] == [(1, "https://vendor/1b", LATER)]
     assert len(again.artifacts) == 1
 
@@ -721,26 +754,26 @@ def test_the_same_success_again_brings_fresh_urls_for_what_is_not_stored() -> No
 
 def test_a_running_attempt_is_polled_when_it_is_due_and_then_later() -> None:
     job = running(polled=True)
-    assert job.due_at == at(31)
-    assert not job.polls(at(30))
-    assert job.polls(at(31))
-    asked = job.asked(at(70))
-    assert asked.due_at == at(80)
-    assert asked.asked(at(75)) is asked
+    assert schedule.due_at(job) == at(31)
+    assert not schedule.is_poll_due(job, at(30))
+    assert schedule.is_poll_due(job, at(31))
+    asked = transitions.poll_postponed(job, at(70))
+    assert schedule.due_at(asked) == at(80)
+    assert transitions.poll_postponed(asked, at(75)) is asked
 
 
 def test_an_attempt_without_a_name_cannot_be_polled() -> None:
-    job = submitting(polled=True).reported(1, Running(None), NOW)
-    assert job.due_at == job.deadline_at
+    job = transitions.reported(submitting(polled=True), 1, Running(None), NOW)
+    assert schedule.due_at(job) == job.deadline_at
 
 
 def test_what_calls_back_is_not_polled() -> None:
-    assert running(Recovery.CALLBACK, polled=False).due_at == at(600)
+    assert schedule.due_at(running(Recovery.CALLBACK, polled=False)) == at(600)
 
 
 def test_a_poll_that_says_running_plans_the_next_one() -> None:
-    job = running(polled=True).reported(1, Running("ext"), at(70))
-    assert job.due_at == at(80)
+    job = transitions.reported(running(polled=True), 1, Running("ext"), at(70))
+    assert schedule.due_at(job) == at(80)
 
 
 @pytest.mark.parametrize(("running_for", "seconds"), [(0, 1), (8, 2), (40, 10), (600, 15)])
@@ -749,14 +782,14 @@ def test_polls_become_rarer(running_for: float, seconds: float) -> None:
 
 
 def test_no_wake_up_is_planned_past_the_deadline() -> None:
-    assert running(polled=True).reported(1, Running("ext"), at(595)).due_at == at(600)
+    assert schedule.due_at(transitions.reported(running(polled=True), 1, Running("ext"), at(595))) == at(600)
 
 
 # --- a person's retry -------------------------------------------------------------------------------------------------
 
 
 def test_a_retry_by_a_person_starts_over_with_new_attempts_and_a_new_deadline() -> None:
-    job = GIVEN["failed, free"]().retried(at(100))
+    job = transitions.retried(GIVEN["failed, free"](), at(100))
     assert (job.status, job.wake_at, job.deadline_at) == (Status.QUEUED, at(100), at(700))
     assert (job.error, job.finished_at, job.attempts_allowed) == (None, None, 2 + ATTEMPTS)
 
@@ -764,7 +797,7 @@ def test_a_retry_by_a_person_starts_over_with_new_attempts_and_a_new_deadline() 
 @pytest.mark.parametrize("given", ["queued", "submitting", "running", "storing", "succeeded"])
 def test_only_a_failed_or_canceled_job_can_be_retried(given: str) -> None:
     with pytest.raises(NotPossible, match="only a failed or canceled job"):
-        GIVEN[given]().retried(NOW, may_charge_again=True)
+        transitions.retried(GIVEN[given](), NOW, may_charge_again=True)
 
 
 @pytest.mark.parametrize(
@@ -773,18 +806,18 @@ def test_only_a_failed_or_canceled_job_can_be_retried(given: str) -> None:
 def test_a_retry_that_may_be_charged_again_needs_a_clear_word(given: str) -> None:
     job = GIVEN[given]()
     with pytest.raises(ChargePossible, match="may_charge_again=True"):
-        job.retried(NOW)
-    assert job.retried(NOW, may_charge_again=True).next_number == 3
+        transitions.retried(job, NOW)
+    assert transitions.next_number(transitions.retried(job, NOW, may_charge_again=True)) == 3
 
 
 def test_after_a_persons_word_nothing_is_sent_under_an_old_key() -> None:
-    job = submitting(Recovery.KEY).expired(LATER).retried(LATER, may_charge_again=True)
-    assert job.next_number == 2
+    job = transitions.retried(transitions.expired(submitting(Recovery.KEY), LATER), LATER, may_charge_again=True)
+    assert transitions.next_number(job) == 2
 
 
 @pytest.mark.parametrize("code", [Code.STORAGE_ERROR, Code.RESULT_EXPIRED])
 def test_what_was_paid_and_not_stored_is_only_fetched_again(code: Code) -> None:
-    job = ended(storing(), code).retried(at(100))
+    job = transitions.retried(ended(storing(), code), at(100))
     assert (job.status, job.wake_at, job.missing, job.error) == (Status.STORING, at(100), (), None)
     assert [(image.index, image.attempt, image.url) for image in job.pending] == [
         (0, 2, "https://vendor/0"),
@@ -794,24 +827,27 @@ def test_what_was_paid_and_not_stored_is_only_fetched_again(code: Code) -> None:
 
 
 def test_fetching_again_starts_with_fresh_counters() -> None:
-    tired = storing().kept(2, {0: Postponed(0, 5, "away"), 1: Postponed(1, 5, "away", bad=True)}, NOW)
-    job = ended(tired, Code.STORAGE_ERROR).retried(at(100))
+    tired = transitions.stored(storing(), 2, {0: Postponed(0, 5, "away"), 1: Postponed(1, 5, "away", bad=True)}, NOW)
+    job = transitions.retried(ended(tired, Code.STORAGE_ERROR), at(100))
     assert {(image.tries, image.bad_tries, image.retry_at, image.failing_since) for image in job.pending} == {
         (0, 0, None, None)
     }
 
 
 def test_only_what_can_be_fetched_is_fetched_again() -> None:
-    job = storing().kept(2, {0: missing(0, Code.RESULT_REJECTED), 1: missing(1, Code.STORAGE_ERROR)}, NOW).retried(NOW)
+    job = transitions.retried(
+        transitions.stored(storing(), 2, {0: missing(0, Code.RESULT_REJECTED), 1: missing(1, Code.STORAGE_ERROR)}, NOW),
+        NOW,
+    )
     assert ([image.index for image in job.pending], [item.index for item in job.missing]) == ([1], [0])
 
 
 def test_the_retry_of_a_canceled_job_takes_the_pictures_that_came_after_all() -> None:
-    late = running(keep_late=True).canceled(NOW).reported(1, SUCCESS, NOW)
-    waiting = late.kept(1, {0: artifact(0)}, NOW).retried(at(40))
+    late = transitions.reported(transitions.canceled(running(keep_late=True), NOW), 1, SUCCESS, NOW)
+    waiting = transitions.retried(transitions.stored(late, 1, {0: artifact(0)}, NOW), at(40))
     assert (waiting.status, [item.index for item in waiting.artifacts]) == (Status.STORING, [0])
     assert [image.index for image in waiting.pending] == [1]
-    done = late.kept(1, {0: artifact(0), 1: artifact(1)}, NOW).retried(at(40))
+    done = transitions.retried(transitions.stored(late, 1, {0: artifact(0), 1: artifact(1)}, NOW), at(40))
     assert (done.status, len(done.artifacts), len(done.attempts)) == (Status.SUCCEEDED, 2, 1)
 
 
@@ -821,14 +857,14 @@ def test_the_retry_of_a_canceled_job_takes_the_pictures_that_came_after_all() ->
 def test_a_timeline_line_that_repeats_is_counted() -> None:
     job = storing()
     for _ in range(3):
-        job = job.reported(2, SUCCESS, NOW)
+        job = transitions.reported(job, 2, SUCCESS, NOW)
     assert (job.timeline[-1].what, job.timeline[-1].times) == ("2 reported again", 3)
 
 
 def test_the_timeline_keeps_the_latest_lines() -> None:
     job = a_job()
     for number in range(TIMELINE_LENGTH + 5):
-        job = job.noted(f"line {number}", NOW)
+        job = transitions.noted(job, f"line {number}", NOW)
     assert (len(job.timeline), job.timeline[-1].what) == (TIMELINE_LENGTH, f"line {TIMELINE_LENGTH + 4}")
 
 
@@ -848,12 +884,9 @@ def test_final_is_what_nothing_follows() -> None:
 
 
 def test_the_timeline_reads_as_the_life_of_the_job() -> None:
-    job = (
-        second()
-        .reported(2, Running("ext"), NOW)
-        .reported(2, SUCCESS, NOW)
-        .kept(2, {0: artifact(0), 1: artifact(1)}, NOW)
-    )
+    job = transitions.reported(second(), 2, Running("ext"), NOW)
+    job = transitions.reported(job, 2, SUCCESS, NOW)
+    job = transitions.stored(job, 2, {0: artifact(0), 1: artifact(1)}, NOW)
     assert [event.what for event in job.timeline] == [
         "submitting 1",
         "1 rate_limited: retry",

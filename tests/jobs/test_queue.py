@@ -19,7 +19,8 @@ from redis import Redis
 
 from jobs import queue
 from jobs.darkroom import Darkroom
-from jobs.job import Event, Job, PendingImage, Status
+from jobs.images import PendingImage
+from jobs.job import Event, Job, Status
 from jobs.providers import deepmode
 from jobs.settings import Settings
 from jobs.state.repository import Repository

@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobs import NotPossible
+from jobs.attempt import Attempt, Outcome
 from jobs.delivery import Delivery, Try
-from jobs.job import Artifact, Attempt, Event, Failure, Job, Missing, OnUnknown, Outcome, PendingImage, Status
+from jobs.images import Artifact, Missing, PendingImage
+from jobs.job import Event, Failure, Job, OnUnknown, Status
 from jobs.report import Charged, Code, Cost, Unit
 from jobs.view import JobView, View
 

@@ -99,7 +99,7 @@ def test_a_callback_settles_an_answer_that_was_lost(calling: Any, vendors: Any, 
     assert job.status is Status.SUCCEEDED
     assert len(vendors.submissions(prompt)) == 1
     assert job.attempts[0].outcome is Outcome.SUCCEEDED
-    assert "end of 1 not seen: waiting for its callback" in [event.what for event in job.timeline]
+    assert "outcome of 1 unknown: waiting for its callback" in [event.what for event in job.timeline]
 
 
 def test_the_same_key_settles_an_answer_that_was_lost(calling: Any, picture: bytes, vendors: Any) -> None:

@@ -52,7 +52,7 @@ def serving(endpoint: Endpoint) -> Iterator[Endpoint]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             endpoint.messages.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            endpoint.open.wait(20)
+            endpoint.is_open.wait(20)
             self.send_response(endpoint.status)
             self.end_headers()
 
@@ -73,7 +73,7 @@ def serving(endpoint: Endpoint) -> Iterator[Endpoint]:
     try:
         yield endpoint
     finally:
-        endpoint.open.set()
+        endpoint.is_open.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -83,7 +83,7 @@ def serving(endpoint: Endpoint) -> Iterator[Endpoint]:
 def endpoint() -> Iterator[Endpoint]:
     """An endpoint that takes what it gets."""
     with serving(Endpoint()) as one:
-        one.open.set()
+        one.is_open.set()
         yield one
 
 
@@ -195,12 +195,12 @@ def test_the_command_line_shows_what_was_told_and_tells_it_again(
 def test_a_delivery_survives_the_death_of_the_worker_that_made_it(
     site: Any, worker: Process, endpoint: Endpoint, wait_until: Any
 ) -> None:
-    endpoint.open.clear()
+    endpoint.is_open.clear()
     job = canceled(site, endpoint.url)
     wait_until(lambda: endpoint.webhook_events(job), "the message")
     site.processes.kill(worker)
     assert site.darkroom.get(job.id).deliveries[0].tries == 0, "nobody wrote that it was tried"
-    endpoint.open.set()
+    endpoint.is_open.set()
     began = time.monotonic()
     another = site.start_worker("another")
     try:

@@ -23,7 +23,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from jobs import callback_url
+from jobs import callback_url, transitions
 from jobs.darkroom import Darkroom
 from jobs.embedded import Command, Process, Processes, free_port
 from jobs.embedded import redis as embedded_redis
@@ -136,8 +136,8 @@ def prepared(settings: Settings, number: int) -> tuple[list[str], str]:
     ids = []
     for _ in range(number + 1):
         job = darkroom.enqueue(deepmode.Generate(model_id="m", prompt="a lake at dawn"))
-        darkroom.advance(job.id, lambda job, now: job.claimed("load", now))
-        ids.append(darkroom.advance(job.id, lambda job, now: job.sending("load", now)).after.id)
+        darkroom.advance(job.id, lambda job, now: transitions.claimed(job, "load", now))
+        ids.append(darkroom.advance(job.id, lambda job, now: transitions.submitting(job, "load", now)).after.id)
     return ids[:-1], ids[-1]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from jobs.job import Job, Outcome, Status
+from jobs import schedule
+from jobs.attempt import Outcome
+from jobs.job import Job, Status
 from jobs.report import Charged
 
 from .world import DEAD, LATER, NAMES, Model, World
@@ -218,8 +220,8 @@ def a_final_record_says_why(seen: Seen) -> bool:
 def somebody_will_look_at_it(seen: Seen) -> bool:
     """Whatever is not over is in somebody's hands, in a line or in the due set."""
     if _over(seen.job):
-        return seen.job.holder is None and seen.job.due_at is None
-    return seen.job.holder is not None or seen.job.due_at is not None
+        return seen.job.holder is None and schedule.due_at(seen.job) is None
+    return seen.job.holder is not None or schedule.due_at(seen.job) is not None
 
 
 def finals_are_sticky(seen: Seen) -> bool:

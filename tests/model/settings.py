@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jobs.job import OnUnknown, Recovery
+from jobs.attempt import Recovery
+from jobs.job import OnUnknown
 
 from .world import Setting, Vendor
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass
+from types import ModuleType
 
-from jobs.job import Artifact, Attempt, Job, Kept, OnUnknown, Status
-from jobs.report import Report, Succeeded
+from jobs import transitions
+from jobs.job import Job
 
 from .settings import CALLING_BACK, INLINE, KEYED, LOOKED_UP, SYNCHRONOUS
 from .world import NAMES, NOW, Model, Setting, Step, World, put
@@ -16,109 +16,93 @@ from .world import NAMES, NOW, Model, Setting, Step, World, put
 # --- broken transitions -----------------------------------------------------------------------------------------------
 
 
-class AttemptNotChecked(Job):
-    """Takes whatever is said of any attempt for news of the current one."""
+@dataclass(frozen=True)
+class Mutation:
+    """The shipped transitions with some of their text replaced."""
 
-    def reported(self, number: int, report: Report, now: datetime, **options: Any) -> Job:
-        return super().reported(len(self.attempts), report, now, **options)
+    name: str
+    #: each text, which occurs exactly once, and what replaces it
+    edits: Mapping[str, str]
 
-
-class ResubmitsOnUnknown(Job):
-    """Sends again what nobody saw the end of, whatever the policy."""
-
-    def _unknown_for_good(self, attempt: Attempt, now: datetime) -> Job:
-        return replace(self, on_unknown=OnUnknown.CHARGE_AGAIN)._unknown_for_good_again(attempt, now)
-
-    def _unknown_for_good_again(self, attempt: Attempt, now: datetime) -> Job:
-        return super()._unknown_for_good(attempt, now)
-
-
-class FinalsNotSticky(Job):
-    """Cancels what is over."""
-
-    def canceled(self, now: datetime) -> Job:
-        return self._moved(Status.CANCELED, now, "canceled", finished_at=now)
+    def applied(self) -> ModuleType:
+        """The transitions as another module. Raises ValueError when a text no longer occurs exactly once."""
+        source = inspect.getsource(transitions)
+        for old, new in self.edits.items():
+            if source.count(old) != 1:
+                raise ValueError(f"{self.name}: {old!r} occurs {source.count(old)} times in jobs/transitions.py")
+            source = source.replace(old, new)
+        module = ModuleType(transitions.__name__)
+        module.__package__ = transitions.__package__
+        exec(compile(source, f"{self.name}.py", "exec"), module.__dict__)
+        return module
 
 
-class StoresAfterCancel(Job):
-    """Takes a late success of a canceled job for one that is wanted."""
-
-    def _succeeded(self, number: int, report: Succeeded, now: datetime, inline: Mapping[int, Any]) -> Job:
-        alive = replace(self, status=Status.RUNNING, finished_at=None) if self.status is Status.CANCELED else self
-        return Job._succeeded(alive, number, report, now, inline)
-
-
-class NewKeyForTheSameAttempt(Job):
-    """Sends an attempt whose end nobody saw again, but under another key."""
-
-    @property
-    def resends(self) -> bool:
-        return False
-
-
-class RefusedResendBelieved(Job):
-    """Takes the refusal of a resend for the end of the first send."""
-
-    def sending(self, holder: str, now: datetime, **options: Any) -> Job:
-        job = super().sending(holder, now, **options)
-        return replace(job, attempts=tuple(replace(attempt, sends=1) for attempt in job.attempts))
-
-
-class RunsAndIsSentAgain(Job):
-    """Does not give up a planned resend when the attempt turns out to run."""
-
-    def _awaits(self, number: int) -> bool:
-        return self.status is not Status.QUEUED and super()._awaits(number)
-
-
-class EarlyCallbackDropped(Job):
-    """Has no place for a callback that comes before the answer to the submit."""
-
-    def _succeeded(self, number: int, report: Succeeded, now: datetime, inline: Mapping[int, Any]) -> Job:
-        return self if self.status is Status.SUBMITTING else super()._succeeded(number, report, now, inline)
-
-
-class LateResultDropped(Job):
-    """Does not store what comes after it gave up."""
-
-    def _salvageable(self, attempt: Attempt) -> bool:
-        return False
-
-
-class StoringNotRescued(Job):
-    """Leaves a dead worker's images where they are."""
-
-    def released(self, holder: str, now: datetime) -> Job:
-        return self if self.pending else super().released(holder, now)
-
-
-class DeadSenderNotRescued(Job):
-    """Ends the waiting of an attempt that has a holder only by that holder's word."""
-
-    def unseen(self, holder: str, now: datetime, *, number: int | None = None) -> Job:
-        return (
-            self if number is None and self.status is Status.SUBMITTING else super().unseen(holder, now, number=number)
+_RETURN = "        return job\n"
+ATTEMPT_NOT_CHECKED = Mutation(
+    "takes any report for one of the current attempt",
+    {
+        f"    if not 1 <= number <= len(job.attempts):\n{_RETURN}": "    number = len(job.attempts) or number\n    if not job.attempts:\n        return job\n"
+    },
+)
+SENDS_UNKNOWN_AGAIN = Mutation(
+    "sends an attempt with an unknown outcome again, whatever the policy",
+    {"if job.on_unknown is OnUnknown.CHARGE_AGAIN and _has_attempts_left(job):": "if _has_attempts_left(job):"},
+)
+FINALS_NOT_STICKY = Mutation(
+    "cancels a final job", {f"    if job.status not in WAITING:\n{_RETURN}    return _moved": "    return _moved"}
+)
+STORES_AFTER_CANCEL = Mutation(
+    "stores a late result of a canceled job",
+    {"if job.status in WAITING or _is": "if job.status in WAITING or job.status is Status.CANCELED or _is"},
+)
+NEW_KEY_FOR_THE_SAME_ATTEMPT = Mutation(
+    "sends an attempt with an unknown outcome again under another key",
+    {"    return last is not None and last.outcome is Outcome.UNKNOWN and last.rec": "    return False and last.rec"},
+)
+REFUSED_RESEND_BELIEVED = Mutation(
+    "takes the refusal of a resend for the outcome of the first send",
+    {"attempt = attempt.repeating(job.attempts[-1])": "pass"},
+)
+RUNS_AND_IS_SENT_AGAIN = Mutation(
+    "still resends an attempt that turned out to run",
+    {" or (job.status is Status.QUEUED and is_resend(job))": ""},
+)
+EARLY_CALLBACK_DROPPED = Mutation(
+    "drops a callback that comes before the answer to the submit",
+    {
+        "    paid = attempt.succeeded(report, now)\n": (
+            f"    if job.status is Status.SUBMITTING:\n{_RETURN}    paid = attempt.succeeded(report, now)\n"
         )
-
-    def expired(self, now: datetime) -> Job:
-        return self if self.status is Status.SUBMITTING else super().expired(now)
-
-
-class KeptTwice(Job):
-    """Adds an image whether it still waits for one or not."""
-
-    def kept(self, number: int, ended: Mapping[int, Kept], now: datetime) -> Job:
-        job = super().kept(number, ended, now)
-        again = tuple(end for end in ended.values() if isinstance(end, Artifact))
-        return replace(job, artifacts=(*self.artifacts, *again))
-
-
-class DoubtForgotten(Job):
-    """Leaves an attempt on its way when it is canceled."""
-
-    def canceled(self, now: datetime) -> Job:
-        job = super().canceled(now)
-        return job if job is self else replace(job, attempts=self.attempts)
+    },
+)
+LATE_RESULT_DROPPED = Mutation(
+    "drops a result that comes after the job failed",
+    {"    return in_doubt or attempt.charged is not Charged.NO\n": "    return False\n"},
+)
+STORING_NOT_RESCUED = Mutation(
+    "never releases the images of a dead worker",
+    {"return _advanced(free, now) if job.pending else free": "return job if job.pending else free"},
+)
+DEAD_SENDER_NOT_RESCUED = Mutation(
+    "ends the sending of an attempt only when its holder reports",
+    {
+        "number not in (None, len(job.attempts)):": "number != len(job.attempts):",
+        "    if not is_overdue(job, now):\n": "    if not is_overdue(job, now) or job.status is Status.SUBMITTING:\n",
+    },
+)
+STORED_TWICE = Mutation(
+    "adds an image that is stored already",
+    {
+        f"    if not news:\n{_RETURN}": "",
+        "tuple(result for _, result in news if isinstance(result, Artifact))": (
+            "tuple(result for result in results.values() if isinstance(result, Artifact))"
+        ),
+    },
+)
+DOUBT_FORGOTTEN = Mutation(
+    "leaves an attempt that is being sent as it is",
+    {"tuple(attempt.left() for attempt in job.attempts)": "job.attempts"},
+)
 
 
 # --- broken workers and stores ----------------------------------------------------------------------------------------
@@ -131,7 +115,7 @@ class ClaimedTwice(Model):
     def claim(self, world: World, slot: int) -> Iterator[Step]:
         me, name = world.workers[slot], NAMES[slot]
         seen = me.known if me.known >= 0 else world.job
-        after = self.jobs.changed(seen, ("claimed", name), lambda job: job.claimed(name, NOW))
+        after = self.jobs.changed(seen, ("claimed", name), lambda job: transitions.claimed(job, name, NOW))
         assert isinstance(after, int)
         if after == seen:
             return
@@ -160,7 +144,9 @@ class RescueForgetsWhatIsStored(Model):
     """Declares a dead worker's attempt unknown although its images lie in the storage, and throws them away."""
 
     def rescued(self, world: World, holder: str) -> World:
-        after = self.update(world, world.job, ("rescued", holder), lambda job: job.unseen(holder, NOW))
+        after = self.update(
+            world, world.job, ("rescued", holder), lambda job: transitions.outcome_lost(job, holder, NOW)
+        )
         return world._replace(job=after)
 
 
@@ -178,8 +164,8 @@ DOUBT = "every doubt is on the ledger"
 ENDS = "an accepted job ends in a final status"
 
 
-def transitions(kind: type[Job], setting: Setting, breaks: str) -> Variant:
-    return Variant(kind.__name__, Model(setting, kind), breaks)
+def mutant(mutation: Mutation, setting: Setting, breaks: str) -> Variant:
+    return Variant(mutation.name, Model(setting, mutation.applied()), breaks)
 
 
 def world(kind: type[Model], setting: Setting, breaks: str) -> Variant:
@@ -190,25 +176,23 @@ def variants() -> tuple[Variant, ...]:
     """All of them, ready to be explored."""
     final = "a final status stays, but for a late result and a person's word"
     told = "news that was taken is never lost"
+    sent_once = "an attempt is sent at most once, except under the provider's own key"
+    kept = "each image that was reported is kept, or the job says why not"
     return (
-        transitions(AttemptNotChecked, Setting(CALLING_BACK), "news of an attempt that never was changes nothing"),
-        world(
-            ClaimedTwice, Setting(SYNCHRONOUS), "an attempt is sent at most once, except under the provider's own key"
-        ),
+        mutant(ATTEMPT_NOT_CHECKED, Setting(CALLING_BACK), "news of an attempt that never was changes nothing"),
+        world(ClaimedTwice, Setting(SYNCHRONOUS), sent_once),
         world(SentBeforeTheLedger, Setting(SYNCHRONOUS), "an attempt is on the ledger before its bytes go out"),
-        transitions(ResubmitsOnUnknown, Setting(SYNCHRONOUS), ONCE),
-        transitions(FinalsNotSticky, Setting(SYNCHRONOUS), final),
-        transitions(StoresAfterCancel, Setting(CALLING_BACK), final),
-        transitions(NewKeyForTheSameAttempt, Setting(KEYED), ONCE),
-        transitions(RefusedResendBelieved, Setting(KEYED), DOUBT),
-        transitions(RunsAndIsSentAgain, Setting(KEYED), ONCE),
-        transitions(EarlyCallbackDropped, Setting(CALLING_BACK), told),
-        transitions(
-            LateResultDropped, Setting(SYNCHRONOUS), "each image that was reported is kept, or the job says why not"
-        ),
-        transitions(StoringNotRescued, Setting(LOOKED_UP), ENDS),
-        transitions(DeadSenderNotRescued, Setting(SYNCHRONOUS), ENDS),
-        transitions(KeptTwice, Setting(SYNCHRONOUS), "each image is stored once, or missing says which is not and why"),
-        transitions(DoubtForgotten, Setting(SYNCHRONOUS), DOUBT),
+        mutant(SENDS_UNKNOWN_AGAIN, Setting(SYNCHRONOUS), ONCE),
+        mutant(FINALS_NOT_STICKY, Setting(SYNCHRONOUS), final),
+        mutant(STORES_AFTER_CANCEL, Setting(CALLING_BACK), final),
+        mutant(NEW_KEY_FOR_THE_SAME_ATTEMPT, Setting(KEYED), ONCE),
+        mutant(REFUSED_RESEND_BELIEVED, Setting(KEYED), DOUBT),
+        mutant(RUNS_AND_IS_SENT_AGAIN, Setting(KEYED), ONCE),
+        mutant(EARLY_CALLBACK_DROPPED, Setting(CALLING_BACK), told),
+        mutant(LATE_RESULT_DROPPED, Setting(SYNCHRONOUS), kept),
+        mutant(STORING_NOT_RESCUED, Setting(LOOKED_UP), ENDS),
+        mutant(DEAD_SENDER_NOT_RESCUED, Setting(SYNCHRONOUS), ENDS),
+        mutant(STORED_TWICE, Setting(SYNCHRONOUS), "each image is stored once, or missing says which is not and why"),
+        mutant(DOUBT_FORGOTTEN, Setting(SYNCHRONOUS), DOUBT),
         world(RescueForgetsWhatIsStored, Setting(INLINE), "a rescue finds what lies in the storage"),
     )

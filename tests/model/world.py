@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 from typing import NamedTuple, TypeVar
 
+from jobs import schedule, transitions
+from jobs.attempt import Recovery
 from jobs.errors import ChargePossible, NotPossible
-from jobs.job import Artifact, Job, Kept, Missing, OnUnknown, PendingImage, Postponed, Recovery, Status
+from jobs.images import Artifact, Kept, Missing, PendingImage, Postponed
+from jobs.job import Job, OnUnknown, Status
 from jobs.report import Charged, Code, Failed, Image, Report, Running, Succeeded
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -116,9 +120,9 @@ Step = tuple[str, World]
 
 
 class Jobs:
-    """The jobs that were met, each once, and what each transition made of it; the transitions themselves are the real ones."""
+    """The jobs that were met, each once, and what each transition made of it."""
 
-    def __init__(self, setting: Setting, kind: type[Job] = Job) -> None:
+    def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._ids: dict[tuple[object, ...], int] = {}
         self._known: list[Job] = []
@@ -133,7 +137,7 @@ class Jobs:
             "Lost": Failed(Code.PROVIDER_ERROR, "", retryable=True, charged=Charged.UNKNOWN),
         }
         self.first = self._met(
-            kind(
+            Job(
                 id="job",
                 operation="vendor.paint",
                 params={},
@@ -225,13 +229,13 @@ def _plain(job: Job) -> Job:
 
 @dataclass
 class Model:
-    """Every step that can be taken from a state. Broken variants override one of the methods or bring another kind of job."""
+    """Every step that can be taken from a state. Broken variants override one of the methods or bring other transitions."""
 
     setting: Setting
-    kind: type[Job] = Job
+    transitions: ModuleType = transitions
 
     def __post_init__(self) -> None:
-        self.jobs = Jobs(self.setting, self.kind)
+        self.jobs = Jobs(self.setting)
         self.vendor = self.setting.vendor
 
     def start(self) -> World:
@@ -291,7 +295,7 @@ class Model:
 
     def claim(self, world: World, slot: int) -> Iterator[Step]:
         name = NAMES[slot]
-        after = self.update(world, world.job, ("claimed", name), lambda job: job.claimed(name, NOW))
+        after = self.update(world, world.job, ("claimed", name), lambda job: self.transitions.claimed(job, name, NOW))
         if after != world.job:
             yield "claims", self.claimed(world, slot, after)
 
@@ -302,13 +306,13 @@ class Model:
         elif job.pending:
             me = me._replace(at="holding", number=job.pending[0].attempt)
         else:
-            me = me._replace(at="ready", number=job.next_number)
+            me = me._replace(at="ready", number=self.transitions.next_number(job))
         return put(world._replace(job=after), slot, me)
 
     def released(self, world: World, slot: int) -> World:
         name = NAMES[slot]
         me = world.workers[slot]
-        after = self.update(world, me.known, ("released", name), lambda job: job.released(name, NOW))
+        after = self.update(world, me.known, ("released", name), lambda job: self.transitions.released(job, name, NOW))
         return put(world._replace(job=after), slot, Worker())
 
     def send(self, world: World, slot: int) -> Iterator[Step]:
@@ -316,9 +320,11 @@ class Model:
         name, me, vendor = NAMES[slot], world.workers[slot], self.vendor
 
         def sending(job: Job) -> Job:
-            if job.next_number != me.number:
+            if self.transitions.next_number(job) != me.number:
                 return job
-            return job.sending(name, NOW, recovery=vendor.recovery, polled=vendor.polled, inline=vendor.inline)
+            return self.transitions.submitting(
+                job, name, NOW, recovery=vendor.recovery, polled=vendor.polled, inline=vendor.inline
+            )
 
         after = self.update(world, me.known, ("sending", name, me.number), sending)
         written = world._replace(job=after)
@@ -344,7 +350,7 @@ class Model:
         inline = self.vendor.inline
 
         def learned(job: Job) -> Job:
-            return self.reported(job, me.number, me.heard, inline=inline).claimed(name, NOW)
+            return self.transitions.claimed(self.reported(job, me.number, me.heard, inline=inline), name, NOW)
 
         after = self.update(world, me.known, ("learned", name, me.number, me.heard), learned)
         heard = self.took(world, me.number, me.heard)._replace(job=after)
@@ -356,7 +362,10 @@ class Model:
     def unseen(self, world: World, slot: int) -> World:
         name, me = NAMES[slot], world.workers[slot]
         after = self.update(
-            world, me.known, ("unseen", name, me.number), lambda job: job.unseen(name, NOW, number=me.number)
+            world,
+            me.known,
+            ("unseen", name, me.number),
+            lambda job: self.transitions.outcome_lost(job, name, NOW, number=me.number),
         )
         return put(world._replace(job=after), slot, Worker())
 
@@ -377,7 +386,7 @@ class Model:
                 world,
                 me.known,
                 ("kept", what, me.number),
-                lambda job, ended=ended: job.kept(me.number, ended, NOW),  # type: ignore[misc]
+                lambda job, ended=ended: self.transitions.stored(job, me.number, ended, NOW),  # type: ignore[misc]
             )
             yield what, put(world._replace(job=after), slot, Worker())
 
@@ -397,10 +406,10 @@ class Model:
         job = self.jobs[world.job]
         if job.holder is not None and self.believed_dead(world, job.holder):
             yield "sweep rescues", self.rescued(world, job.holder)
-        if job.overdue(NOW):
-            after = self.update(world, world.job, "expired", lambda job: job.expired(NOW))
+        if schedule.is_overdue(job, NOW):
+            after = self.update(world, world.job, "expired", lambda job: self.transitions.expired(job, NOW))
             yield "sweep ends it at its deadline", world._replace(job=after)
-        elif job.polls(NOW):
+        elif schedule.is_poll_due(job, NOW):
             yield self.polled(world)
 
     def believed_dead(self, world: World, holder: str) -> bool:
@@ -411,7 +420,9 @@ class Model:
         number = len(job.attempts)
         if job.status is Status.SUBMITTING and self.vendor.inline and number in world.stored:
             return self.told(world, number, "Succeeded", inline=True)
-        after = self.update(world, world.job, ("rescued", holder), lambda job: job.unseen(holder, NOW))
+        after = self.update(
+            world, world.job, ("rescued", holder), lambda job: self.transitions.outcome_lost(job, holder, NOW)
+        )
         return world._replace(job=after)
 
     def polled(self, world: World) -> Step:
@@ -419,7 +430,7 @@ class Model:
         _, state = _attempt(world, number)
         heard = {"working": "Running", "done": "Succeeded", "failed": "Failed"}.get(state)
         if heard is None:
-            after = self.update(world, world.job, "asked", lambda job: job.asked(NOW))
+            after = self.update(world, world.job, "asked", lambda job: self.transitions.poll_postponed(job, NOW))
             return "poll learns nothing", world._replace(job=after)
         return f"poll says {heard} of {number}", self.told(world, number, heard)
 
@@ -491,7 +502,7 @@ class Model:
 
     def reported(self, job: Job, number: int, heard: str, *, inline: bool) -> Job:
         kept = self.jobs.artifacts(number, tuple(range(self.setting.images))) if inline and heard == "Succeeded" else {}
-        return job.reported(number, self.jobs.reports[heard], NOW, inline=dict(kept))
+        return self.transitions.reported(job, number, self.jobs.reports[heard], NOW, inline=dict(kept))
 
     def took(self, world: World, number: int, heard: str) -> World:
         return world._replace(told=_with(world.told, number)) if heard == "Succeeded" else world
@@ -502,14 +513,16 @@ class Model:
         if not world.people:
             return
         less = world._replace(people=world.people - 1)
-        after = self.update(world, world.job, "canceled", lambda job: job.canceled(NOW))
+        after = self.update(world, world.job, "canceled", lambda job: self.transitions.canceled(job, NOW))
         if after != world.job:
             yield "a person cancels", less._replace(job=after)
-        retried = self.jobs.changed(world.job, "retried", lambda job: job.retried(NOW))
+        retried = self.jobs.changed(world.job, "retried", lambda job: self.transitions.retried(job, NOW))
         if isinstance(retried, int):
             yield "a person retries", less._replace(job=retried)
         elif retried == "ChargePossible":
-            paid = self.jobs.changed(world.job, "paid", lambda job: job.retried(NOW, may_charge_again=True))
+            paid = self.jobs.changed(
+                world.job, "paid", lambda job: self.transitions.retried(job, NOW, may_charge_again=True)
+            )
             assert isinstance(paid, int)
             yield "a person retries and may pay again", less._replace(job=paid, word=True)
 

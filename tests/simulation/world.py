@@ -22,9 +22,10 @@ import fakeredis
 from pydantic import SecretStr
 
 from jobs import callback_url, providers
+from jobs.attempt import Outcome
 from jobs.darkroom import Darkroom
 from jobs.errors import ChargePossible, NotPossible
-from jobs.job import Job, Outcome, Status
+from jobs.job import Job, Status
 from jobs.providers import aimlapi, chainhub, deepmode, phota
 from jobs.queue import Dispatch, application, queue_name
 from jobs.report import Charged, Code

@@ -21,7 +21,7 @@ from flask.testing import FlaskClient
 from standardwebhooks import Webhook
 
 import webhooks
-from jobs import Job, callback_url
+from jobs import Job, callback_url, transitions
 from jobs.darkroom import Darkroom
 from jobs.embedded import Command, Process, Processes
 from jobs.providers import chainhub, deepmode
@@ -125,8 +125,8 @@ class Jobs:
     def submitting(self, provider: str = "deepmode", **options: Any) -> Job:
         """A job whose first attempt is on its way."""
         job = self.queued(provider, **options)
-        self.darkroom.advance(job.id, lambda job, now: job.claimed("worker-1", now))
-        return self.darkroom.advance(job.id, lambda job, now: job.sending("worker-1", now)).after
+        self.darkroom.advance(job.id, lambda job, now: transitions.claimed(job, "worker-1", now))
+        return self.darkroom.advance(job.id, lambda job, now: transitions.submitting(job, "worker-1", now)).after
 
     def reported(self, job: Job, report: Report) -> Job:
         """The job after a report on its first attempt."""

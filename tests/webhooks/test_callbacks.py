@@ -11,8 +11,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder
 
-from jobs import Job, callback_url
-from jobs.job import Outcome, Status
+from jobs import Job, callback_url, schedule, transitions
+from jobs.attempt import Outcome
+from jobs.job import Status
 from jobs.report import Running
 from jobs.settings import Settings
 from webhooks.callbacks import ACCEPTED, MAX_BYTES, MAX_QUOTED_BYTES
@@ -67,9 +68,9 @@ class TestACallbackWithOurToken:
 
     def test_is_accepted_from_an_earlier_attempt(self, client: FlaskClient, jobs: Any, darkroom: Any) -> None:
         job = jobs.submitting(on_unknown="charge_again")
-        darkroom.advance(job.id, lambda job, now: job.unseen("worker-1", now))
-        darkroom.advance(job.id, lambda job, now: job.claimed("worker-2", job.wake_at))
-        darkroom.advance(job.id, lambda job, now: job.sending("worker-2", now))
+        darkroom.advance(job.id, lambda job, now: transitions.outcome_lost(job, "worker-1", now))
+        darkroom.advance(job.id, lambda job, now: transitions.claimed(job, "worker-2", job.wake_at))
+        darkroom.advance(job.id, lambda job, now: transitions.submitting(job, "worker-2", now))
 
         assert client.post(jobs.callback_path(job, attempt=1), json=RESULT).status_code == 200
         assert jobs.get(job).status is Status.STORING
@@ -187,7 +188,11 @@ class TestARefusedCallback:
         after: Job = jobs.get(job)
         assert (answer.status_code, answer.content_type) == (422, "application/problem+json")
         assert after.timeline[-1].what.startswith("callback of 1 not understood: ")
-        assert (after.status, after.attempts, after.due_at) == (job.status, job.attempts, job.due_at)
+        assert (after.status, after.attempts, schedule.due_at(after)) == (
+            job.status,
+            job.attempts,
+            schedule.due_at(job),
+        )
 
     def test_is_kept_without_its_secrets(self, client: FlaskClient, jobs: Any) -> None:
         job = jobs.submitting()

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import webhooks
-from jobs import Job, Status, callback_url
+from jobs import Job, Status, callback_url, transitions
 from jobs.darkroom import Darkroom
 from jobs.providers import deepmode
 from jobs.settings import Settings
@@ -51,7 +51,9 @@ class Ear:
     def waiting(self) -> Job:
         """A job whose first attempt is on its way."""
         job = self.darkroom.enqueue(deepmode.Generate(model_id="m", prompt=PROMPT))
-        return self.darkroom.advance(job.id, lambda job, now: job.claimed("w", now).sending("w", now)).after
+        return self.darkroom.advance(
+            job.id, lambda job, now: transitions.submitting(transitions.claimed(job, "w", now), "w", now)
+        ).after
 
     def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Any:
         return self.client.post(path, data=body, headers=headers, buffered=True)

@@ -18,7 +18,7 @@ import pytest
 import uvloop
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from jobs import Job, Status
+from jobs import Job, Status, schedule, transitions
 from jobs.darkroom import Darkroom
 from jobs.delivery import GIVE_UP_AFTER
 from jobs.providers import deepmode
@@ -143,7 +143,7 @@ async def test_the_message_is_the_jobs_json_and_its_receiver_is_told_once(darkro
     async with receiving() as receiver:
         job = ended(darkroom, receiver.url(), metadata={"user": "42"})
         told = await delivered(darkroom, job)
-        assert told.deliverable(darkroom.repository.now()) == ()
+        assert schedule.due_deliveries(told, darkroom.repository.now()) == ()
         await a_notifier(darkroom).deliver(told)
     ((headers, body),) = receiver.messages
     message = json.loads(body)
@@ -211,14 +211,14 @@ def test_the_signature_of_a_fixed_message_never_changes() -> None:
 async def test_a_try_later_is_the_same_message_signed_anew(darkroom: Darkroom) -> None:
     async with receiving(b"HTTP/1.1 503 Away\r\nContent-Length: 0\r\n\r\n") as receiver:
         job = await delivered(darkroom, ended(darkroom, receiver.url()))
-        assert (job.deliveries[0].open, job.deliveries[0].log[0].status) == (True, 503)
+        assert (job.deliveries[0].is_open, job.deliveries[0].log[0].status) == (True, 503)
         receiver.answer = ACCEPTED
         job = await delivered(darkroom, darkroom.redeliver(job.id))
     (first, first_body), (second, second_body) = receiver.messages
     assert first["webhook-id"] == second["webhook-id"]
     assert first_body != second_body, "its log has grown"
     assert json.loads(first_body)["updated_at"] == json.loads(second_body)["updated_at"]
-    assert not job.deliveries[0].open
+    assert not job.deliveries[0].is_open
     for headers, body in receiver.messages:
         Webhook(NEW).verify(body, dict(headers))
 
@@ -230,7 +230,7 @@ async def test_what_a_job_came_to_is_told_in_its_order(darkroom: Darkroom) -> No
         job = darkroom.enqueue(
             deepmode.Generate(model_id="m", prompt="p"), webhook_url=url, webhook_events=["submitting", "canceled"]
         )
-        darkroom.advance(job.id, lambda job, now: job.claimed("w", now).sending("w", now))
+        darkroom.advance(job.id, lambda job, now: transitions.submitting(transitions.claimed(job, "w", now), "w", now))
         job = await delivered(darkroom, darkroom.cancel(job.id))
     assert [headers["webhook-id"] for headers, _ in receiver.messages] == [item.id for item in job.deliveries]
     assert [item.event for item in job.deliveries] == ["submitting", "canceled"]
@@ -245,7 +245,7 @@ async def test_a_redirect_is_not_followed(darkroom: Darkroom) -> None:
         moved = b"HTTP/1.1 307 Moved\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % other.url().encode()
         async with receiving(moved) as receiver:
             job = await delivered(darkroom, ended(darkroom, receiver.url()))
-    assert (job.deliveries[0].log[0].status, job.deliveries[0].open) == (307, True)
+    assert (job.deliveries[0].log[0].status, job.deliveries[0].is_open) == (307, True)
     assert (len(receiver.messages), other.connections) == (1, 0)
 
 
@@ -254,7 +254,7 @@ async def test_what_a_receiver_answers_besides_its_status_does_not_matter(darkro
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000
     async with receiving(answer) as receiver:
         job = await delivered(darkroom, ended(darkroom, receiver.url()))
-    assert (job.deliveries[0].open, job.deliveries[0].log[0].status) == (False, 200)
+    assert (job.deliveries[0].is_open, job.deliveries[0].log[0].status) == (False, 200)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ async def test_no_message_goes_where_it_must_not(darkroom: Darkroom, host: str, 
     job = await delivered(darkroom, ended(darkroom, f"http://{host}/hook?token=a-secret"), resolver=resolved)
     assert why in str(job.deliveries[0].log[0].problem)
     assert "a-secret" not in repr(job)
-    assert job.deliveries[0].open, "the operator may open the network"
+    assert job.deliveries[0].is_open, "the operator may open the network"
 
 
 @on_the_loop
@@ -402,9 +402,11 @@ async def contextual(places: HostLimiter, hosts: list[str]) -> AsyncIterator[lis
 
 def test_a_message_that_nobody_takes_is_given_up_after_a_day_and_the_record_may_go(darkroom: Darkroom) -> None:
     job = ended(darkroom, "https://app.example.com/hook")
-    assert darkroom.repository.get(job.id).due_at is not None
+    assert schedule.due_at(darkroom.repository.get(job.id)) is not None
     from jobs.delivery import Try
 
     late = datetime.now(UTC) + GIVE_UP_AFTER + timedelta(minutes=1)
-    done = darkroom.advance(job.id, lambda job, _: job.delivered(job.deliveries[0].id, Try(late, status=500))).after
-    assert (done.settled, done.due_at, done.status) == (True, None, Status.CANCELED)
+    done = darkroom.advance(
+        job.id, lambda job, _: transitions.delivery_tried(job, job.deliveries[0].id, Try(late, status=500))
+    ).after
+    assert (schedule.is_complete(done), schedule.due_at(done), done.status) == (True, None, Status.CANCELED)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from jobs import Job, Status
+from jobs import Job, Status, transitions
 from jobs.darkroom import Darkroom
-from jobs.job import PendingImage
+from jobs.images import PendingImage
 from jobs.providers import aimlapi, deepmode
 from jobs.settings import Settings
 from jobs.state.repository import LEASE_SECONDS
@@ -172,7 +172,7 @@ def test_what_a_dead_worker_held_is_attended_by_another_once(darkroom: Darkroom,
     dead.look()
     jobs = [enqueue(darkroom) for _ in range(3)]
     for job in jobs:
-        darkroom.repository.update(job.id, lambda job, now: job.claimed("dead", now))
+        darkroom.repository.update(job.id, lambda job, now: transitions.claimed(job, "dead", now))
     mine.look()
     assert seen.attended == []
     redis.zincrby("darkroom:holders", -1000 * (LEASE_SECONDS + 1), "dead")
@@ -187,7 +187,7 @@ def test_what_we_hold_and_nobody_works_on_is_given_back(darkroom: Darkroom, new_
     sweep, seen = new_sweep()
     idle, busy = enqueue(darkroom), enqueue(darkroom)
     for job in (idle, busy):
-        darkroom.repository.update(job.id, lambda job, now: job.claimed("me", now))
+        darkroom.repository.update(job.id, lambda job, now: transitions.claimed(job, "me", now))
     seen.in_hand = frozenset({busy.id})
     for _ in range(2):
         assert darkroom.get(idle.id).holder == "me"
@@ -202,7 +202,7 @@ def test_a_job_that_was_taken_between_two_looks_is_not_given_back(darkroom: Dark
     job = enqueue(darkroom)
     sweep._reconciled_at = float("-inf")
     sweep.look()
-    darkroom.repository.update(job.id, lambda job, now: job.claimed("me", now))
+    darkroom.repository.update(job.id, lambda job, now: transitions.claimed(job, "me", now))
     sweep._reconciled_at = float("-inf")
     sweep.look()
     assert darkroom.get(job.id).holder == "me"

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from jobs import Artifact, Code, Missing, StorageError
-from jobs.job import Job, PendingImage, Postponed, Spooled
+from jobs.images import PendingImage, Postponed, Spooled
+from jobs.job import Job
 from jobs.providers import aimlapi, deepmode
 from jobs.report import Image, Running, Succeeded
 from jobs.sandbox.images import bomb

@@ -13,7 +13,7 @@ from celery.concurrency.prefork import TaskPool as Prefork
 from celery.concurrency.solo import TaskPool as Solo
 from celery.concurrency.thread import TaskPool as Threads
 
-from jobs import Code, SettingsError, Status
+from jobs import Code, SettingsError, Status, transitions
 from jobs.providers import aimlapi
 from jobs.settings import Settings, enabled_providers
 from worker import process
@@ -156,7 +156,7 @@ def test_a_stop_without_time_marks_what_is_in_flight(slow: Any) -> None:
 
 def test_a_stop_hands_back_what_was_only_claimed(hands: Any, picture: bytes) -> None:
     job = hands.enqueue(reve(picture))
-    hands.darkroom.advance(job.id, lambda job, now: job.claimed(hands.holder, now))
+    hands.darkroom.advance(job.id, lambda job, now: transitions.claimed(job, hands.holder, now))
     hands.stop()
     assert (hands.get(job).status, hands.get(job).holder) == (Status.QUEUED, None)
 

@@ -10,7 +10,8 @@ import pytest
 
 from jobs import providers
 from jobs.delivery import Delivery, Try
-from jobs.job import Job, PendingImage, Status
+from jobs.images import PendingImage
+from jobs.job import Job, Status
 from jobs.providers import aimlapi, chainhub, deepmode, phota
 from jobs.providers._contract import Call, Context, FilePart, InputImage, Response
 from jobs.report import Image, Succeeded

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from jobs import Charged, Code, Outcome, Status, StorageError
-from jobs.job import Recovery
+from jobs import Charged, Code, Outcome, Status, StorageError, schedule, transitions
+from jobs.attempt import Recovery
 from jobs.providers import aimlapi, chainhub, deepmode, phota
 from jobs.report import Failed, Image, Running, Succeeded
 from jobs.storage import FolderStorage
@@ -72,7 +72,7 @@ def test_the_attempt_is_on_the_ledger_before_anything_is_sent(hands: Any, pictur
 
 def test_what_somebody_else_holds_is_left_alone(hands: Any, picture: bytes, sandbox: Any) -> None:
     job = hands.enqueue(reve(picture))
-    hands.darkroom.advance(job.id, lambda job, now: job.claimed("another", now))
+    hands.darkroom.advance(job.id, lambda job, now: transitions.claimed(job, "another", now))
     held = hands.get(job)
     assert hands.run(job).version == held.version
     assert sandbox.submissions() == []
@@ -91,7 +91,7 @@ def test_a_message_for_a_job_that_is_forgotten_does_nothing(hands: Any) -> None:
 
 def test_a_job_canceled_while_its_inputs_are_prepared_is_not_sent(hands: Any, picture: bytes, sandbox: Any) -> None:
     job = hands.enqueue(reve(picture))
-    claimed = hands.darkroom.advance(job.id, lambda job, now: job.claimed(hands.holder, now)).after
+    claimed = hands.darkroom.advance(job.id, lambda job, now: transitions.claimed(job, hands.holder, now)).after
     hands.darkroom.cancel(job.id)
     hands.do(hands.runner._submit(claimed))
     assert hands.get(job).status is Status.CANCELED
@@ -248,14 +248,14 @@ def test_a_poll_that_comes_to_a_worker_without_the_vendors_key_is_handed_on(
 
 def test_a_job_whose_holder_lives_is_left_to_it(hands: Any, picture: bytes) -> None:
     job = hands.enqueue(reve(picture))
-    hands.darkroom.advance(job.id, lambda job, now: job.claimed("another", now))
+    hands.darkroom.advance(job.id, lambda job, now: transitions.claimed(job, "another", now))
     held = hands.get(job)
     assert hands.attend(job, "another").version == held.version
 
 
 def test_a_claim_of_the_dead_is_free_again(hands: Any, picture: bytes) -> None:
     job = hands.enqueue(reve(picture))
-    hands.darkroom.advance(job.id, lambda job, now: job.claimed("another", now))
+    hands.darkroom.advance(job.id, lambda job, now: transitions.claimed(job, "another", now))
     freed = hands.attend(job)
     assert (freed.status, freed.holder, freed.attempts) == (Status.QUEUED, None, ())
 
@@ -278,20 +278,20 @@ def test_an_attempt_of_the_dead_without_any_way_to_learn_of_it_is_unknown(hands:
 
 def test_an_attempt_of_the_dead_is_sent_again_if_the_job_wants_that(hands: Any, picture: bytes) -> None:
     job = hands.attend(dead(hands, reve(picture), on_unknown="charge_again"))
-    assert (job.status, job.next_number) == (Status.QUEUED, 2)
+    assert (job.status, transitions.next_number(job)) == (Status.QUEUED, 2)
 
 
 def test_an_attempt_of_the_dead_that_can_still_call_back_runs_on(quick: Any) -> None:
     job = quick.attend(dead(quick, generate()))
     assert (job.status, job.attempts[0].recovery) == (Status.RUNNING, Recovery.CALLBACK)
-    assert job.due_at == job.deadline_at
+    assert schedule.due_at(job) == job.deadline_at
 
 
 def test_an_attempt_of_the_dead_under_a_key_is_sent_again_and_charged_once(
     quick: Any, picture: bytes, sandbox: Any
 ) -> None:
     job = quick.attend(dead(quick, remix(picture), step="answered"))
-    assert (job.status, job.resends, job.next_number) == (Status.QUEUED, True, 1)
+    assert (job.status, transitions.is_resend(job), transitions.next_number(job)) == (Status.QUEUED, True, 1)
     quick.darkroom.advance(job.id, lambda job, now: _due(job, now))
     again = quick.run(job)
     assert (again.status, again.attempts[0].sends) == (Status.RUNNING, 2)
@@ -306,7 +306,12 @@ def test_an_attempt_under_a_key_is_never_sent_again_without_it(
     job = quick.attend(dead(quick, remix(picture), step="answered"))
     quick.darkroom.advance(job.id, lambda job, now: _due(job, now))
     left = new_hands().run(job)
-    assert (left.status, left.resends, left.holder, left.attempts[0].sends) == (Status.QUEUED, True, None, 1)
+    assert (left.status, transitions.is_resend(left), left.holder, left.attempts[0].sends) == (
+        Status.QUEUED,
+        True,
+        None,
+        1,
+    )
     quick.darkroom.advance(job.id, lambda job, now: _due(job, now))
     assert quick.run(job).status is Status.RUNNING
     assert len(sandbox.submissions()) == 1
@@ -392,8 +397,8 @@ def _all_due(job: Any, now: Any) -> Any:
 
 def test_a_result_that_came_by_callback_first_makes_a_later_refusal_of_the_answer_nothing(hands: Any) -> None:
     job = hands.enqueue(generate())
-    hands.darkroom.advance(job.id, lambda job, now: job.claimed(hands.holder, now))
-    sent = hands.darkroom.advance(job.id, lambda job, now: job.sending(hands.holder, now)).after
+    hands.darkroom.advance(job.id, lambda job, now: transitions.claimed(job, hands.holder, now))
+    sent = hands.darkroom.advance(job.id, lambda job, now: transitions.submitting(job, hands.holder, now)).after
     called = hands.darkroom.report(job.id, 1, Succeeded((Image(0, url="http://127.0.0.1:9/x"),))).after
     hands.do(hands.runner._learn(sent, 1, Failed(Code.PROVIDER_ERROR, "500", retryable=True)))
     after = hands.get(job)

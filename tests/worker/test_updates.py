@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from jobs import transitions
 from jobs.errors import JobNotFound, RedisUnavailable
 from jobs.job import Job, Status
 from jobs.state.repository import Change, Repository, Update
@@ -55,7 +56,7 @@ def new(repository: Repository) -> Job:
 
 
 def claimed(job: Job, now: datetime) -> Job:
-    return job.claimed(US, now)
+    return transitions.claimed(job, US, now)
 
 
 def refused(_job: Job, _now: datetime) -> Job:
@@ -63,7 +64,7 @@ def refused(_job: Job, _now: datetime) -> Job:
 
 
 def noted(word: str) -> Callable[[Job, datetime], Job]:
-    return lambda job, now: job.noted(word, now)
+    return lambda job, now: transitions.noted(job, word, now)
 
 
 def together(repository: Repository, work: Callable[[Updates], Coroutine[Any, Any, Any]]) -> Any:

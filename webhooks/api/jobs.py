@@ -15,8 +15,8 @@ from typing import Any
 from flask import Blueprint, Response, request, url_for
 
 from jobs import ChargePossible, FieldError, InvalidRequest, Job, NotPossible, Status
+from jobs.attempt import poll_seconds
 from jobs.darkroom import Darkroom
-from jobs.job import poll_seconds
 from jobs.new_job import NewJob
 from jobs.view import JobView
 
@@ -223,7 +223,7 @@ def found(darkroom: Darkroom, search: Search, owner: str) -> Page:
 
 def _matches(job: Job, search: Search) -> bool:
     known = job.status in (search.status or tuple(Status)) and search.operation in (None, job.operation)
-    return known and (job.unknown or not search.unknown)
+    return known and (job.has_unknown or not search.unknown)
 
 
 def _cursor(position: tuple[float, str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from jobs import providers
+from jobs import providers, transitions
 from jobs.cli import run
 from jobs.darkroom import Darkroom
 from jobs.darkroom import current as current_darkroom
@@ -179,8 +179,8 @@ def test_retry_puts_a_canceled_job_back(darkroom: Darkroom_, alone: Darkroom) ->
 
 def test_retry_wants_a_word_where_it_may_be_charged_again(darkroom: Darkroom_, alone: Darkroom) -> None:
     job_id = darkroom("enqueue", *GENERATE).out.strip()
-    alone.advance(job_id, lambda job, now: job.claimed("a-worker", now))
-    alone.advance(job_id, lambda job, now: job.sending("a-worker", now))
+    alone.advance(job_id, lambda job, now: transitions.claimed(job, "a-worker", now))
+    alone.advance(job_id, lambda job, now: transitions.submitting(job, "a-worker", now))
     assert "the provider may charge it all the same" in darkroom("cancel", job_id).out
 
     refused = darkroom("retry", job_id)

@@ -25,9 +25,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from jobs import schedule, transitions
+from jobs.attempt import Recovery
 from jobs.embedded import redis as embedded
 from jobs.errors import JobNotFound, NotPossible, RedisUnavailable, Unavailable
-from jobs.job import Artifact, Event, Failure, Job, Missing, OnUnknown, PendingImage, Postponed, Recovery, Status
+from jobs.images import Artifact, Missing, PendingImage, Postponed
+from jobs.job import Event, Failure, Job, OnUnknown, Status
 from jobs.report import Charged, Code, Cost, Failed, Image, Running, Succeeded, Unit
 from jobs.state.record import SCHEMA
 from jobs.state.repository import (
@@ -93,16 +96,16 @@ def new(repository: Repository, **changes: object) -> Job:
 
 
 def claim(repository: Repository, job: Job, holder: str = US) -> Job:
-    return repository.update(job.id, lambda job, now: job.claimed(holder, now)).after
+    return repository.update(job.id, lambda job, now: transitions.claimed(job, holder, now)).after
 
 
 def send(repository: Repository, job: Job, holder: str = US, recovery: Recovery = Recovery.NONE) -> Job:
     claim(repository, job, holder)
-    return repository.update(job.id, lambda job, now: job.sending(holder, now, recovery=recovery)).after
+    return repository.update(job.id, lambda job, now: transitions.submitting(job, holder, now, recovery=recovery)).after
 
 
 def cancel(repository: Repository, job: Job) -> Job:
-    return repository.update(job.id, Job.canceled).after
+    return repository.update(job.id, transitions.canceled).after
 
 
 def ms(at: datetime) -> int:
@@ -124,7 +127,7 @@ def redis_ms(redis: Redis) -> int:
 def full(now: datetime) -> dict[str, object]:
     """Every field of a job, filled."""
     image = PendingImage(1, 1, "https://vendor/1?sig=x", "img-1", now, "spool-1", 1, 2, now, now)
-    sent = Job.sending(
+    sent = transitions.submitting(
         Job("b" * 32, "vendor.paint", {}, Status.QUEUED, now, now, now + timedelta(hours=1), 3600, 2, now, holder=US),
         US,
         now,
@@ -161,7 +164,7 @@ def test_a_job_is_read_as_it_was_written(repository: Repository) -> None:
 def test_bytes_of_images_never_reach_a_record(repository: Repository, redis: Redis) -> None:
     job = send(repository, new(repository))
     report = Succeeded((Image(0, content=b"PICTURE"), Image(1, content=b"PICTURE")))
-    repository.update(job.id, lambda job, now: job.reported(1, report, now))
+    repository.update(job.id, lambda job, now: transitions.reported(job, 1, report, now))
     assert b"PICTURE" not in redis.get(f"darkroom:job:{job.id}")
 
 
@@ -169,7 +172,7 @@ def test_an_unknown_job_is_not_found(repository: Repository) -> None:
     with pytest.raises(JobNotFound):
         repository.get("a" * 32)
     with pytest.raises(JobNotFound):
-        repository.update("a" * 32, Job.canceled)
+        repository.update("a" * 32, transitions.canceled)
     assert repository.get_many(["a" * 32]) == {"a" * 32: None}
     assert repository.get_many([]) == {}
 
@@ -178,14 +181,14 @@ def test_a_job_that_is_forgotten_during_an_update_is_not_found(repository: Repos
     job = new(repository)
     redis.delete(f"darkroom:job:{job.id}")
     with pytest.raises(JobNotFound):
-        repository.update(job.id, Job.canceled, known=job)
+        repository.update(job.id, transitions.canceled, known=job)
 
 
 def test_the_message_is_pushed_by_the_script_that_writes_the_record(repository: Repository, redis: Redis) -> None:
     job = new(repository)
     other = replace(job, id=uuid.uuid4().hex)
     repository.create(other, message=Message("queue", b"wake up"))
-    repository.update(job.id, Job.canceled, message=lambda job: Message("queue", job.status.encode()))
+    repository.update(job.id, transitions.canceled, message=lambda job: Message("queue", job.status.encode()))
     assert redis.lrange("queue", 0, -1) == [b"canceled", b"wake up"]
 
 
@@ -230,7 +233,7 @@ def test_of_many_who_use_a_key_at_once_one_creates_the_job(repository: Repositor
 def test_a_change_that_changes_nothing_is_not_written(repository: Repository, redis: Redis) -> None:
     job = cancel(repository, new(repository))
     before = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
-    change = repository.update(job.id, Job.canceled)
+    change = repository.update(job.id, transitions.canceled)
     assert not change.applied
     assert change.after.version == job.version
     assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == before
@@ -238,7 +241,7 @@ def test_a_change_that_changes_nothing_is_not_written(repository: Repository, re
 
 def test_each_write_is_a_new_version(repository: Repository) -> None:
     job = new(repository)
-    change = repository.update(job.id, Job.canceled)
+    change = repository.update(job.id, transitions.canceled)
     assert change.applied
     assert [item.version.split(".")[1] for item in (change.before, change.after)] == ["1", "2"]
     assert repository.get(job.id).version == change.after.version
@@ -247,7 +250,7 @@ def test_each_write_is_a_new_version(repository: Repository) -> None:
 def test_a_change_that_raises_writes_nothing(repository: Repository) -> None:
     job = new(repository)
     with pytest.raises(NotPossible):
-        repository.update(job.id, lambda job, now: job.retried(now))
+        repository.update(job.id, lambda job, now: transitions.retried(job, now))
     assert repository.get(job.id).version == job.version
 
 
@@ -258,7 +261,9 @@ def test_of_many_workers_one_gets_the_job(repository: Repository) -> None:
 
         def claim_it(name: int, job: Job = job, start: threading.Barrier = start) -> bool:
             start.wait()
-            return repository.update(job.id, lambda job, now: job.claimed(f"worker-{name}", now), known=job).applied
+            return repository.update(
+                job.id, lambda job, now: transitions.claimed(job, f"worker-{name}", now), known=job
+            ).applied
 
         with ThreadPoolExecutor(8) as pool:
             won = list(pool.map(claim_it, range(8)))
@@ -270,7 +275,7 @@ def test_no_change_is_lost_among_many(repository: Repository) -> None:
     job = new(repository)
 
     def note(_: int) -> None:
-        repository.update(job.id, lambda job, now: job.noted("seen", now))
+        repository.update(job.id, lambda job, now: transitions.noted(job, "seen", now))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(note, range(200)))
@@ -281,7 +286,7 @@ def test_no_change_is_lost_among_many(repository: Repository) -> None:
 def test_a_stale_copy_is_no_obstacle(repository: Repository) -> None:
     job = new(repository)
     cancel(repository, job)
-    change = repository.update(job.id, lambda job, now: job.claimed(US, now), known=job)
+    change = repository.update(job.id, lambda job, now: transitions.claimed(job, US, now), known=job)
     assert (change.applied, change.after.status) == (False, Status.CANCELED)
 
 
@@ -395,7 +400,7 @@ def nothing() -> None:
 def test_a_write_whose_answer_was_lost_is_found_again(wired: Repository, wire: Wire) -> None:
     job = new(wired)
     wire.losing = nothing
-    change = wired.update(job.id, lambda job, now: job.noted("once", now))
+    change = wired.update(job.id, lambda job, now: transitions.noted(job, "once", now))
     assert (wire.lost, change.applied) == (1, True)
     stored = wired.get(job.id)
     assert (stored.version, stored.timeline[-1].times) == (change.after.version, 1)
@@ -405,7 +410,7 @@ def test_a_write_whose_answer_was_lost_is_found_again(wired: Repository, wire: W
 def test_an_attempt_whose_write_was_heard_late_is_on_the_ledger_once(wired: Repository, wire: Wire) -> None:
     job = claim(wired, new(wired))
     wire.losing = nothing
-    change = wired.update(job.id, lambda job, now: job.sending(US, now))
+    change = wired.update(job.id, lambda job, now: transitions.submitting(job, US, now))
     assert change.applied
     assert [attempt.sends for attempt in wired.get(job.id).attempts] == [1]
 
@@ -413,7 +418,7 @@ def test_an_attempt_whose_write_was_heard_late_is_on_the_ledger_once(wired: Repo
 def test_who_lost_the_answer_and_then_the_job_does_not_send(wired: Repository, wire: Wire, beside: Repository) -> None:
     job = claim(wired, new(wired))
     wire.losing = lambda: cancel(beside, job) and None
-    change = wired.update(job.id, lambda job, now: job.sending(US, now))
+    change = wired.update(job.id, lambda job, now: transitions.submitting(job, US, now))
     assert wire.lost == 1
     assert (change.applied, change.after.status) == (False, Status.CANCELED)
 
@@ -455,7 +460,7 @@ def test_without_patience_a_lost_answer_is_told(wire: Wire, wired: Repository, r
         job = new(hasty)
         wire.losing = nothing
         with pytest.raises(RedisUnavailable):
-            hasty.update(job.id, Job.canceled)
+            hasty.update(job.id, transitions.canceled)
         assert hasty.get(job.id).status is Status.CANCELED
 
 
@@ -467,20 +472,24 @@ def agreement(redis: Redis, repository: Repository) -> None:
     ids = [key.decode().rsplit(":", 1)[1] for key in redis.keys("darkroom:job:*")]
     found = [job for job in repository.get_many(ids).values() if job is not None]
     due = {name.decode() for name in redis.zrange("darkroom:due", 0, -1)}
-    assert due == {job.id for job in found if job.due_at is not None}
+    assert due == {job.id for job in found if schedule.due_at(job) is not None}
     for job in found:
-        if job.due_at is not None:
-            assert redis.zscore("darkroom:due", job.id) == due_ms(job.due_at)
+        if schedule.due_at(job) is not None:
+            assert redis.zscore("darkroom:due", job.id) == due_ms(schedule.due_at(job))
     for name in {job.provider for job in found}:
         line = {key.decode(): score for key, score in redis.zrange(f"darkroom:lane:{name}", 0, -1, withscores=True)}
-        mine = {job.id: due_ms(job.lane_at) for job in found if job.lane_at is not None and job.provider == name}
+        mine = {
+            job.id: due_ms(schedule.lane_at(job))
+            for job in found
+            if schedule.lane_at(job) is not None and job.provider == name
+        }
         assert set(line) == set(mine)
         assert all(0 <= line[job_id] - mine[job_id] <= MESSAGE_GRACE_SECONDS * 1000 for job_id in mine)
     for status in Status:
         index = {name.decode() for name in redis.zrange(f"darkroom:index:{status}", 0, -1)}
         assert index == {job.id for job in found if job.status is status}
     unknown = {name.decode() for name in redis.zrange("darkroom:index:unknown", 0, -1)}
-    assert unknown == {job.id for job in found if job.unknown}
+    assert unknown == {job.id for job in found if job.has_unknown}
     held = {key.decode().rsplit(":", 1)[1]: redis.smembers(key) for key in redis.keys("darkroom:held:*")}
     holders = {job.holder for job in found if job.holder}
     assert held == {name: {job.id.encode() for job in found if job.holder == name} for name in holders}
@@ -492,23 +501,25 @@ def steps(chance: random.Random) -> list[Callable[[Job, datetime], Job]]:
     picture = Artifact(0, "k", "image/png", 1, "ab", 1, 1)
     expired = Missing(1, Code.RESULT_EXPIRED, "died")
     return [
-        lambda job, now: job.claimed(holder, now),
-        lambda job, now: job.claimed(holder, now),
-        lambda job, now: job.sending(holder, now, recovery=chance.choice(list(Recovery)), polled=chance.random() < 0.5),
-        lambda job, now: job.sending(holder, now, recovery=Recovery.KEY),
-        lambda job, now: job.released(holder, now),
-        lambda job, now: job.unseen(holder, now),
-        lambda job, now: job.reported(number, Running("ext"), now),
-        lambda job, now: job.reported(number, BUSY, now + timedelta(seconds=-60)),
-        lambda job, now: job.reported(number, SUCCESS, now),
-        lambda job, now: job.kept(len(job.attempts), {0: picture}, now),
-        lambda job, now: job.kept(len(job.attempts), {1: expired}, now),
-        lambda job, now: job.kept(number, {0: picture, 1: picture}, now),
-        lambda job, now: job.kept(number, {0: Postponed(0, 0, "away"), 1: Postponed(1, 9, "away")}, now),
-        lambda job, now: job.canceled(now) if chance.random() < 0.3 else job,
-        lambda job, now: job.expired(now + timedelta(hours=1)) if chance.random() < 0.3 else job,
-        lambda job, now: job.retried(now, may_charge_again=True) if job.status.final else job,
-        lambda job, now: job.asked(now),
+        lambda job, now: transitions.claimed(job, holder, now),
+        lambda job, now: transitions.claimed(job, holder, now),
+        lambda job, now: transitions.submitting(
+            job, holder, now, recovery=chance.choice(list(Recovery)), polled=chance.random() < 0.5
+        ),
+        lambda job, now: transitions.submitting(job, holder, now, recovery=Recovery.KEY),
+        lambda job, now: transitions.released(job, holder, now),
+        lambda job, now: transitions.outcome_lost(job, holder, now),
+        lambda job, now: transitions.reported(job, number, Running("ext"), now),
+        lambda job, now: transitions.reported(job, number, BUSY, now + timedelta(seconds=-60)),
+        lambda job, now: transitions.reported(job, number, SUCCESS, now),
+        lambda job, now: transitions.stored(job, len(job.attempts), {0: picture}, now),
+        lambda job, now: transitions.stored(job, len(job.attempts), {1: expired}, now),
+        lambda job, now: transitions.stored(job, number, {0: picture, 1: picture}, now),
+        lambda job, now: transitions.stored(job, number, {0: Postponed(0, 0, "away"), 1: Postponed(1, 9, "away")}, now),
+        lambda job, now: transitions.canceled(job, now) if chance.random() < 0.3 else job,
+        lambda job, now: transitions.expired(job, now + timedelta(hours=1)) if chance.random() < 0.3 else job,
+        lambda job, now: transitions.retried(job, now, may_charge_again=True) if job.status.final else job,
+        lambda job, now: transitions.poll_postponed(job, now),
     ]
 
 
@@ -550,10 +561,12 @@ def test_a_job_whose_message_was_pushed_gives_it_time_to_arrive(repository: Repo
     line = redis.zscore("darkroom:lane:vendor", job.id)
     assert line == due_ms(job.created_at) + MESSAGE_GRACE_SECONDS * 1000
     claim(repository, job)
-    repository.update(job.id, lambda job, now: job.released(US, now))
+    repository.update(job.id, lambda job, now: transitions.released(job, US, now))
     assert redis.zscore("darkroom:lane:vendor", job.id) == due_ms(repository.get(job.id).wake_at or job.created_at)
     claim(repository, job)
-    repository.update(job.id, lambda job, now: job.released(US, now), message=lambda _: Message("queue", b"x"))
+    repository.update(
+        job.id, lambda job, now: transitions.released(job, US, now), message=lambda _: Message("queue", b"x")
+    )
     released = repository.get(job.id)
     assert redis.zscore("darkroom:lane:vendor", job.id) == due_ms(released.wake_at or job.created_at) + 10_000
 
@@ -760,13 +773,13 @@ def test_a_final_record_expires_after_its_retention(repository: Repository, redi
 
 def test_a_job_that_is_retried_does_not_expire(repository: Repository, redis: Redis) -> None:
     job = cancel(repository, new(repository))
-    repository.update(job.id, lambda job, now: job.retried(now))
+    repository.update(job.id, lambda job, now: transitions.retried(job, now))
     assert redis.ttl(f"darkroom:job:{job.id}") == -1
 
 
 def test_a_canceled_job_with_images_to_keep_does_not_expire(repository: Repository, redis: Redis) -> None:
     job = cancel(repository, send(repository, new(repository, keep_late=True)))
-    change = repository.update(job.id, lambda job, now: job.reported(1, SUCCESS, now))
+    change = repository.update(job.id, lambda job, now: transitions.reported(job, 1, SUCCESS, now))
     assert (change.after.status, redis.ttl(f"darkroom:job:{job.id}")) == (Status.CANCELED, -1)
 
 
@@ -813,9 +826,9 @@ def test_records_of_a_later_version_are_left_alone(repository: Repository, redis
     with pytest.raises(Unavailable, match="upgrade this process"):
         repository.get(job.id)
     with pytest.raises(Unavailable):
-        repository.update(job.id, Job.canceled)
+        repository.update(job.id, transitions.canceled)
     with pytest.raises(Unavailable):
-        repository.update(job.id, Job.canceled, known=job)
+        repository.update(job.id, transitions.canceled, known=job)
     assert set(repository.get_many([job.id, other.id])) == {other.id}
     assert [found.id for found in repository.list()] == [other.id]
     assert redis.get(f"darkroom:job:{job.id}") == later.encode()
@@ -850,7 +863,7 @@ def test_jobs_are_listed_by_status_and_by_doubt(repository: Repository) -> None:
     queued = new(repository)
     canceled = cancel(repository, new(repository))
     doubtful = send(repository, new(repository))
-    repository.update(doubtful.id, lambda job, now: job.unseen(US, now))
+    repository.update(doubtful.id, lambda job, now: transitions.outcome_lost(job, US, now))
     assert [job.id for job in repository.list([Status.CANCELED])] == [canceled.id]
     assert {job.id for job in repository.list([Status.CANCELED, Status.QUEUED])} == {canceled.id, queued.id}
     assert [job.id for job in repository.list(unknown=True)] == [doubtful.id]
@@ -930,7 +943,9 @@ def test_a_patient_repository_outlives_a_restart_and_finds_everything(server: Se
     with pytest.raises(RedisUnavailable):
         hasty.get(job.id)
     with ThreadPoolExecutor(1) as pool:
-        change = pool.submit(patient.update, job.id, lambda job, now: job.reported(1, SUCCESS, now), known=job)
+        change = pool.submit(
+            patient.update, job.id, lambda job, now: transitions.reported(job, 1, SUCCESS, now), known=job
+        )
         time.sleep(0.3)
         assert not change.done()
         server.start()
@@ -944,7 +959,7 @@ def test_a_patient_repository_outlives_a_restart_and_finds_everything(server: Se
 def test_a_parked_job_costs_memory_only_and_little(repository: Repository, redis: Redis) -> None:
     def parked() -> Job:
         job = send(repository, new(repository, params={"prompt": "p" * 200, "image_urls": ["https://host/x.png"]}))
-        return repository.update(job.id, lambda job, now: job.reported(1, Running("ext-1234"), now)).after
+        return repository.update(job.id, lambda job, now: transitions.reported(job, 1, Running("ext-1234"), now)).after
 
     for _ in range(100):
         parked()

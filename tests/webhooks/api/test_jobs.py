@@ -12,7 +12,9 @@ import PIL.Image
 import pytest
 from flask.testing import FlaskClient
 
-from jobs.job import Artifact, Status
+from jobs import transitions
+from jobs.images import Artifact
+from jobs.job import Status
 from jobs.report import Code, Failed, Image, Running, Succeeded
 from jobs.settings import Settings
 
@@ -28,7 +30,7 @@ def stored(jobs: Any, darkroom: Any) -> Any:
     key = f"jobs/{job.id}/1/0.png"
     darkroom.storage.put(key, b"a picture", content_type="image/png", metadata={"sha256": "f" * 64})
     artifact = Artifact(0, key, "image/png", 9, "f" * 64, 2, 3)
-    return darkroom.advance(job.id, lambda job, now: job.kept(1, {0: artifact}, now)).after
+    return darkroom.advance(job.id, lambda job, now: transitions.stored(job, 1, {0: artifact}, now)).after
 
 
 class TestWithoutAKey:
