@@ -17,6 +17,7 @@ from .errors import (
 )
 from .images import Artifact, Missing
 from .job import Failure, Job, OnUnknown, Status
+from .operations import Operation, OperationField, operations
 from .report import Charged, Code, Cost, Unit
 
 __all__ = [
@@ -36,6 +37,8 @@ __all__ = [
     "Missing",
     "NotPossible",
     "OnUnknown",
+    "Operation",
+    "OperationField",
     "Outcome",
     "RedisUnavailable",
     "SettingsError",
@@ -46,6 +49,7 @@ __all__ = [
     "cancel",
     "enqueue",
     "get",
+    "operations",
     "retry",
     "wait",
 ]

@@ -16,10 +16,10 @@ from . import queue, schedule, transitions
 from .errors import IdempotencyConflict, JobNotFound
 from .images import Inline
 from .job import Job, OnUnknown, Status
-from .new_job import JsonValue, NewJob, make_jobs
+from .new_job import NewJob, make_jobs
 from .providers import _redaction as redaction
 from .report import Failed, Report
-from .request import Request
+from .request import JsonValue, Request
 from .settings import Settings
 from .settings import current as current_settings
 from .state.repository import Change, Existing, Repository, Transition

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
@@ -14,7 +14,7 @@ from .errors import FieldError, InvalidRequest
 from .image_file import Facts, RejectedImage, measure
 from .job import Event, Job, OnUnknown, Status
 from .providers import _parsing as parsing
-from .request import LocalImage, Request
+from .request import JsonValue, LocalImage, Request
 from .settings import Settings
 from .storage import Storage, staged_key
 
@@ -31,8 +31,6 @@ MAX_KEY_LENGTH = 255
 
 _STATUSES = frozenset(Status)
 
-#: what JSON can say
-JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 #: the images of a request that are not staged yet, measured, by the path of their field
 _LocalImages: TypeAlias = dict[str, tuple[LocalImage, Facts]]
 

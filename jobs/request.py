@@ -11,10 +11,10 @@ import base64
 import binascii
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar, Self, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo, WithJsonSchema
@@ -27,6 +27,9 @@ MAX_SHOWN_CHARACTERS = 80
 
 #: the reference of an image that we keep under its SHA-256
 STAGED = re.compile(r"staged:(?P<sha256>[0-9a-f]{64})\.(?P<extension>[a-z]{3,4})")
+
+#: any JSON value
+JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 
 _DATA_URI = re.compile(r"data:image/[a-z+.-]+;base64,", re.IGNORECASE)
 _MEBIBYTE = 1 << 20

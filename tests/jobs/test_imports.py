@@ -27,6 +27,8 @@ PUBLIC = [
     "Missing",
     "NotPossible",
     "OnUnknown",
+    "Operation",
+    "OperationField",
     "Outcome",
     "RedisUnavailable",
     "SettingsError",
@@ -37,6 +39,7 @@ PUBLIC = [
     "cancel",
     "enqueue",
     "get",
+    "operations",
     "retry",
     "wait",
 ]
