@@ -4,7 +4,7 @@ UV := .venv/bin/uv
 # The machine's own certificates count, as they do for pip: a proxy may have added one.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: install demo test check bench fuzz model soak chaos scoreboard load format
+.PHONY: install demo test engines check bench fuzz model soak chaos scoreboard load docs format
 
 install: .venv/.installed
 
@@ -19,6 +19,13 @@ demo: install
 
 test: install
 	.venv/bin/python -m pytest
+
+# The second tier: the tests of real engines that are installed here, long chaos, a million simulated jobs, the scoreboard.
+engines: install
+	.venv/bin/python -m pytest -m engine --timeout 0
+	$(MAKE) chaos SECONDS=600
+	$(MAKE) soak
+	$(MAKE) scoreboard
 
 check: install
 	.venv/bin/ruff format --check .
@@ -50,6 +57,10 @@ scoreboard: install
 # 300 requests a second beside 100 waiting clients, for a minute.
 load: install
 	.venv/bin/python -m tests.load
+
+# The parts of the documentation that are made from the code; a test says when they are stale.
+docs: install
+	PYTHONPATH=tests .venv/bin/python -m documentation
 
 format: install
 	.venv/bin/ruff format .

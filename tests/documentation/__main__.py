@@ -1,0 +1,15 @@
+"""`make docs`: writes what the documentation shows of the code: the command line's reference and the picture of the demo."""
+
+from __future__ import annotations
+
+from . import cli_reference, demo_picture
+
+
+def main() -> None:
+    """Writes the files that are made from the code."""
+    cli_reference.PAGE.write_text(cli_reference.written(cli_reference.PAGE.read_text()))
+    demo_picture.PICTURE.write_text(demo_picture.drawn())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Every page: its links and anchors lead somewhere, its code parses, and the commands and files that it names exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+
+import click
+import pytest
+import yaml
+from documentation.pages import ROOT, Block, Page, blocks, pages
+
+from jobs.cli import darkroom
+
+#: languages of code blocks, and what checks them
+CHECKED = {"python", "sh", "json", "toml", "yaml", "js", "ini"}
+#: read by people only: pictures, and what programs print or read that cannot run here
+SHOWN = {"mermaid", "text", "nginx", "http"}
+#: programs that a shell block may call, besides `darkroom`
+PROGRAMS = {
+    *("cd", "mkdir", "export", "set", ".", "echo", "cat", "rm", "for", "done", "do", "git", "pip", "uv", "python"),
+    *("docker", "curl", "openssl", "celery", "granian", "make", "flask", "node", "npm", "systemctl", "nginx", "kill"),
+    *("redis-cli", "sed", "ps", "sudo", "while", "ID=", "key=", "wait", "cp", "tail", "pytest"),
+}
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", pages(), ids=str)
+def test_every_link_leads_somewhere(page: Page) -> None:
+    for link in page.links:
+        if link.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.path.parent / path).resolve() if path else page.path
+        assert target.exists(), f"{page} links to {link}"
+        assert target.is_relative_to(ROOT), f"{page} links to {link}"
+        assert not anchor or anchor in Page(target).anchors, f"{page} links to {link}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=str)
+def test_every_file_that_it_names_exists(page: Page) -> None:
+    for span in page.spans:
+        if re.fullmatch(r"(?:jobs|worker|webhooks|tests|docs)/[\w/.-]+", span) and "<" not in span:
+            assert (ROOT / span).exists(), f"{page} names {span}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=str)
+def test_every_code_block_has_a_language_that_is_known(page: Page) -> None:
+    for block in page.blocks:
+        assert block.language in CHECKED | SHOWN, block
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=str)
+def test_python_compiles(block: Block) -> None:
+    compile(block.text, str(block), "exec")
+
+
+@pytest.mark.parametrize("block", blocks("json"), ids=str)
+def test_json_parses(block: Block) -> None:
+    json.loads(block.text)
+
+
+@pytest.mark.parametrize("block", blocks("toml"), ids=str)
+def test_toml_parses(block: Block) -> None:
+    tomllib.loads(block.text)
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
+def test_yaml_parses(block: Block) -> None:
+    assert yaml.safe_load(block.text)
+
+
+@pytest.mark.parametrize("block", blocks("ini"), ids=str)
+def test_a_unit_is_made_of_sections_and_settings(block: Block) -> None:
+    for line in block.text.splitlines():
+        assert re.fullmatch(r"|#.*|\[\w+\]|\w+=.+", line), line
+
+
+@pytest.mark.parametrize("block", blocks("js"), ids=str)
+def test_javascript_parses(block: Block) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("no node on this machine")
+    checked = subprocess.run(
+        ["node", "--input-type=module", "--check"], input=block.text, capture_output=True, text=True, timeout=30
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("block", blocks("sh"), ids=str)
+def test_a_shell_block_parses_and_calls_programs_that_exist(block: Block) -> None:
+    assert subprocess.run(["sh", "-n"], input=block.text, text=True, timeout=10).returncode == 0
+    for line in _lines(block.text):
+        program = re.sub(r"^(\w+=).*", r"\1", line.split()[0])
+        if program == "darkroom":
+            continue
+        assert program in PROGRAMS or re.fullmatch(r"[A-Z_]+=", program) or program.startswith((".venv/bin/", "'", '"'))
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The commands of a shell block: comments dropped, continued lines joined, text inside quotes and documents left out."""
+    quoted = ""
+    for line in re.sub(r"\\\n\s*", " ", text).splitlines():
+        inside = bool(quoted)
+        for character in line:
+            if character in "'\"" and quoted in ("", character):
+                quoted = "" if quoted else character
+            elif character == "#" and not quoted:
+                break
+        if not inside and (bare := line.split(" #")[0].strip()) and not bare.startswith("#"):
+            yield bare
+
+
+def _calls(page: Page) -> Iterator[tuple[str, list[str]]]:
+    """Every `darkroom ...` of a page's shell blocks and code spans, as words."""
+    code = [line for block in page.blocks if block.language == "sh" for line in _lines(block.text)] + list(page.spans)
+    for line in code:
+        for found in re.finditer(r"(?:^|[ /(])darkroom ([a-z][^|;)]*)", line):
+            if re.match(r"darkroom [a-z]|.*(?:^|[ /(])darkroom ", line) and not line.startswith("celery"):
+                yield line, _words(found[1])
+
+
+def _words(command: str) -> list[str]:
+    words = shlex.split(command)
+    return words[: words.index("&")] if "&" in words else words
+
+
+CALLS = [(page, words) for page in pages() for line, words in _calls(page) if "/" not in words[0]]
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), CALLS, ids=lambda value: " ".join(value) if isinstance(value, list) else str(value)
+)
+def test_a_command_exists_with_its_options_and_arguments(page: Page, words: list[str]) -> None:
+    context = click.Context(darkroom, info_name="darkroom")
+    command: click.Command | None = darkroom.get_command(context, words.pop(0))
+    while isinstance(command, click.Group) and words:
+        command = command.get_command(click.Context(command), words.pop(0))
+    assert command is not None, page
+    options = {name for parameter in command.params for name in parameter.opts}
+    assert {word.split("=")[0] for word in words if word.startswith("-")} <= options, page
+    if words:  # a command that is only named is not one that is called
+        command.make_context(command.name, words, parent=context)
+
+
+@pytest.mark.parametrize("page", pages(), ids=str)
+def test_every_make_target_exists(page: Page) -> None:
+    shell = [line for block in page.blocks if block.language == "sh" for line in _lines(block.text)]
+    named = {found[1] for line in (*shell, *page.spans) if (found := re.match(r"make ([a-z-]+)", line))}
+    assert named <= TARGETS, page
