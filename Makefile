@@ -22,7 +22,7 @@ test: install
 
 # The second tier: the tests of real engines that are installed here, long chaos, a million simulated jobs, the scoreboard.
 engines: install
-	.venv/bin/python -m pytest -m engine --timeout 0
+	.venv/bin/python -m pytest -m engine --timeout 0 || [ $$? -eq 5 ]  # 5: no test has the mark
 	$(MAKE) chaos SECONDS=600
 	$(MAKE) soak
 	$(MAKE) scoreboard

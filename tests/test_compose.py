@@ -86,7 +86,7 @@ def dockerfile() -> str:
 
 @pytest.mark.parametrize("name", SECRETS.keys() - {"DARKROOM_API_KEYS"})
 def test_without_a_secret_nothing_starts(name: str) -> None:
-    with pytest.raises(Missing, match=rf'{name} is not set; README.md, "With Docker"'):
+    with pytest.raises(Missing, match=rf"{name} is not set; docs/how-to/deploy-with-compose.md"):
         composed({other: value for other, value in SECRETS.items() if other != name})
 
 

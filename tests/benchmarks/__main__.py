@@ -54,7 +54,7 @@ def measured(names: Sequence[str], console: Console, *, quick: bool) -> list[Row
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """The table, in Markdown, as the README keeps it."""
+    """The table, in Markdown, as the documentation has it."""
     drawn = Table(box=MARKDOWN)
     for heading in ("figure", "Darkroom", "opponent", "ratio", "target", ""):
         drawn.add_column(heading, overflow="fold")

@@ -281,7 +281,7 @@ def _await(ready: Callable[[], bool], seconds: float) -> None:
 
 
 def table(scores: Sequence[Score]) -> Table:
-    """The table, in Markdown, as the README keeps it."""
+    """The table, in Markdown, as the documentation has it."""
     drawn = Table(box=MARKDOWN)
     drawn.add_column(f"of 1,000 jobs ({scores[0].jobs} run)", overflow="fold")
     for score in scores:

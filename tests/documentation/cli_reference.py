@@ -10,7 +10,6 @@ from jobs.cli import darkroom
 
 from .pages import ROOT
 
-
 PAGE = ROOT / "docs" / "reference" / "cli.md"
 #: click's mark of a paragraph that is shown as it is
 _VERBATIM = "\b"
