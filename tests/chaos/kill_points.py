@@ -29,6 +29,7 @@ from jobs.embedded.redis import is_up
 from jobs.job import Job
 from jobs.sandbox import Sandbox
 from webhooks import create_app
+from webhooks.receiver import Receiver
 
 from . import servers
 from .scenarios import GENERATE, IDEOGRAM_POLL, PHOTA_ASYNC, PHOTA_URLS, REVE_BYTES, Kind
@@ -278,7 +279,7 @@ class Receivers:
     """One HTTP server for the callbacks of all cells: the first part of the path names the cell."""
 
     def __init__(self) -> None:
-        self._apps: dict[str, Any] = {}
+        self._apps: dict[str, Receiver] = {}
         self._server = make_server("127.0.0.1", 0, self, threaded=True, request_handler=_Silent)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -292,6 +293,8 @@ class Receivers:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        for receiver in self._apps.values():
+            receiver.close()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         name, _, rest = environ["PATH_INFO"].removeprefix("/").partition("/")

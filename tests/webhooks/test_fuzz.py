@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -60,7 +61,7 @@ class Ear:
 
 
 @pytest.fixture(scope="module")
-def ear(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Ear:
+def ear(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ear]:
     folder = tmp_path_factory.mktemp("ear")
     settings = Settings(
         redis_url=f"{redis_server.removesuffix('/0')}/9",
@@ -70,8 +71,9 @@ def ear(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Ear:
         secret_keys=KEY,
         api_keys="a-key-of-the-api",
     )
-    app = webhooks.create_app(settings=settings, environ={}, threads=8)
-    return Ear(app.test_client(), Darkroom.open(settings))
+    receiver = webhooks.create_app(settings=settings, environ={}, threads=8)
+    with receiver, closing(Darkroom.open(settings)) as darkroom:
+        yield Ear(receiver.test_client(), darkroom)
 
 
 @pytest.fixture(scope="module")
