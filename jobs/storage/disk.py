@@ -1,4 +1,4 @@
-"""Files that are on the disk before we say so, and survive the power."""
+"""Files and folders that are on the disk, not only in memory, when a call returns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_through(path: Path, content: bytes) -> None:
-    """Writes a new file; its name is on the disk once its folder is synced. Raises OSError, FileExistsError among them."""
+    """Write a new file through to the disk; sync its folder to keep its name. Raises OSError, FileExistsError among them."""
     with path.open("xb") as file:
         file.write(content)
         file.flush()
@@ -15,7 +15,7 @@ def write_through(path: Path, content: bytes) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Creates a folder and those above it, each of them on the disk."""
+    """Create a folder and its missing parents, each written through to the disk."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -24,7 +24,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Puts the names in a folder on the disk."""
+    """Write the names in a folder through to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

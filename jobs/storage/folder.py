@@ -1,17 +1,14 @@
-"""Objects as files in a folder of one machine, and the signed paths by which `/files` serves them.
+"""Objects as files in a folder of one machine.
 
-What the operating system raises ends here: it becomes a `StorageError`, whose message names the file, the reason and the fix.
+A StorageError of this module names the file, the reason and what to do.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import hmac
 import json
 import mimetypes
 import os
-import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,10 +16,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import SettingsError, StorageError
 from .disk import make_folder, sync_folder, write_through
+from .file_urls import sign_path
+from .folder_errors import translated_errors
 from .objects import (
-    NO_OBJECT,
     Listed,
     StoredObject,
     Uploaded,
@@ -37,9 +34,9 @@ from .objects import (
 class FolderStorage:
     """Objects as files in a folder, for one machine; safe between threads and processes.
 
-    A file appears whole and synced, or not at all. What it cannot say itself lies in `.metadata/<key>.json`, which is
-    written after it: a crash between the two leaves a file that is described from its name and its bytes. Unlike in a
-    bucket, no key can be another one's folder.
+    A file appears whole and synced, or not at all. Its content type and metadata are in `.metadata/<key>.json`, which is
+    written after it: after a crash between the two, the file is described by its name and its bytes. Unlike in a bucket, no
+    key can be the folder of another one.
     """
 
     def __init__(self, root: Path, *, public_url: str | None = None, secret_keys: Sequence[str] = ()) -> None:
@@ -52,47 +49,71 @@ class FolderStorage:
 
     def put(self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]) -> StoredObject | None:
         path, sidecar = self._path(key), self._sidecar(key)
-        told = json.dumps({"content_type": content_type, "metadata": checked_metadata(metadata)}).encode()
+        description = json.dumps({"content_type": content_type, "metadata": checked_metadata(metadata)}).encode()
 
         def write() -> Uploaded:
-            with _disk("put", path):
-                end = _link(path, content)
-                if end is Uploaded.STORED or (not sidecar.exists() and _same(path, content)):
-                    _replace(sidecar, told)
-                return end
+            with translated_errors("put", path):
+                with _complete_file(path, content) as finished:
+                    try:
+                        # A link, unlike a rename, never replaces a file.
+                        os.link(finished, path)
+                        written = True
+                    except FileExistsError:
+                        written = False
+                    sync_folder(path.parent)
+                # A crash may have left the same file without its description.
+                if written or (not sidecar.exists() and _has_content(path, content)):
+                    with _complete_file(sidecar, description) as finished:
+                        finished.replace(sidecar)
+                        sync_folder(sidecar.parent)
+                return Uploaded.STORED if written else Uploaded.EXISTS
 
         return write_once(write, lambda: self.head(key), str(path))
 
-    def upload_request(self, key: str, **_told: object) -> None:
+    def upload_request(self, key: str, **_described: object) -> None:
         checked_key(key)
 
     def get(self, key: str) -> bytes:
         path = self._path(key)
-        with _disk("get", path):
+        with translated_errors("get", path):
             return path.read_bytes()
 
     def head(self, key: str) -> StoredObject | None:
         path = self._path(key)
-        with _disk("head", path):
+        with translated_errors("head", path):
             try:
                 found = path.stat()
-                content_type, metadata = self._told(key, path)
+                try:
+                    description = json.loads(self._sidecar(key).read_bytes())
+                    content_type, metadata = description["content_type"], description["metadata"]
+                except (FileNotFoundError, ValueError, KeyError, TypeError):
+                    content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+                    metadata = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
-        return StoredObject(key, found.st_size, _aware(found.st_mtime), content_type, metadata)
+        return StoredObject(key, found.st_size, _utc(found.st_mtime), content_type, metadata)
 
     def exists(self, key: str) -> bool:
         return self.head(key) is not None
 
     def list(self, prefix: str = "") -> tuple[Listed, ...]:
         folder = self.root / checked_prefix(prefix).rpartition("/")[0]
-        with _disk("list", folder):
-            listed = (self._listed(path) for path in _files(folder))
-            return tuple(sorted((one for one in listed if one and one.key.startswith(prefix)), key=lambda one: one.key))
+        found: dict[str, Listed] = {}
+        with translated_errors("list", folder):
+            for path in _files(folder):
+                key = path.relative_to(self.root).as_posix()
+                if not key.startswith(prefix):
+                    continue
+                try:
+                    stat = path.stat()
+                except FileNotFoundError:  # deleted in the meantime
+                    continue
+                found[key] = Listed(key, stat.st_size, _utc(stat.st_mtime))
+        return tuple(found[key] for key in sorted(found))
 
     def renew(self, key: str) -> bool:
         path = self._path(key)
-        with _disk("renew", path):
+        with translated_errors("renew", path):
             try:
                 os.utime(path)
             except FileNotFoundError:
@@ -101,7 +122,7 @@ class FolderStorage:
 
     def delete(self, key: str) -> None:
         path, sidecar = self._path(key), self._sidecar(key)
-        with _disk("delete", path):
+        with translated_errors("delete", path):
             # In this order, a crash leaves no description that a later object of this key would inherit.
             sidecar.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
@@ -114,19 +135,21 @@ class FolderStorage:
         return f"{self._public_url}/files/{key}?{query}"
 
     def check(self) -> None:
-        """Raise StorageError unless the folder can be written; it is made when it is missing."""
-        self.ensure_bucket()
+        """Raise StorageError unless the folder can be written; it is created if it is missing."""
+        self.create()
         probe = self.root / f".{uuid.uuid4().hex}.tmp"
-        with _disk("check", self.root):
+        with translated_errors("check", self.root):
             probe.touch()
             probe.unlink()
 
-    def ensure_bucket(self) -> None:
-        with _disk("create", self.root):
+    def create(self) -> bool:
+        with translated_errors("create", self.root):
+            existed = self.root.is_dir()
             make_folder(self.root)
+            return not existed
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing is open between calls."""
 
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)
@@ -134,51 +157,15 @@ class FolderStorage:
     def _sidecar(self, key: str) -> Path:
         return self.root / ".metadata" / f"{key}.json"
 
-    def _told(self, key: str, path: Path) -> tuple[str, dict[str, str]]:
-        """Return the content type and the metadata, from the sidecar or else from the file."""
-        try:
-            told = json.loads(self._sidecar(key).read_bytes())
-            return told["content_type"], told["metadata"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            guessed = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-            return guessed, {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
-    def _listed(self, path: Path) -> Listed | None:
-        try:
-            found = path.stat()
-        except FileNotFoundError:  # deleted while we listed
-            return None
-        return Listed(path.relative_to(self.root).as_posix(), found.st_size, _aware(found.st_mtime))
-
-
-def _aware(epoch_seconds: float) -> datetime:
+def _utc(epoch_seconds: float) -> datetime:
     return datetime.fromtimestamp(epoch_seconds, UTC)
 
 
-def _link(path: Path, content: bytes) -> Uploaded:
-    """Let a file appear under its name with all its content, unless there is one."""
-    make_folder(path.parent)
-    with _synced(path, content) as finished:
-        try:
-            os.link(finished, path)
-        except FileExistsError:
-            return Uploaded.EXISTS
-        finally:
-            sync_folder(path.parent)
-    return Uploaded.STORED
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Let a file appear under its name with all its content, whether or not there is one."""
-    make_folder(path.parent)
-    with _synced(path, content) as finished:
-        finished.replace(path)
-        sync_folder(path.parent)
-
-
 @contextmanager
-def _synced(path: Path, content: bytes) -> Iterator[Path]:
-    """Lend a file beside `path` whose content is on the disk. Its name begins with a dot, so it is never listed."""
+def _complete_file(path: Path, content: bytes) -> Iterator[Path]:
+    """Lend a temporary file beside `path` whose content is on the disk; its name begins with a dot, so it is never listed."""
+    make_folder(path.parent)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
     try:
         write_through(temporary, content)
@@ -187,7 +174,7 @@ def _synced(path: Path, content: bytes) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _same(path: Path, content: bytes) -> bool:
+def _has_content(path: Path, content: bytes) -> bool:
     try:
         return path.read_bytes() == content
     except FileNotFoundError:
@@ -195,78 +182,12 @@ def _same(path: Path, content: bytes) -> bool:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files below; none when the folder is not there."""
-    for parent, folders, names in os.walk(folder, onerror=_unless_gone):
+    """The files below a folder, without hidden ones; none if the folder does not exist."""
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for parent, folders, names in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in names if not name.startswith("."))
-
-
-def _unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
-
-
-@contextmanager
-def _disk(action: str, path: Path) -> Iterator[None]:
-    """What the operating system raises becomes ours. The one place that catches it."""
-    try:
-        yield
-    except OSError as error:
-        reason, retryable = _ERRNOS.get(
-            error.errno or 0, (f"the system says {_errno_name(error)}; see to the disk", True)
-        )
-        raise StorageError(f"{action} {path}: {reason}", retryable=retryable) from error
-
-
-def _errno_name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, type(error).__name__)
-
-
-_FULL = ("the disk, or this user's quota, is full; free some space", True)
-_READ_ONLY = ("the folder cannot be used by this user; see to its owner, its mode and its mount", False)
-_NO_FOLDER = ("part of the path is no folder; correct DARKROOM_STORAGE_URL", False)
-_NO_LINKS = ("the file system has no hard links, so nothing can be written once; choose another folder", False)
-
-#: The system's reasons that have a fix.
-_ERRNOS = {
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
-    errno.EFBIG: ("the file is larger than this process may write; raise its limit (ulimit -f)", False),
-    errno.EACCES: _READ_ONLY,
-    errno.EPERM: _READ_ONLY,
-    errno.EROFS: _READ_ONLY,
-    errno.ENOENT: NO_OBJECT,
-    errno.EEXIST: _NO_FOLDER,
-    errno.ENOTDIR: _NO_FOLDER,
-    errno.EISDIR: _NO_FOLDER,
-    errno.EOPNOTSUPP: _NO_LINKS,
-    errno.ENOTSUP: _NO_LINKS,
-    errno.EMFILE: ("too many open files; raise the limit (ulimit -n)", True),
-    errno.ENAMETOOLONG: ("the path is too long; choose a shorter folder", False),
-}
-
-
-# Signed paths
-
-
-def sign_path(key: str, *, expires: int, secret_keys: Sequence[str]) -> str:
-    """Return the query that opens `/files/<key>` until the epoch second `expires`. SettingsError without a secret."""
-    if not secret_keys:
-        raise SettingsError("DARKROOM_SECRET_KEYS", "is not set, so no file URL can be signed", "a-long-random-string")
-    return f"expires={expires}&signature={_signature(key, str(expires), secret_keys[0])}"
-
-
-def verify_path(key: str, *, expires: str, signature: str, secret_keys: Sequence[str], now: float) -> bool:
-    """Tell whether `expires` and `signature`, as they came in the query, open `key` at the epoch second `now`."""
-    if not _EPOCH.fullmatch(expires) or int(expires) < now:
-        return False
-    given = signature.encode()
-    return any(hmac.compare_digest(_signature(key, expires, secret).encode(), given) for secret in secret_keys)
-
-
-_EPOCH = re.compile(r"[0-9]{1,12}")
-
-
-def _signature(key: str, expires: str, secret: str) -> str:
-    # The first word keeps these signatures apart from whatever else the same key signs.
-    return hmac.new(secret.encode(), f"darkroom-file\n{key}\n{expires}".encode(), hashlib.sha256).hexdigest()

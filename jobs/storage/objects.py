@@ -1,4 +1,4 @@
-"""Objects in storage: what they are called, what is told of them, and how one is written once, wherever they lie."""
+"""What a bucket and a folder have in common: keys, descriptions of objects, and writing an object once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from enum import StrEnum
 
 from ..errors import FieldError, InvalidRequest, StorageError
 
-#: Longest life of a presigned URL in seconds: seven days, by Signature Version 4.
+#: the longest life of a presigned URL in seconds: seven days, by Signature Version 4
 MAX_EXPIRES_SECONDS = 7 * 86400
-#: Why a read failed where nothing stands, and whether the same call may work later.
-NO_OBJECT = ("there is no such object", False)
+#: why a read of a missing object failed, and whether the same call may work later
+NO_OBJECT = ("the object does not exist", False)
 
-#: Words between slashes, none of which begins with a dot: safe as a path and in a URL without escapes.
+#: a key: words between slashes, none of which begins with a dot; safe as a path, and in a URL without escapes
 KEY = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}/){0,7}[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _METADATA_NAME = re.compile(r"[a-z0-9-]{1,64}")
 _METADATA_VALUE = re.compile(r"[!-~](?:[ -~]{0,510}[!-~])?")
@@ -24,7 +24,7 @@ _METADATA_VALUE = re.compile(r"[!-~](?:[ -~]{0,510}[!-~])?")
 
 @dataclass(frozen=True)
 class Listed:
-    """What a listing tells of an object."""
+    """An object as a listing shows it."""
 
     key: str
     #: bytes
@@ -35,14 +35,14 @@ class Listed:
 
 @dataclass(frozen=True)
 class StoredObject(Listed):
-    """What stands in storage under a key."""
+    """An object in the storage."""
 
     content_type: str
     metadata: Mapping[str, str]
 
     @property
     def sha256(self) -> str | None:
-        """The SHA-256 that was noted when it was written; None for an object that somebody else put there."""
+        """The SHA-256 that was recorded when it was written; None for an object that Darkroom did not write."""
         return self.metadata.get("sha256")
 
 
@@ -61,16 +61,16 @@ class UploadRequest:
 class Uploaded(StrEnum):
     """How a write ended."""
 
-    STORED = "stored"  #: it stands there, and we wrote it
-    EXISTS = "exists"  #: somebody was first: adopt what `head` returns
-    AGAIN = "again"  #: two writers met, and neither may have won: write again
+    STORED = "stored"  #: we wrote the object
+    EXISTS = "exists"  #: another writer was first: use the object that `head` returns
+    AGAIN = "again"  #: two writers collided, and perhaps neither succeeded: write again
 
 
 # Names
 
 
 def checked_key(key: str) -> str:
-    """The key, when it is of the one shape. Raises InvalidRequest."""
+    """The key, unless it is malformed. Raises InvalidRequest."""
     if not KEY.fullmatch(key):
         raise InvalidRequest(
             FieldError("key", f"{key[:80]!r} should be letters, digits, '.', '_' and '-', between slashes")
@@ -79,12 +79,12 @@ def checked_key(key: str) -> str:
 
 
 def checked_prefix(prefix: str) -> str:
-    """The prefix, when keys can begin with it; a slash may end it. Raises InvalidRequest."""
+    """The prefix, unless no key can begin with it; it may end in a slash. Raises InvalidRequest."""
     return prefix and checked_key(prefix.removesuffix("/")) + "/" * prefix.endswith("/")
 
 
 def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The metadata, when it can travel in HTTP headers. Raises InvalidRequest."""
+    """The metadata, unless HTTP headers cannot carry it. Raises InvalidRequest."""
     for name, value in metadata.items():
         if not _METADATA_NAME.fullmatch(name) or not _METADATA_VALUE.fullmatch(value):
             raise InvalidRequest(
@@ -94,7 +94,7 @@ def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def checked_expiry(expires_seconds: int) -> int:
-    """The life of a URL in seconds, when any store can sign it. Raises InvalidRequest."""
+    """The life of a URL in seconds, unless no store can sign it. Raises InvalidRequest."""
     if not 1 <= expires_seconds <= MAX_EXPIRES_SECONDS:
         raise InvalidRequest(
             FieldError("expires_seconds", f"should be 1 to {MAX_EXPIRES_SECONDS}, not {expires_seconds}")
@@ -105,19 +105,19 @@ def checked_expiry(expires_seconds: int) -> int:
 # Writing once
 
 
-#: Before each try to write, in seconds; two writers of one key meet for milliseconds.
+#: the pause before each try, in seconds; two writers of one key collide for milliseconds
 _PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4)
 
 
 def write_once(
     write: Callable[[], Uploaded], head: Callable[[], StoredObject | None], where: str
 ) -> StoredObject | None:
-    """Write until it stands there, ours (None) or somebody else's. An object may vanish between the two calls."""
+    """Write until there is an object: None when we wrote it, or the existing one. An object may vanish between the two calls."""
     for pause in _PAUSES_SECONDS:
         time.sleep(pause)
         end = write()
         if end is Uploaded.STORED:
             return None
-        if end is Uploaded.EXISTS and (standing := head()):
-            return standing
-    raise StorageError(f"{where} was not written: other writers kept coming between; try again")
+        if end is Uploaded.EXISTS and (existing := head()):
+            return existing
+    raise StorageError(f"{where} was not written: other writers kept interfering; try again")

@@ -1,7 +1,8 @@
-"""A bounded folder for what must not be lost while its store is away: each file is on the disk before `write` returns."""
+"""A bounded folder for data whose store is unavailable: each file is on the disk before `write` returns."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from .disk import sync_folder, write_through
 
 
 class SpoolFull(DarkroomError):
-    """The spool holds as much as it may; free space or raise DARKROOM_SPOOL_MAX_BYTES."""
+    """The spool has reached its limit; free space or raise DARKROOM_SPOOL_MAX_BYTES."""
 
 
 @dataclass(frozen=True)
@@ -23,45 +24,44 @@ class Spool:
     max_bytes: int
 
     def write(self, prefix: str, content: bytes) -> str:
-        """Keeps the content under a name of its own that begins with `prefix`. Raises SpoolFull or OSError."""
+        """Write the content to a new file and return its name, which begins with `prefix`. Raises SpoolFull or OSError."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.size() + len(content) > self.max_bytes:
-            raise SpoolFull(f"the spool may hold {self.max_bytes} bytes")
+            raise SpoolFull(
+                f"the spool holds {self.max_bytes} bytes at most; raise DARKROOM_SPOOL_MAX_BYTES or free space"
+            )
         unique = f"{prefix}{uuid.uuid4().hex[:8]}"
-        waiting = self.folder / f".{unique}"
+        temporary = self.folder / f".{unique}"
         try:
-            write_through(waiting, content)
-        except OSError:  # the disk is full, say: a half must not take the room of what comes later
-            waiting.unlink(missing_ok=True)
+            write_through(temporary, content)
+        except OSError:  # for example a full disk, where half a file would take up space
+            temporary.unlink(missing_ok=True)
             raise
-        waiting.rename(self.folder / unique)
+        temporary.rename(self.folder / unique)
         sync_folder(self.folder)
         return unique
 
     def read(self, name: str) -> bytes:
-        """What was kept. Raises FileNotFoundError."""
+        """The content of a file. Raises FileNotFoundError."""
         return (self.folder / name).read_bytes()
 
     def delete(self, name: str) -> None:
-        """Forgets it; nothing happens when it is gone."""
+        """Delete a file; nothing happens when it does not exist."""
         (self.folder / name).unlink(missing_ok=True)
 
     def names(self) -> tuple[str, ...]:
-        """What waits, by name."""
+        """The names of all files, sorted."""
         if not self.folder.is_dir():
             return ()
         entries = (entry for entry in os.scandir(self.folder) if entry.is_file() and not entry.name.startswith("."))
         return tuple(sorted(entry.name for entry in entries))
 
     def size(self) -> int:
-        """Bytes that wait."""
+        """The size of all files, in bytes."""
         if not self.folder.is_dir():
             return 0
-        return sum(_size(entry) for entry in os.scandir(self.folder))
-
-
-def _size(entry: os.DirEntry[str]) -> int:
-    try:
-        return entry.stat().st_size if entry.is_file() else 0
-    except FileNotFoundError:  # deleted by another process meanwhile
-        return 0
+        total = 0
+        for entry in os.scandir(self.folder):
+            with contextlib.suppress(FileNotFoundError):  # deleted by another process in the meantime
+                total += entry.stat().st_size if entry.is_file() else 0
+        return total

@@ -1,4 +1,4 @@
-"""A bounded folder for what must not be lost: whole files, in order, and no more than it may hold."""
+"""The spool: whole files, in the order of their names, up to a limit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path / "spool", 1000)
 
 
-def test_what_is_written_is_read_until_it_is_deleted(spool: Spool) -> None:
-    name = spool.write("job-1-", b"a picture")
+def test_a_file_can_be_read_until_it_is_deleted(spool: Spool) -> None:
+    name = spool.write("job-1-", b"an image")
     assert name.startswith("job-1-")
-    assert spool.read(name) == b"a picture"
+    assert spool.read(name) == b"an image"
     assert spool.names() == (name,)
     spool.delete(name)
     assert spool.names() == ()
@@ -29,12 +29,12 @@ def test_what_is_written_is_read_until_it_is_deleted(spool: Spool) -> None:
         spool.read(name)
 
 
-def test_a_folder_that_is_not_there_is_empty(spool: Spool) -> None:
+def test_a_missing_folder_is_empty(spool: Spool) -> None:
     assert spool.names() == ()
     assert spool.size() == 0
 
 
-def test_names_come_in_their_order(spool: Spool) -> None:
+def test_names_are_sorted(spool: Spool) -> None:
     for prefix in ("3-", "1-", "2-"):
         spool.write(prefix, b"x")
     assert [name[:2] for name in spool.names()] == ["1-", "2-", "3-"]
@@ -45,7 +45,7 @@ def test_the_same_prefix_twice_is_two_files(spool: Spool) -> None:
     assert (spool.read(first), spool.read(second)) == (b"1", b"2")
 
 
-def test_it_takes_no_more_than_it_may_hold_and_loses_nothing_by_that(spool: Spool) -> None:
+def test_a_write_over_the_limit_is_refused_and_the_rest_is_kept(spool: Spool) -> None:
     name = spool.write("a-", b"x" * 600)
     with pytest.raises(SpoolFull, match="1000 bytes"):
         spool.write("b-", b"x" * 401)
@@ -54,7 +54,7 @@ def test_it_takes_no_more_than_it_may_hold_and_loses_nothing_by_that(spool: Spoo
     assert spool.size() == 1000
 
 
-def test_what_is_being_written_is_not_listed(spool: Spool) -> None:
+def test_an_unfinished_file_is_not_listed(spool: Spool) -> None:
     name = spool.write("a-", b"x")
     (spool.folder / ".b-half").write_bytes(b"half")
     assert spool.names() == (name,)
@@ -72,17 +72,17 @@ def test_a_write_that_fails_leaves_nothing_behind(spool: Spool) -> None:
     assert spool.size() == 1
 
 
-def test_nobody_else_can_look_into_it(spool: Spool) -> None:
+def test_only_its_owner_can_read_it(spool: Spool) -> None:
     spool.write("a-", b"x")
     assert stat.S_IMODE(spool.folder.stat().st_mode) == 0o700
 
 
-def test_a_later_process_finds_it(spool: Spool) -> None:
+def test_another_process_reads_the_same_files(spool: Spool) -> None:
     name = spool.write("a-", b"x")
     assert Spool(spool.folder, 10).read(name) == b"x"
 
 
-def test_many_may_write_at_once(tmp_path: Path) -> None:
+def test_concurrent_writes_are_all_kept(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1 << 20)
     with ThreadPoolExecutor(8) as threads:
         names = list(threads.map(lambda n: spool.write("same-", str(n).encode()), range(40)))

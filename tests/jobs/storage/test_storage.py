@@ -22,7 +22,8 @@ import pytest
 from jobs import storage as storing
 from jobs.errors import InvalidRequest, SettingsError, StorageError
 from jobs.storage import FolderStorage, S3Access, S3Storage, Storage, Uploaded, UploadRequest, open_storage
-from jobs.storage.folder import _disk
+from jobs.storage.folder_errors import translated_errors
+from jobs.storage.s3_connection import Connection
 
 KEY = "jobs/01JOB/1/0.png"
 CONTENT = b"\x89PNG, or so" + bytes(range(256))
@@ -58,7 +59,7 @@ def connected(s3_endpoint: str) -> Iterator[S3Storage]:
 def bucket(s3_endpoint: str, connected: S3Storage) -> S3Storage:
     """A new bucket; the client is shared, for it takes longer to make than a test."""
     httpx.post(f"{s3_endpoint}/moto-api/reset")
-    connected.ensure_bucket()
+    connected.create()
     return connected
 
 
@@ -80,7 +81,7 @@ def put(storage: Storage, key: str = KEY, content: bytes = CONTENT) -> storing.S
 # Both storages
 
 
-def test_what_was_put_is_there(storage: Storage) -> None:
+def test_a_stored_object_can_be_read_and_described(storage: Storage) -> None:
     assert put(storage) is None
 
     standing = storage.head(KEY)
@@ -93,7 +94,7 @@ def test_what_was_put_is_there(storage: Storage) -> None:
     assert storage.exists(KEY)
 
 
-def test_an_object_is_written_once_and_who_comes_second_adopts_it(storage: Storage) -> None:
+def test_an_object_is_written_once_and_the_second_writer_gets_the_existing_one(storage: Storage) -> None:
     put(storage)
 
     adopted = storage.put(KEY, b"another picture", content_type="image/gif", metadata={"sha256": "0" * 64})
@@ -119,17 +120,17 @@ def test_of_many_writers_at_once_exactly_one_wins(storage: Storage) -> None:
     assert {end.sha256 for end in ends if end} == {hashlib.sha256(winner).hexdigest()}
 
 
-def test_what_is_not_there_is_none_or_an_error_that_waiting_does_not_help(storage: Storage) -> None:
+def test_a_missing_object_is_none_or_an_error_that_is_not_retryable(storage: Storage) -> None:
     assert storage.head(KEY) is None
     assert not storage.exists(KEY)
     assert storage.renew(KEY) is False
     storage.delete(KEY)
-    with pytest.raises(StorageError, match="no such object") as refused:
+    with pytest.raises(StorageError, match="object does not exist") as refused:
         storage.get(KEY)
     assert not refused.value.retryable
 
 
-def test_a_deleted_object_can_be_written_anew(storage: Storage) -> None:
+def test_a_deleted_object_can_be_written_again(storage: Storage) -> None:
     put(storage)
 
     storage.delete(KEY)
@@ -155,7 +156,7 @@ def test_a_listing_has_the_keys_under_a_prefix_in_order(storage: Storage) -> Non
     assert storage.list("staged/")[0].size == len(CONTENT)
 
 
-def test_a_renewed_object_is_young_and_otherwise_the_same(storage: Storage) -> None:
+def test_renewing_an_object_changes_nothing_but_its_age(storage: Storage) -> None:
     put(storage)
     before = storage.head(KEY)
     time.sleep(1.1 if isinstance(storage, S3Storage) else 0.02)  # S3 counts in whole seconds
@@ -175,7 +176,7 @@ def test_a_renewed_object_is_young_and_otherwise_the_same(storage: Storage) -> N
     ["", "/etc/passwd", "../up", "jobs/../../up", "jobs//x", "jobs/.hidden", ".metadata/x", "a/", "a b", "a\\b", "ä", "a\n",
      "a?b", "a%2e", "a/" * 9 + "a", "a" * 129],
 )  # fmt: skip
-def test_a_key_of_another_shape_never_reaches_the_storage(storage: Storage, key: str) -> None:
+def test_a_malformed_key_never_reaches_the_storage(storage: Storage, key: str) -> None:
     acts: list[Callable[[], object]] = [
         lambda: put(storage, key),
         lambda: storage.upload_request(key, content_type="image/png", metadata={}, sha256=SHA256),
@@ -192,7 +193,7 @@ def test_a_key_of_another_shape_never_reaches_the_storage(storage: Storage, key:
 
 
 @pytest.mark.parametrize("prefix", ["..", "../", "/", "jobs//", ".metadata"])
-def test_a_prefix_of_another_shape_is_refused(storage: Storage, prefix: str) -> None:
+def test_a_malformed_prefix_is_refused(storage: Storage, prefix: str) -> None:
     with pytest.raises(InvalidRequest):
         storage.list(prefix)
 
@@ -212,8 +213,8 @@ def test_a_url_lives_for_a_second_to_a_week(storage: Storage, seconds: int) -> N
 
 
 def test_a_healthy_storage_passes_its_check_and_its_rehearsal(storage: Storage) -> None:
-    storage.ensure_bucket()
-    storage.ensure_bucket()
+    storage.create()
+    assert not storage.create()
     storage.check()
     storing.rehearse(storage)
 
@@ -234,7 +235,7 @@ def test_a_storage_that_overwrites_fails_its_rehearsal(folder: FolderStorage) ->
 # S3
 
 
-def test_a_presigned_url_serves_the_object_and_a_changed_one_is_another(bucket: S3Storage) -> None:
+def test_a_presigned_url_serves_the_object_and_a_changed_url_does_not(bucket: S3Storage) -> None:
     put(bucket)
 
     url = bucket.url(KEY, 60)
@@ -338,10 +339,10 @@ def test_secrets_are_in_no_repr(bucket: S3Storage) -> None:
     known = access("http://127.0.0.1:1")
 
     assert "AKIA" not in repr(known) + repr(bucket)
-    assert "wJalr" not in repr(known) + repr(bucket) + repr(bucket._connected())
+    assert "wJalr" not in repr(known) + repr(bucket) + repr(Connection.open(bucket.bucket, known))
 
 
-def test_a_missing_bucket_is_named_with_its_fix(s3_endpoint: str) -> None:
+def test_a_missing_bucket_is_named_with_the_command_that_creates_it(s3_endpoint: str) -> None:
     storage = S3Storage("nobodys", "", access(s3_endpoint))
     acts: list[Callable[[], object]] = [storage.check, lambda: put(storage), storage.list]
     for act in acts:
@@ -351,18 +352,18 @@ def test_a_missing_bucket_is_named_with_its_fix(s3_endpoint: str) -> None:
     storage.close()
 
 
-def test_a_bucket_outside_us_east_1_is_created_where_it_belongs(s3_endpoint: str) -> None:
+def test_a_bucket_outside_us_east_1_is_created_in_its_region(s3_endpoint: str) -> None:
     storage = S3Storage("in-frankfurt", "", access(s3_endpoint, region="eu-central-1"))
-    storage.ensure_bucket()
+    storage.create()
     assert put(storage) is None
     storage.close()
 
 
-def test_a_store_that_refuses_connections_may_answer_later() -> None:
+def test_a_store_that_refuses_connections_is_a_retryable_error() -> None:
     storage = S3Storage("pictures", "", access("http://127.0.0.1:9", tries=1))
     acts: list[Callable[[], object]] = [
         storage.check,
-        storage.ensure_bucket,
+        storage.create,
         storage.list,
         lambda: put(storage),
         lambda: storage.get(KEY),
@@ -377,7 +378,7 @@ def test_a_store_that_refuses_connections_may_answer_later() -> None:
     storage.close()
 
 
-def test_an_endpoint_that_is_no_url_is_a_matter_of_settings() -> None:
+def test_an_endpoint_that_is_not_a_url_is_an_error_that_is_not_retryable() -> None:
     with pytest.raises(StorageError, match="AWS_ENDPOINT_URL_S3") as refused:
         S3Storage("pictures", "", access("not a url")).check()
     assert not refused.value.retryable
@@ -444,7 +445,7 @@ def told(code: str) -> bytes:
         (418, "<b>&bad", "without a reason", False),
     ],
 )
-def test_a_refusal_by_the_store_is_translated_alike_on_both_ways_up(
+def test_put_and_read_upload_translate_a_refusal_in_the_same_way(
     canned: Callable[..., S3Storage], status: int, code: str, sentence: str, retryable: bool
 ) -> None:
     storage = canned((status, told(code), 0))
@@ -462,19 +463,19 @@ def test_a_refusal_by_the_store_is_translated_alike_on_both_ways_up(
         assert KEY in str(refused)
 
 
-def test_a_conflict_is_tried_again(canned: Callable[..., S3Storage]) -> None:
+def test_a_conflict_is_retried(canned: Callable[..., S3Storage]) -> None:
     conflict = (409, told("ConditionalRequestConflict"), 0)
 
     assert put(canned(conflict, conflict, (200, b"", 0))) is None
 
 
-def test_a_conflict_without_end_is_an_error_that_may_pass(canned: Callable[..., S3Storage]) -> None:
+def test_an_endless_conflict_is_a_retryable_error(canned: Callable[..., S3Storage]) -> None:
     with pytest.raises(StorageError, match="other writers") as refused:
         put(canned((409, told("ConditionalRequestConflict"), 0)))
     assert refused.value.retryable
 
 
-def test_an_object_that_vanishes_between_the_refusal_and_the_look_is_written(canned: Callable[..., S3Storage]) -> None:
+def test_an_object_that_is_deleted_between_put_and_head_is_written(canned: Callable[..., S3Storage]) -> None:
     assert put(canned((412, told("PreconditionFailed"), 0), (404, b"", 0), (200, b"", 0))) is None
 
 
@@ -484,19 +485,19 @@ def test_an_upload_ends_in_one_of_three_ways(status: int, end: str) -> None:
 
 
 @pytest.mark.parametrize(("status", "retryable"), [(301, False), (307, True), (400, False), (404, False), (502, True)])
-def test_or_in_an_error(status: int, retryable: bool) -> None:
+def test_any_other_status_of_an_upload_is_an_error(status: int, retryable: bool) -> None:
     with pytest.raises(StorageError) as refused:
         storing.read_upload(status, b"<html>", key=KEY)
     assert refused.value.retryable is retryable
 
 
-def test_a_content_that_breaks_off_is_an_error_that_may_pass(canned: Callable[..., S3Storage]) -> None:
+def test_a_truncated_response_is_a_retryable_error(canned: Callable[..., S3Storage]) -> None:
     with pytest.raises(StorageError) as refused:
         canned((200, b"half", 1000)).get(KEY)
     assert refused.value.retryable
 
 
-def test_an_answer_that_is_no_xml_is_translated_too(canned: Callable[..., S3Storage]) -> None:
+def test_a_response_that_is_not_xml_is_translated_too(canned: Callable[..., S3Storage]) -> None:
     with pytest.raises(StorageError, match="list s3://pictures: the store answered"):
         canned((200, b"{not xml", 0)).list()
 
@@ -513,10 +514,10 @@ def foreign_errors() -> list[Exception]:
     return found
 
 
-def test_every_exception_of_botocore_becomes_ours(bucket: S3Storage) -> None:
+def test_every_exception_of_botocore_is_translated(bucket: S3Storage) -> None:
     assert len(foreign_errors()) > 80
     for foreign in foreign_errors():
-        with pytest.raises(StorageError) as ours, bucket._border("get", KEY):
+        with pytest.raises(StorageError) as ours, bucket._calling("get", KEY):
             raise foreign
         assert ours.value.__cause__ is foreign
         assert len(str(ours.value)) < 300
@@ -542,7 +543,7 @@ for act in (storage.check, lambda: storage.upload_request("k", content_type="a/b
     assert ran.stdout.count("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") == 2
 
 
-def test_the_standard_variables_lead_to_the_store(s3_endpoint: str, bucket: S3Storage, tmp_path: Path) -> None:
+def test_the_standard_variables_configure_the_store(s3_endpoint: str, bucket: S3Storage, tmp_path: Path) -> None:
     program = """
 from jobs.storage import open_storage
 storage = open_storage("s3://pictures/some/where", public_url=None, secret_keys=())
@@ -574,7 +575,7 @@ def test_a_folder_has_no_upload_requests(folder: FolderStorage) -> None:
     assert folder.upload_request(KEY, content_type="image/png", metadata={}, sha256=SHA256) is None
 
 
-def test_the_picture_lies_under_its_key_and_nothing_else_is_left_beside_it(folder: FolderStorage) -> None:
+def test_a_put_leaves_only_the_file_and_its_description(folder: FolderStorage) -> None:
     put(folder)
     put(folder)
 
@@ -597,7 +598,7 @@ def test_a_file_without_a_readable_description_is_described_by_its_name_and_byte
     assert (standing.content_type, standing.sha256, standing.size) == ("image/png", SHA256, len(CONTENT))
 
 
-def test_whoever_writes_the_same_again_completes_what_a_crash_left_out(folder: FolderStorage) -> None:
+def test_writing_the_same_content_again_adds_the_description_that_a_crash_left_out(folder: FolderStorage) -> None:
     put(folder)
     (folder.root / ".metadata" / f"{KEY}.json").unlink()
 
@@ -607,7 +608,7 @@ def test_whoever_writes_the_same_again_completes_what_a_crash_left_out(folder: F
     assert adopted.metadata == METADATA
 
 
-def test_what_a_crashed_writer_left_is_neither_listed_nor_in_the_way(folder: FolderStorage) -> None:
+def test_the_temporary_file_of_a_crashed_writer_is_ignored(folder: FolderStorage) -> None:
     (folder.root / KEY).parent.mkdir(parents=True)
     (folder.root / KEY).with_name(".0.png.5f.tmp").write_bytes(b"half")
 
@@ -616,12 +617,12 @@ def test_what_a_crashed_writer_left_is_neither_listed_nor_in_the_way(folder: Fol
     assert len(folder.list()) == 1
 
 
-def test_a_folder_of_a_key_is_no_object(folder: FolderStorage) -> None:
+def test_a_folder_is_not_an_object(folder: FolderStorage) -> None:
     put(folder)
 
     assert folder.head("jobs/01JOB") is None
     assert folder.head(f"{KEY}/below") is None
-    with pytest.raises(StorageError, match="no folder"):
+    with pytest.raises(StorageError, match="not a folder"):
         put(folder, f"{KEY}/below")
 
 
@@ -634,7 +635,7 @@ def test_without_a_public_url_the_url_is_the_file(tmp_path: Path) -> None:
     assert Path(unquote(url.removeprefix("file://"))).read_bytes() == CONTENT
 
 
-def test_a_url_of_a_folder_is_signed_for_this_key_until_then(folder: FolderStorage) -> None:
+def test_the_url_of_a_file_is_signed_for_its_key_and_its_expiry(folder: FolderStorage) -> None:
     parts = urlsplit(folder.url(KEY, 60))
     given = {name: values[0] for name, values in parse_qs(parts.query).items()}
     now = time.time()
@@ -658,7 +659,7 @@ def test_an_old_secret_still_verifies_and_the_first_one_signs() -> None:
     assert storing.sign_path(KEY, expires=2_000_000_000, secret_keys=SECRETS) != old
 
 
-def test_a_signature_is_this_one() -> None:
+def test_the_signature_of_a_path_never_changes() -> None:
     """The wire between processes of different versions: HMAC-SHA256 of 'darkroom-file', key and expiry, by line."""
     assert storing.sign_path("k", expires=1, secret_keys=["secret"]) == (
         "expires=1&signature=92d341e6f3d0246b518813f05bc740a8cd2647f5ea2cbd6e28d2edb6fda9721c"
@@ -677,9 +678,9 @@ def test_without_a_secret_no_url_is_signed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("root", ["/proc/darkroom", "/dev/null/darkroom", "/dev/null"])
-def test_a_folder_that_cannot_be_written_says_so(root: str) -> None:
+def test_a_folder_that_cannot_be_written_is_named(root: str) -> None:
     storage = FolderStorage(Path(root))
-    acts: list[Callable[[], object]] = [storage.check, storage.ensure_bucket, lambda: put(storage)]
+    acts: list[Callable[[], object]] = [storage.check, storage.create, lambda: put(storage)]
     for act in acts:
         with pytest.raises(StorageError, match=root):
             act()
@@ -696,13 +697,13 @@ def test_a_folder_that_cannot_be_written_says_so(root: str) -> None:
         (errno.EMFILE, "ulimit -n", True),
     ],
 )
-def test_what_the_system_says_becomes_ours(number: int, sentence: str, retryable: bool) -> None:
-    with pytest.raises(StorageError, match=sentence) as ours, _disk("put", Path("/x")):
+def test_an_error_of_the_system_is_translated(number: int, sentence: str, retryable: bool) -> None:
+    with pytest.raises(StorageError, match=sentence) as ours, translated_errors("put", Path("/x")):
         raise OSError(number, "x")
     assert ours.value.retryable is retryable
 
 
-def test_a_write_that_the_system_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     program = f"""
 import resource
 from pathlib import Path
@@ -787,7 +788,7 @@ def test_keys_are_deterministic() -> None:
         storing.artifact_key("../..", 1, 0, "png")
 
 
-def test_an_artifact_says_that_a_model_made_it() -> None:
+def test_the_metadata_of_an_artifact_says_that_a_model_made_it() -> None:
     assert METADATA["digital-source-type"].endswith("/digitalsourcetype/trainedAlgorithmicMedia")
     assert METADATA == METADATA | {
         "job-id": "01JOB",
