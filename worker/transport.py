@@ -38,7 +38,7 @@ from urllib.parse import quote, urlencode, urljoin
 import httpcore
 import httpx
 
-from jobs.address_guard import URL, Address, Forbidden, Guard, Network, Resolver, resolved
+from jobs.address_guard import URL, Address, AddressGuard, Network, NonPublicAddress, Resolver, resolve
 from jobs.providers._contract import FilePart, Response
 
 #: awaited before an answer's body is read, with its Content-Length; where it names none, with a share, and again whenever
@@ -108,10 +108,10 @@ class Transport:
         *,
         allowed_networks: Sequence[Network] = (),
         connect_timeout_seconds: float = 10.0,
-        resolver: Resolver = resolved,
+        resolver: Resolver = resolve,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._guard = Guard(tuple(allowed_networks))
+        self._guard = AddressGuard(tuple(allowed_networks))
         self._connect_timeout_seconds = connect_timeout_seconds
         self._resolver = resolver
         self._ssl_context = ssl_context or _ssl_context()
@@ -221,9 +221,9 @@ class Transport:
     def _judge(self, target: _Target, addresses: Sequence[Address]) -> None:
         try:
             self._guard.check(addresses)
-        except Forbidden as forbidden:
+        except NonPublicAddress as forbidden:
             raise ForbiddenAddress(target.host, str(forbidden)) from None
-        if target.scheme != "https" and not all(map(self._guard.opens, addresses)):
+        if target.scheme != "https" and not all(map(self._guard.is_allowed, addresses)):
             raise ForbiddenAddress(target.host, "plain http is only spoken within DARKROOM_ALLOWED_PRIVATE_NETWORKS")
 
     async def _opened(self, target: _Target, addresses: Sequence[Address]) -> _Stream:

@@ -30,6 +30,7 @@ _COMMANDS: Mapping[str, str] = {
     "deliveries": "jobs.cli.deliveries:deliveries",
     "redeliver": "jobs.cli.deliveries:redeliver",
     "keys": "jobs.cli.keys:keys",
+    "storage": "jobs.cli.storage:storage",
     "doctor": "jobs.cli.doctor:doctor",
     "sandbox": "jobs.sandbox.__main__:main",
 }

@@ -8,7 +8,7 @@ from .. import darkroom
 from ..job import Job, Status
 from ..report import Charged
 from ..view import JobView
-from .console import say_json
+from .console import print_json
 
 
 @click.command()
@@ -18,7 +18,7 @@ def cancel(job_id: str, as_json: bool) -> int:
     """Cancel a job that still waits for a provider. Exit 0 only if it is canceled now."""
     job = darkroom.cancel(job_id)
     if as_json:
-        say_json(JobView.of(job))
+        print_json(JobView.of(job))
     else:
         click.echo(_canceled(job))
     return 0 if job.status is Status.CANCELED else 1
@@ -46,7 +46,7 @@ def retry(job_id: str, may_charge_again: bool, as_json: bool) -> None:
     """
     job = darkroom.retry(job_id, may_charge_again=may_charge_again)
     if as_json:
-        say_json(JobView.of(job))
+        print_json(JobView.of(job))
     else:
         again = "its pictures are fetched again, nothing is submitted" if job.pending else "it is submitted again"
         click.echo(f"job {job.id}: {again}")

@@ -70,7 +70,7 @@ def complain(words: str, hint: str = "") -> None:
         note(f"see {hint}")
 
 
-def say_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """One line of JSON to stdout."""
     click.echo(value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value, ensure_ascii=False))
 

@@ -13,7 +13,7 @@ from .. import darkroom
 from ..delivery import Delivery, Try
 from ..job import Job
 from ..view import JobView
-from .console import Cell, out, say_json, table
+from .console import Cell, out, print_json, table
 
 
 @click.command(short_help="Show what a job told its webhook.")
@@ -25,7 +25,7 @@ def deliveries(job_id: str, as_json: bool) -> None:
     job = house.get(job_id)
     if as_json:
         for delivery in JobView.of(job).deliveries:
-            say_json(delivery)
+            print_json(delivery)
     elif not job.deliveries:
         click.echo(_nothing(job))
     else:
@@ -48,7 +48,7 @@ def redeliver(job_id: str, delivery_id: str | None, as_json: bool) -> None:
     again = [delivery for delivery in job.deliveries if delivery_id in (None, delivery.id)]
     if as_json:
         for delivery in JobView.of(job).deliveries:
-            say_json(delivery)
+            print_json(delivery)
     else:
         click.echo(f"job {job.id}: {', '.join(delivery.id for delivery in again)} will be delivered again")
 

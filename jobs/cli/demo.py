@@ -25,7 +25,7 @@ from ..embedded.stack import Stack, without_password
 from ..errors import StorageError
 from ..job import Job, Status
 from ..request import Request
-from .console import complain, ending_on_signals, err, images_cell, note, out, say_json, status_cell, table, warn
+from .console import complain, ending_on_signals, err, images_cell, note, out, print_json, status_cell, table, warn
 from .follow import follow
 
 #: jobs of each operation: its example as it stands, and with one switch after the other turned
@@ -62,7 +62,7 @@ def demo(folder: Path | None, as_json: bool) -> int:
             raise
     _conclude(stack, result, tidy=folder is None)
     if as_json:
-        say_json(result.summary())
+        print_json(result.summary())
     return 0 if result.good else 1
 
 

@@ -22,7 +22,7 @@ from ..embedded.stack import without_password
 from ..errors import DarkroomError, SettingsError
 from ..settings import Settings, provider_settings
 from ..storage import rehearse
-from .console import err, out, say_json, table
+from .console import err, out, print_json, table
 
 #: Redis commands that we use came with it
 REDIS_FLOOR = (6, 2)
@@ -66,7 +66,7 @@ def doctor(as_json: bool) -> int:
     findings = list(examine())
     broken = any(finding.state is State.BROKEN for finding in findings)
     if as_json:
-        say_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]})
+        print_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]})
     else:
         _print(findings)
     return 1 if broken else 0

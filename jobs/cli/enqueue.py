@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from .. import darkroom, providers
 from ..job import Job, OnUnknown, Status
 from ..view import JobView
-from .console import note, out, say_json, warn
+from .console import note, out, print_json, warn
 from .params import read_pairs, read_request
 from .show import detail
 
@@ -88,7 +88,7 @@ def _value(text: str) -> Any:
 
 def _print(job: Job, waited: bool, as_json: bool) -> None:
     if as_json:
-        say_json(JobView.of(job))
+        print_json(JobView.of(job))
     elif waited:
         out().print(detail(job))
     else:

@@ -14,7 +14,7 @@ from .. import darkroom
 from ..darkroom import Darkroom
 from ..job import Job, Status
 from ..view import JobView
-from .console import err, out, say_json
+from .console import err, out, print_json
 from .show import detail, listing
 
 _PAGE = 200
@@ -29,7 +29,7 @@ def get(job_id: str, as_json: bool) -> None:
     house = darkroom.current()
     job = house.get(job_id)
     if as_json:
-        say_json(JobView.of(job))
+        print_json(JobView.of(job))
         return
     out().print(detail(job, served=job.status.final or job.operation in house.repository.served()))
 
@@ -114,7 +114,7 @@ def list_jobs(statuses: tuple[str, ...], operation: str | None, unknown: bool, l
     jobs = list(islice(found, limit))
     if as_json:
         for job in jobs:
-            say_json(JobView.of(job))
+            print_json(JobView.of(job))
         return
     out().print(listing(jobs, house.repository.now()))
 

@@ -6,7 +6,7 @@ import click
 
 from ..settings import current
 from ..state.api_keys import ApiKey, KeyStore, Scope
-from .console import say_json
+from .console import print_json
 
 
 @click.group()
@@ -31,7 +31,7 @@ def new(name: str, scopes: tuple[str, ...], as_json: bool) -> None:
     """
     key, secret = _store().new(name, scopes or (Scope.JOBS_READ, Scope.JOBS_WRITE))
     if as_json:
-        say_json({**_shown(key), "key": secret})
+        print_json({**_shown(key), "key": secret})
     else:
         click.echo(secret)
 
@@ -42,7 +42,7 @@ def list_keys(as_json: bool) -> None:
     """List the keys, without their secrets."""
     found = [_shown(key) for key in _store().all()]
     if as_json:
-        say_json(found)
+        print_json(found)
         return
     for key in found:
         click.echo(f"{key['id']}  {key['created_at']}  {key['name']}  {','.join(key['scopes'])}")

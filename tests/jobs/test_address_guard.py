@@ -1,4 +1,4 @@
-"""Only public addresses pass, however they are written, and what the operator has opened."""
+"""Only public addresses pass, however they are written, and those that the operator allows."""
 
 import asyncio
 import re
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.address_guard import URL, Address, Forbidden, Guard, effective, host_of, kind_of_forbidden, resolved
+from jobs.address_guard import URL, Address, AddressGuard, NonPublicAddress, effective, forbidden_kind, host_of, resolve
 
 FORBIDDEN = [
     ("0.0.0.0", "unspecified"),
@@ -69,40 +69,40 @@ PUBLIC = [
 
 @pytest.mark.parametrize(("address", "kind"), FORBIDDEN)
 def test_an_address_that_is_not_public_is_forbidden_by_its_kind(address: str, kind: str) -> None:
-    with pytest.raises(Forbidden) as raised:
-        Guard().check([ip_address(address)])
+    with pytest.raises(NonPublicAddress) as raised:
+        AddressGuard().check([ip_address(address)])
     assert raised.value.kind == kind
     assert raised.value.address == ip_address(address)
     assert "DARKROOM_ALLOWED_PRIVATE_NETWORKS" in str(raised.value)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_a_public_address_passes_but_is_not_opened_to_plain_http(address: str) -> None:
-    Guard().check([ip_address(address)])
-    assert kind_of_forbidden(ip_address(address)) is None
-    assert not Guard().opens(ip_address(address))
+def test_a_public_address_passes_but_is_not_allowed_plain_http(address: str) -> None:
+    AddressGuard().check([ip_address(address)])
+    assert forbidden_kind(ip_address(address)) is None
+    assert not AddressGuard().is_allowed(ip_address(address))
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_one_forbidden_answer_condemns_a_name(order: int) -> None:
-    with pytest.raises(Forbidden, match=r"10\.0\.0\.1"):
-        Guard().check([ip_address("8.8.8.8"), ip_address("10.0.0.1")][::order])
+def test_one_forbidden_address_of_a_host_forbids_it(order: int) -> None:
+    with pytest.raises(NonPublicAddress, match=r"10\.0\.0\.1"):
+        AddressGuard().check([ip_address("8.8.8.8"), ip_address("10.0.0.1")][::order])
 
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::a01:203"])
-def test_an_allowed_network_opens_an_address_in_each_of_its_forms(address: str) -> None:
-    guard = Guard([ip_network("10.1.0.0/16"), ip_network("fd00::/8")])
+def test_an_allowed_network_allows_every_form_of_its_addresses(address: str) -> None:
+    guard = AddressGuard([ip_network("10.1.0.0/16"), ip_network("fd00::/8")])
     guard.check([ip_address(address)])
-    assert guard.opens(ip_address(address))
-    assert guard.opens(ip_address("fd00::7"))
+    assert guard.is_allowed(ip_address(address))
+    assert guard.is_allowed(ip_address("fd00::7"))
 
 
-def test_an_allowed_network_opens_nothing_beside_it() -> None:
-    with pytest.raises(Forbidden):
-        Guard([ip_network("10.1.0.0/16")]).check([ip_address("10.2.0.1")])
+def test_an_allowed_network_allows_no_other_address() -> None:
+    with pytest.raises(NonPublicAddress):
+        AddressGuard([ip_network("10.1.0.0/16")]).check([ip_address("10.2.0.1")])
 
 
-def test_only_mapped_and_nat64_addresses_stand_for_another() -> None:
+def test_only_mapped_and_nat64_addresses_embed_another() -> None:
     assert effective(ip_address("::ffff:1.2.3.4")) == ip_address("1.2.3.4")
     assert effective(ip_address("64:ff9b::1.2.3.4")) == ip_address("1.2.3.4")
     assert effective(ip_address("2606::1")) == ip_address("2606::1")
@@ -112,14 +112,14 @@ def test_only_mapped_and_nat64_addresses_stand_for_another() -> None:
     "spelling", ["127.0.0.1", "127.1", "2130706433", "0177.0.0.1", "0x7f.0.0.1", "0x7f000001", "localhost"]
 )
 def test_every_spelling_of_loopback_resolves_to_it(spelling: str) -> None:
-    assert {kind_of_forbidden(address) for address in asyncio.run(resolved(spelling, 80))} == {"loopback"}
+    assert {forbidden_kind(address) for address in asyncio.run(resolve(spelling, 80))} == {"loopback"}
 
 
 def test_a_literal_ipv6_address_resolves_to_itself() -> None:
-    assert list(asyncio.run(resolved("::ffff:127.0.0.1", 80))) == [ip_address("::ffff:127.0.0.1")]
+    assert list(asyncio.run(resolve("::ffff:127.0.0.1", 80))) == [ip_address("::ffff:127.0.0.1")]
 
 
-# Whatever the spelling
+# Every spelling
 
 
 def _number(value: int, base: int) -> str:
@@ -151,26 +151,26 @@ def addresses(host: str) -> Sequence[Address]:
 def test_no_spelling_of_a_private_ipv4_address_passes(number: int, bases: list[int], parts: int) -> None:
     host = _spelled(number, bases, parts)
     assert host_of(f"https://{host}/x") == host
-    with pytest.raises(Forbidden):
-        Guard().check(addresses(host))
+    with pytest.raises(NonPublicAddress):
+        AddressGuard().check(addresses(host))
 
 
 @given(_PRIVATE, st.sampled_from(["::ffff:0:0", "64:ff9b::"]), st.booleans())
-def test_no_ipv6_address_that_stands_for_a_private_one_passes(number: int, prefix: str, dotted: bool) -> None:
+def test_no_ipv6_address_that_embeds_a_private_one_passes(number: int, prefix: str, dotted: bool) -> None:
     address = IPv6Address(int(IPv6Address(prefix)) | number)
     text = f"{prefix.removesuffix('0:0')}{IPv4Address(number)}" if dotted else str(address)
-    with pytest.raises(Forbidden):
-        Guard().check(addresses(text))
+    with pytest.raises(NonPublicAddress):
+        AddressGuard().check(addresses(text))
 
 
 @given(st.ip_addresses())
-def test_what_passes_is_what_the_standard_library_calls_global(address: Address) -> None:
-    if kind_of_forbidden(address) is None:
+def test_an_address_that_passes_is_global_to_the_standard_library(address: Address) -> None:
+    if forbidden_kind(address) is None:
         assert effective(address).is_global
 
 
 @given(st.text(max_size=60) | st.from_regex(r"https?://[\x00-\x7f]{0,40}", fullmatch=True))
-def test_a_url_is_read_in_one_way_or_not_at_all(text: str) -> None:
+def test_a_url_has_one_reading_or_none(text: str) -> None:
     host = host_of(text)
     assert re.fullmatch(r"|\[[0-9a-f:.]+\]?|[a-z0-9._-]*", host)
     if URL.fullmatch(text):

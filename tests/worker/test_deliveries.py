@@ -270,9 +270,9 @@ async def test_what_a_receiver_answers_besides_its_status_does_not_matter(darkro
 )
 @on_the_loop
 async def test_no_message_goes_where_it_must_not(darkroom: Darkroom, host: str, why: str) -> None:
-    from jobs.address_guard import resolved
+    from jobs.address_guard import resolve
 
-    job = await delivered(darkroom, ended(darkroom, f"http://{host}/hook?token=a-secret"), resolver=resolved)
+    job = await delivered(darkroom, ended(darkroom, f"http://{host}/hook?token=a-secret"), resolver=resolve)
     assert why in str(job.deliveries[0].log[0].problem)
     assert "a-secret" not in repr(job)
     assert job.deliveries[0].is_open, "the operator may open the network"
