@@ -21,6 +21,7 @@ DarkroomError
  |   +- ImageCutShort
  |   +- ImageTooLarge
  |   +- DataAppended
+ +- InvalidProvider         jobs.providers: an installed provider that cannot be used
  +- SpoolFull               jobs.storage.spool: no room for what waits for its store
  +- InputError              worker.inputs: an input image cannot be had
  +- DidNotStart             jobs.embedded: a process of the stack did not start

@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from ..errors import InvalidCallback
+from ..errors import DarkroomError, InvalidCallback
 from ..report import Charged, Code, Cost, Failed, Image, Report
 from . import _parsing as parsing
 from . import _redaction as redaction
 
 if TYPE_CHECKING:
     from ..request import Request
+
+
+class InvalidProvider(DarkroomError):
+    """A provider that is installed cannot be used; the message says which, and why."""
 
 
 @dataclass(frozen=True)

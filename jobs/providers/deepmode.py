@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from pydantic import ConfigDict, Field
 
@@ -128,7 +128,8 @@ class _Operation(OperationDefaults):
         raise InvalidCallback("expected `images` or an image with an `image_url`")
 
     def remint(self, image: Image, context: Context) -> Call | None:
-        return _lookup(image.external_id, context) if _safe_id(image.external_id) else None
+        image_id = _safe_id(image.external_id)
+        return _lookup(image_id, context) if image_id else None
 
     def read_remint(self, response: Response) -> Image | None:
         found = _result(parsing.mapping(response.document())) if response.ok else None
@@ -256,9 +257,9 @@ def _safe_id(value: Any) -> str | None:
     return value if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value) else None
 
 
-def _lookup(image_id: str | None, context: Context) -> Call:
+def _lookup(image_id: str, context: Context) -> Call:
     """The call for one image object with a freshly signed URL."""
-    return Call("GET", f"/api/images/{image_id}", headers=bearer(context), timeout_seconds=30.0)
+    return Call("GET", f"/api/images/{quote(image_id, safe='')}", headers=bearer(context), timeout_seconds=30.0)
 
 
 provider = Provider(

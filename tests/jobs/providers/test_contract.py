@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.providers._contract import MAX_RETRY_AFTER_SECONDS, Response, failed_by_status, retry_after_seconds
+from jobs.providers._contract import MAX_RETRY_AFTER_SECONDS, Context, Response, failed_by_status, retry_after_seconds
 
 NOON = "Wed, 10 Jun 2026 12:00:00 GMT"
 
@@ -74,3 +74,10 @@ def test_a_refusal_is_free_and_final(status: int) -> None:
     failure = failed_by_status(Response(status), "no")
 
     assert (failure.charged, failure.retryable, failure.not_now) == ("no", False, False)
+
+
+def test_secrets_do_not_show_in_a_context() -> None:
+    shown = repr(Context("a1-1", "https://d.example/webhooks/x/the-token", "the-key"))
+
+    assert "the-key" not in shown
+    assert "the-token" not in shown
