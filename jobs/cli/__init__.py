@@ -31,6 +31,7 @@ _COMMANDS: Mapping[str, str] = {
     "redeliver": "jobs.cli.deliveries:redeliver",
     "keys": "jobs.cli.keys:keys",
     "storage": "jobs.cli.storage:storage",
+    "providers": "jobs.cli.providers:providers_group",
     "doctor": "jobs.cli.doctor:doctor",
     "sandbox": "jobs.sandbox.__main__:main",
 }

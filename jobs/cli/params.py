@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
@@ -16,10 +16,12 @@ from ..errors import FieldError, InvalidRequest
 from ..request import Request
 
 
-def read_request(operation: str, pairs: Iterable[str], file: Path | None = None) -> Request:
-    """The request of `name=value` pairs over the object in a JSON file. Raises InvalidRequest, naming the field."""
+def read_request(
+    operation: str, pairs: Iterable[str], file: Path | None = None, *, defaults: Mapping[str, Any] | None = None
+) -> Request:
+    """The request of `name=value` pairs, over the object in a JSON file, over `defaults`. Raises InvalidRequest."""
     model = providers.operation(operation).request
-    params = {**_from_file(file), **_from_pairs(model, pairs)}
+    params = {**(defaults or {}), **_from_file(file), **_from_pairs(model, pairs)}
     return model.model_validate(params, context={"base64_images": file is not None, "file_hint": "write @{}"})
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,7 @@ def requirements(provider: Provider, exchanges: Sequence[Exchange]) -> Iterator[
         refused = any(one.kind == "submit" and one.report.get("type") == "failed" for one in mine)
         yield f"submit-refused-*.json: an answer that refuses a submit of {name}", refused
         succeeded = any(one.report.get("type") == "succeeded" for one in mine)
-        yield f"*-succeeded-*.json: an answer, poll or callback that brings the images of {name}", succeeded
+        yield f"{{submit,poll,callback}}-succeeded-*.json: a result with the images of {name}", succeeded
         yield f"abilities-*.json: what an attempt of {name} is able to do", _has(mine, "abilities")
         yield f"params-*.json: parameters of {name} that are accepted and refused", _has(mine, "params")
         yield from _requirements_by_ability(provider, operation, mine)
@@ -499,6 +500,8 @@ def _without_nulls(value: Any) -> Any:
         return [_without_nulls(item) for item in value]
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
+    if isinstance(value, StrEnum):
+        return str(value)
     return value.isoformat() if isinstance(value, datetime) else value
 
 
