@@ -10,12 +10,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
 import hypothesis
 import pytest
+from leaks import no_leaks
 from redis import Redis
 
 from jobs.embedded import Command, Processes
@@ -31,6 +33,17 @@ hypothesis.settings.register_profile(
     "fuzz", max_examples=int(os.environ.get("FUZZ_EXAMPLES", "20000")), deadline=None, print_blob=True
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+#: the folders in which a test fails that leaves something running
+LEAK_FREE = frozenset({"webhooks"})
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that leaves a thread or a child process running; those of fixtures with a wider scope may go on."""
+    with no_leaks() if LEAK_FREE & set(request.path.parts) else nullcontext():
+        yield
 
 
 @pytest.fixture
