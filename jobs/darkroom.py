@@ -6,16 +6,17 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from . import queue, schedule, transitions
 from .errors import IdempotencyConflict, JobNotFound
 from .images import Inline
 from .job import Job, OnUnknown, Status
+from .listing import Page, checked_filter, list_page
 from .new_job import NewJob, make_jobs
 from .providers import _redaction as redaction
 from .report import Failed, Report
@@ -142,29 +143,50 @@ class Darkroom:
 
     def list(
         self,
-        statuses: Iterable[Status] = (),
+        status: str | Iterable[str] | None = None,
         *,
+        operation: str | None = None,
+        code: str | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
+        created_after: datetime | None = None,
         unknown: bool = False,
         owner: str = "",
-        before: tuple[float, str] | None = None,
         limit: int = 100,
-    ) -> tuple[Job, ...]:
-        """The latest jobs first; `before` continues after the last one seen: its created_at in ms, and its id.
+        cursor: str | None = None,
+    ) -> Page:
+        """List jobs, newest first; see `jobs.list`. With an `owner`, only the jobs of the API key of this name."""
+        wanted = checked_filter(
+            status=status,
+            operation=operation,
+            code=code,
+            metadata=metadata,
+            created_after=created_after,
+            unknown=unknown,
+            owner=owner,
+        )
+        page = list_page(self.repository, wanted, limit=limit, cursor=cursor)
+        return replace(page, jobs=tuple(map(self.bound, page.jobs)))
 
-        With an owner, its jobs in whatever status.
-        """
-        found = self.repository.list(statuses, unknown=unknown, owner=owner, before=before, limit=limit)
-        return tuple(self.bound(job) for job in found)
-
-    def wait(self, job_id: str, timeout: float | None = None) -> Job:
-        """The job once it is final. Raises TimeoutError after `timeout` seconds; without one it waits for ever."""
-        give_up_at = None if timeout is None else time.monotonic() + timeout
+    def watch(self, job_id: str, timeout: float | None = None) -> Iterator[Job]:
+        """Yield the job now and at each change, until it is final; see `jobs.watch`."""
+        give_up_at = math.inf if timeout is None else time.monotonic() + timeout
+        seen = ""
         with self.repository.changes.listen(_checked_id(job_id)) as waiter:
-            while not (job := self.get(job_id)).status.final:
-                left = math.inf if give_up_at is None else give_up_at - time.monotonic()
+            while True:
+                job = self.get(job_id)
+                if job.version != seen:
+                    seen = job.version
+                    yield job
+                if job.status.final:
+                    return
+                left = give_up_at - time.monotonic()
                 if left <= 0:
                     raise TimeoutError(f"job {job_id} is still {job.status} after {timeout:g} s; it goes on")
                 waiter.wait(left)
+
+    def wait(self, job_id: str, timeout: float | None = None) -> Job:
+        """Wait until the job is final; see `jobs.wait`."""
+        *_, job = self.watch(job_id, timeout)
         return job
 
     def cancel(self, job_id: str) -> Job:
@@ -185,10 +207,10 @@ class Darkroom:
         )
 
     def bound(self, job: Job) -> Job:
-        """The job with artifacts whose `url()` can sign."""
+        """The job, its artifacts bound to the storage, so that they can be read."""
         if not job.artifacts:
             return job
-        return replace(job, artifacts=tuple(replace(item, sign=self.storage.url) for item in job.artifacts))
+        return replace(job, artifacts=tuple(replace(item, storage=self.storage) for item in job.artifacts))
 
     # --- news -----------------------------------------------------------------------------------------------------
 
@@ -249,28 +271,3 @@ def _open(settings: Settings) -> Darkroom:
 def current() -> Darkroom:
     """The Darkroom of this process's environment."""
     return _open(current_settings())
-
-
-def enqueue(request: Request, **options: Any) -> Job:
-    """Enqueues one request; see `Darkroom.enqueue` for the options and errors."""
-    return current().enqueue(request, **options)
-
-
-def get(job_id: str) -> Job:
-    """The job as it stands. Raises JobNotFound."""
-    return current().get(job_id)
-
-
-def wait(job_id: str, timeout: float | None = None) -> Job:
-    """The job once it is final. Raises TimeoutError after `timeout` seconds."""
-    return current().wait(job_id, timeout)
-
-
-def cancel(job_id: str) -> Job:
-    """Cancels a job that still waits for a provider. Raises JobNotFound."""
-    return current().cancel(job_id)
-
-
-def retry(job_id: str, *, may_charge_again: bool = False) -> Job:
-    """Tries a failed or canceled job again. Raises JobNotFound, NotPossible, or ChargePossible."""
-    return current().retry(job_id, may_charge_again=may_charge_again)

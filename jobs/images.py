@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from .errors import NotPossible
 from .report import Code, Image
@@ -55,6 +55,18 @@ class PendingImage:
         return replace(self, bad_tries=0, tries=0, retry_at=None, failing_since=None)
 
 
+class ArtifactStorage(Protocol):
+    """What an artifact needs of the storage."""
+
+    def url(self, key: str, expires_seconds: int = 3600) -> str:
+        """A URL that serves the object, signed now."""
+        ...
+
+    def get(self, key: str) -> bytes:
+        """The content of the object."""
+        ...
+
+
 @dataclass(frozen=True)
 class Artifact:
     """An image that we stored."""
@@ -71,13 +83,32 @@ class Artifact:
     width: int
     height: int
     attempt: int = 1
-    sign: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
+    #: internal: the storage that holds it
+    storage: ArtifactStorage | None = field(default=None, repr=False, compare=False)
 
-    def url(self) -> str:
-        """A URL that reads the artifact, signed at this moment. Jobs from `jobs.get` and `jobs.wait` can; others raise."""
-        if self.sign is None:
-            raise NotPossible("this artifact was not read from the storage; get the job by jobs.get")
-        return self.sign(self.key)
+    def url(self, expires_seconds: int = 3600) -> str:
+        """A URL that reads the image for `expires_seconds`, 1 to 604,800, signed now; a secret.
+
+        Raises NotPossible for an artifact that did not come from `jobs.get` or another function of `jobs`.
+        """
+        return self._opened().url(self.key, expires_seconds)
+
+    def read(self) -> bytes:
+        """The bytes of the image, from the storage.
+
+        Raises StorageError when the storage is away or no longer has the image, and NotPossible as `url` does.
+        """
+        return self._opened().get(self.key)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether `url` and `read` work: the artifact came from `jobs.get` or another function of `jobs`."""
+        return self.storage is not None
+
+    def _opened(self) -> ArtifactStorage:
+        if self.storage is None:
+            raise NotPossible("this artifact is not bound to a storage; get its job with jobs.get")
+        return self.storage
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from rich.live import Live
 
 from .. import darkroom
 from ..darkroom import Darkroom
+from ..listing import MAX_PAGE
 from ..job import Job, Status
 from ..view import JobView
 from .console import err, out, print_json
 from .show import detail, listing
 
-_PAGE = 200
 _WAITING = tuple(status for status in Status if not status.final)
 
 
@@ -40,7 +40,7 @@ def watch(job_ids: tuple[str, ...]) -> int:
     """Follow jobs live until all are final; without an ID those that are not. Exit 0 only if all succeeded."""
     house = darkroom.current()
     ids = [house.get(job_id).id for job_id in job_ids]
-    ids = ids or [job.id for job in reversed(house.list(_WAITING, limit=50))]
+    ids = ids or [job.id for job in reversed(house.list(_WAITING, limit=50).jobs)]
     jobs = follow(house, ids)
     return 0 if all(job.status is Status.SUCCEEDED for job in jobs.values()) else 1
 
@@ -109,21 +109,14 @@ class _Display:
 def list_jobs(statuses: tuple[str, ...], operation: str | None, unknown: bool, limit: int, as_json: bool) -> None:
     """List the latest jobs."""
     house = darkroom.current()
-    wanted = [Status(status) for status in statuses]
-    found = _matching(house, wanted, operation, unknown)
-    jobs = list(islice(found, limit))
+    page = house.list(statuses, operation=operation, unknown=unknown, limit=min(limit, MAX_PAGE))
+    jobs = list(page.jobs)
+    while page.next_cursor and len(jobs) < limit:
+        left = min(limit - len(jobs), MAX_PAGE)
+        page = house.list(statuses, operation=operation, unknown=unknown, limit=left, cursor=page.next_cursor)
+        jobs += page.jobs
     if as_json:
         for job in jobs:
             print_json(JobView.of(job))
         return
     out().print(listing(jobs, house.repository.now()))
-
-
-def _matching(house: Darkroom, statuses: Sequence[Status], operation: str | None, unknown: bool) -> Iterator[Job]:
-    before: tuple[float, str] | None = None
-    while page := house.list(statuses, unknown=unknown, before=before, limit=_PAGE):
-        for job in page:
-            if (not operation or job.operation == operation) and (not statuses or job.status in statuses):
-                yield job
-        last = page[-1]
-        before = (int(last.created_at.timestamp() * 1000), last.id)

@@ -109,7 +109,7 @@ def _pictures(job: Job) -> Table | None:
             f"{item.width}x{item.height}",
             item.content_type,
             str(item.size),
-            item.url() if item.sign else item.key,
+            item.url() if item.is_readable else item.key,
         )
         for item in job.artifacts
     ]

@@ -150,7 +150,7 @@ def _keys(ground: Ground) -> set[str]:
 
 
 def _jobs(ground: Ground, **options: Any) -> Sequence[Job]:
-    return servers.darkroom(ground.environ).list(limit=100_000, **options)
+    return servers.darkroom(ground.environ).repository.list(limit=100_000, **options)
 
 
 def _final(ground: Ground) -> set[str]:

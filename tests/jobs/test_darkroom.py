@@ -370,7 +370,7 @@ def test_the_same_key_from_many_threads_makes_one_job(darkroom: Darkroom) -> Non
     with ThreadPoolExecutor(8) as pool:
         ids = {job.id for job in pool.map(lambda _: darkroom.enqueue(generate(), idempotency_key="k"), range(24))}
     assert len(ids) == 1
-    assert len(darkroom.list()) == 1
+    assert len(darkroom.list().jobs) == 1
 
 
 # --- get --------------------------------------------------------------------------------------------------------------
@@ -390,12 +390,12 @@ def test_whoever_asks_ends_an_overdue_job_when_no_worker_lives(darkroom: Darkroo
     late = darkroom.get(job.id)
     assert late.error is not None
     assert (late.status, late.error.code) == (Status.FAILED, Code.DEADLINE)
-    assert darkroom.list([Status.FAILED])[0].id == job.id
+    assert darkroom.list([Status.FAILED]).jobs[0].id == job.id
 
 
 def test_the_artifacts_of_a_job_can_sign_their_urls(darkroom: Darkroom) -> None:
     job = succeed(darkroom, darkroom.enqueue(generate()))
-    for found in (darkroom.get(job.id), darkroom.wait(job.id, 1), darkroom.list()[0], darkroom.cancel(job.id)):
+    for found in (darkroom.get(job.id), darkroom.wait(job.id, 1), darkroom.list().jobs[0], darkroom.cancel(job.id)):
         assert found.artifacts[0].url().startswith("https://darkroom.example/")
         assert "jobs/k.png" in found.artifacts[0].url()
 
@@ -525,7 +525,7 @@ def test_an_accepted_job_is_no_error_when_a_broker_apart_is_away(settings: Setti
     job = darkroom.enqueue(generate())
     batch = darkroom.enqueue_many([NewJob(generate())] * 20)
     took = time.monotonic() - began
-    assert {one.id for one in darkroom.list()} == {job.id, *(one.id for one in batch)}
+    assert {one.id for one in darkroom.list().jobs} == {job.id, *(one.id for one in batch)}
     assert took < 10  # each of them would ask the broker for a second
     assert darkroom.cancel(job.id).status is Status.CANCELED
     assert darkroom.retry(job.id).status is Status.QUEUED

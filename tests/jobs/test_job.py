@@ -873,10 +873,10 @@ def test_no_url_of_a_vendor_is_in_a_repr() -> None:
     assert "https://vendor" not in repr(ended(storing(), Code.RESULT_EXPIRED))
 
 
-def test_an_artifact_that_was_not_read_from_the_storage_cannot_sign() -> None:
-    with pytest.raises(NotPossible, match=r"jobs\.get"):
-        artifact(0).url()
-    assert replace(artifact(0), sign=lambda key: f"https://s3/{key}").url() == "https://s3/key-0"
+def test_an_artifact_that_is_not_bound_to_a_storage_says_where_to_get_one_that_is() -> None:
+    for use in (artifact(0).url, artifact(0).read):
+        with pytest.raises(NotPossible, match=r"jobs\.get"):
+            use()
 
 
 def test_final_is_what_nothing_follows() -> None:

@@ -20,10 +20,23 @@ BEGAN = datetime(2026, 11, 20, 8, 30, 0, 123456, UTC)
 ENDED = BEGAN + timedelta(seconds=90)
 
 
+class Bucket:
+    """A storage with one image."""
+
+    def url(self, key: str, expires_seconds: int = 3600) -> str:
+        """Where it is served."""
+        return f"https://bucket/{key}?signed"
+
+    def get(self, key: str) -> bytes:
+        """Its bytes."""
+        return b"the image"
+
+
 def artifact(index: int, *, signed: bool = True) -> Artifact:
     """A stored image."""
-    sign = (lambda key: f"https://bucket/{key}?signed") if signed else None
-    return Artifact(index, f"jobs/j/1/{index}.png", "image/png", 9, "f" * 64, 2, 3, sign=sign)
+    return Artifact(
+        index, f"jobs/j/1/{index}.png", "image/png", 9, "f" * 64, 2, 3, storage=Bucket() if signed else None
+    )
 
 
 def job(**changes: object) -> Job:

@@ -75,7 +75,7 @@ def test_a_dropped_job_is_listed_as_unknown_and_can_only_be_retried_with_a_clear
     quiet: Any, picture: bytes, vendors: Any
 ) -> None:
     job = quiet.run(face_id(picture, "dropped, then retried by a person"), "drop@deepmode*1")
-    assert job.id in {one.id for one in quiet.darkroom.list(unknown=True)}
+    assert job.id in {one.id for one in quiet.darkroom.list(unknown=True).jobs}
     with pytest.raises(ChargePossible):
         quiet.darkroom.retry(job.id)
     quiet.darkroom.retry(job.id, may_charge_again=True)

@@ -197,44 +197,6 @@ def _wait_asked() -> float | None:
     return None
 
 
-@dataclass(frozen=True)
-class Page:
-    """Some jobs, the latest first, and the cursor of the next page, or None after the last."""
-
-    jobs: tuple[Job, ...]
-    cursor: str | None
-
-
-def found(darkroom: Darkroom, search: Search, owner: str) -> Page:
-    """One page, of one owner's jobs or of all. With rare jobs it may be short, or empty, although a cursor leads on."""
-    before, matching = _position(search.cursor), []
-    for _ in range(0, MOST_LOOKED_AT, MAX_PAGE):
-        page = darkroom.list(search.status, unknown=search.unknown, owner=owner, before=before, limit=MAX_PAGE)
-        for job in page:
-            before = int(job.created_at.timestamp() * 1000), job.id
-            if _matches(job, search):
-                matching.append(job)
-            if len(matching) == search.limit:
-                return Page(tuple(matching), _cursor(before))
-        if not page:
-            return Page(tuple(matching), None)
-    return Page(tuple(matching), _cursor(before) if before else None)
-
-
-def _matches(job: Job, search: Search) -> bool:
-    known = job.status in (search.status or tuple(Status)) and search.operation in (None, job.operation)
-    return known and (job.has_unknown or not search.unknown)
-
-
-def _cursor(position: tuple[float, str]) -> str:
-    return f"{position[0]:.0f}-{position[1]}"
-
-
-def _position(cursor: str | None) -> tuple[float, str] | None:
-    match = CURSOR.fullmatch(cursor or "")
-    return (float(match[1]), match[2]) if match else None
-
-
 # --- orders ---------------------------------------------------------------------------------------------------------
 
 
