@@ -14,8 +14,8 @@ from typing import Literal, Self
 
 from . import queue, schedule, transitions
 from .errors import IdempotencyConflict, JobNotFound
-from .images import Inline
-from .job import Job, OnUnknown, Status
+from .images import ArtifactStorage, Inline
+from .job import Job, OnUnknown
 from .listing import Page, checked_filter, list_page
 from .new_job import NewJob, make_jobs
 from .providers import _redaction as redaction
@@ -210,7 +210,8 @@ class Darkroom:
         """The job, its artifacts bound to the storage, so that they can be read."""
         if not job.artifacts:
             return job
-        return replace(job, artifacts=tuple(replace(item, storage=self.storage) for item in job.artifacts))
+        storage = ArtifactStorage(self.storage.url, self.storage.get)
+        return replace(job, artifacts=tuple(replace(item, storage=storage) for item in job.artifacts))
 
     # --- news -----------------------------------------------------------------------------------------------------
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from .errors import NotPossible
 from .report import Code, Image
@@ -55,16 +55,14 @@ class PendingImage:
         return replace(self, bad_tries=0, tries=0, retry_at=None, failing_since=None)
 
 
-class ArtifactStorage(Protocol):
+@dataclass(frozen=True)
+class ArtifactStorage:
     """What an artifact needs of the storage."""
 
-    def url(self, key: str, expires_seconds: int = 3600) -> str:
-        """A URL that serves the object, signed now."""
-        ...
-
-    def get(self, key: str) -> bytes:
-        """The content of the object."""
-        ...
+    #: a URL that serves the object under a key for so many seconds
+    url: Callable[[str, int], str]
+    #: the content of the object under a key
+    get: Callable[[str], bytes]
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,10 @@ class Filter:
             and self.operation in (None, job.operation)
             and (self.code is None or (job.error is not None and job.error.code is self.code))
             and (not self.unknown or job.has_unknown)
-            and all(_matches(job.metadata.get(key), value) for key, value in (self.metadata or {}).items())
+            and all(
+                key in job.metadata and _matches(job.metadata[key], value)
+                for key, value in (self.metadata or {}).items()
+            )
         )
 
 
@@ -127,9 +130,7 @@ def _walk(
 ) -> Iterator[Job | None]:
     """The jobs that the index yields, at most MAX_RECORDS; None at their end."""
     for _ in range(0, MAX_RECORDS, chunk):
-        jobs = repository.list(
-            filter_.status, unknown=filter_.unknown, owner=filter_.owner, before=before, limit=chunk
-        )
+        jobs = repository.list(filter_.status, unknown=filter_.unknown, owner=filter_.owner, before=before, limit=chunk)
         for job in jobs:
             if filter_.created_after and job.created_at <= filter_.created_after:
                 yield None

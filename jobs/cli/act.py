@@ -16,7 +16,7 @@ from .console import print_json
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
 def cancel(job_id: str, as_json: bool) -> int:
     """Cancel a job that still waits for a provider. Exit 0 only if it is canceled now."""
-    job = darkroom.cancel(job_id)
+    job = darkroom.current().cancel(job_id)
     if as_json:
         print_json(JobView.of(job))
     else:
@@ -44,7 +44,7 @@ def retry(job_id: str, may_charge_again: bool, as_json: bool) -> None:
     What was rendered and only not stored is fetched again, and nothing is submitted. Where an earlier attempt was charged, or may
     have been, a new one needs --may-charge-again.
     """
-    job = darkroom.retry(job_id, may_charge_again=may_charge_again)
+    job = darkroom.current().retry(job_id, may_charge_again=may_charge_again)
     if as_json:
         print_json(JobView.of(job))
     else:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 
 import click
 from rich.live import Live
 
 from .. import darkroom
 from ..darkroom import Darkroom
-from ..listing import MAX_PAGE
 from ..job import Job, Status
+from ..listing import MAX_PAGE
 from ..view import JobView
 from .console import err, out, print_json
 from .show import detail, listing

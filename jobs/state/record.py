@@ -18,7 +18,7 @@ from ..job import Job
 SCHEMA = 1
 
 _JSON = TypeAdapter(Job)
-_NOT_RECORDED: Any = {"id": True, "version": True, "artifacts": {"__all__": {"sign"}}}
+_NOT_RECORDED: Any = {"id": True, "version": True, "artifacts": {"__all__": {"storage"}}}
 
 
 def dumped(job: Job, version: str) -> bytes:

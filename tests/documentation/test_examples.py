@@ -36,7 +36,7 @@ def test_an_example_works_as_it_stands(stack: Stack, tmp_path: Path, block: Bloc
     if shutil.which(command[0]) is None:
         pytest.skip(f"no {command[0]} on this machine")
     Image.new("RGB", (64, 64), "navy").save(tmp_path / "photo.png")
-    before = {job.id for job in stack.darkroom.list()}
+    before = {job.id for job in stack.darkroom.list().jobs}
 
     ran = subprocess.run(
         [*command, block.text],
@@ -50,7 +50,7 @@ def test_an_example_works_as_it_stands(stack: Stack, tmp_path: Path, block: Bloc
 
     assert ran.returncode == 0, ran.stderr
     assert "problem" not in ran.stdout
-    new = [job for job in stack.darkroom.list() if job.id not in before]
+    new = [job for job in stack.darkroom.list().jobs if job.id not in before]
     assert new
     assert {stack.darkroom.wait(job.id, 30).status for job in new} == {Status.SUCCEEDED}
     assert block.page != "docs/reference/http.md" or f"{stack.url}/files/" in ran.stdout

@@ -31,7 +31,7 @@ def test_its_first_code_is_ten_lines_of_python() -> None:
 
 
 def test_the_ten_lines_work_as_they_stand(stack: Stack, tmp_path: Path) -> None:
-    before = {job.id for job in stack.darkroom.list()}
+    before = {job.id for job in stack.darkroom.list().jobs}
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", FIRST.text],
         env={**os.environ, **stack.environ},
@@ -43,7 +43,7 @@ def test_the_ten_lines_work_as_they_stand(stack: Stack, tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert len(ran.stdout.splitlines()) == 3
-    assert {job.status for job in stack.darkroom.list() if job.id not in before} <= {Status.SUCCEEDED}
+    assert {job.status for job in stack.darkroom.list().jobs if job.id not in before} <= {Status.SUCCEEDED}
 
 
 def test_every_operation_of_the_sandbox_is_in_its_table() -> None:

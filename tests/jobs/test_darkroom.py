@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,17 @@ from redis import Redis
 import jobs
 from jobs import Status, queue, transitions
 from jobs.darkroom import Darkroom
-from jobs.errors import ChargePossible, IdempotencyConflict, InvalidRequest, JobNotFound, NotPossible
+from jobs.errors import (
+    ChargePossible,
+    IdempotencyConflict,
+    InvalidRequest,
+    JobNotFound,
+    NotPossible,
+    StorageError,
+)
 from jobs.images import Artifact
 from jobs.job import Job
+from jobs.listing import MAX_RECORDS, Page
 from jobs.new_job import MAX_DEADLINE_SECONDS, MAX_FIELD_CHARACTERS, MAX_METADATA_BYTES, NewJob
 from jobs.providers import aimlapi, chainhub, deepmode, phota
 from jobs.report import Charged, Code, Failed, Image, Running, Succeeded
@@ -551,3 +559,90 @@ def test_a_message_is_sent_only_when_a_worker_is_wanted_now(darkroom: Darkroom) 
     assert queue.needs_worker(job)
     assert not queue.needs_worker(act(darkroom, job, claim))
     assert not queue.needs_worker(act(darkroom, job, send))
+
+
+# --- list and watch ---------------------------------------------------------------------------------------------------
+
+
+def test_a_list_is_read_page_by_page_newest_first(darkroom: Darkroom) -> None:
+    batch = darkroom.enqueue_many([NewJob(generate(prompt=str(number))) for number in range(7)])
+    found: list[Job] = []
+    page = Page((), None)
+    while not found or page.next_cursor:
+        page = darkroom.list(limit=3, cursor=page.next_cursor)
+        found += page.jobs
+        assert len(page.jobs) <= 3
+    assert [job.id for job in found] == [job.id for job in reversed(batch)]
+
+
+def test_each_filter_of_a_list_finds_its_jobs_alone(darkroom: Darkroom) -> None:
+    mine = darkroom.enqueue(generate(), metadata={"user": "42", "size": 7, "vip": True})
+    other = darkroom.enqueue(remix(URL), metadata={"user": "43"}, owner="shop")
+    late = darkroom.enqueue(generate(), deadline_seconds=1)
+    darkroom.cancel(other.id)
+    time.sleep(1.1)
+    darkroom.get(late.id)
+    newest = darkroom.enqueue(generate())
+
+    def found(**conditions: Any) -> set[str]:
+        return {job.id for job in darkroom.list(**conditions).jobs}
+
+    assert found() == {mine.id, other.id, late.id, newest.id}
+    assert found(status="canceled") == found(operation="chainhub.ideogram-remix") == found(owner="shop") == {other.id}
+    assert found(status=["canceled", Status.FAILED]) == {other.id, late.id}
+    assert found(code="deadline") == {late.id}
+    assert found(metadata={"user": "42"}) == found(metadata={"size": 7}) == found(metadata={"size": "7"}) == {mine.id}
+    assert found(metadata={"vip": True}) == found(metadata={"vip": "true"}) == {mine.id}
+    assert not found(metadata={"vip": 1}) | found(metadata={"user": "42", "size": 8}) | found(metadata={"user": None})
+    assert found(created_after=late.created_at) == {newest.id}
+    assert found(unknown=True) == set()
+    assert found(status="canceled", owner="shop") == {other.id}
+    assert found(status="queued", owner="shop") == set()
+
+
+def test_a_list_of_rare_jobs_reads_a_bounded_number_of_records(darkroom: Darkroom) -> None:
+    rare = darkroom.enqueue(generate(), metadata={"rare": 1})
+    time.sleep(1)  # the jobs of a batch of 1,000 are dated a millisecond apart
+    for _ in range(0, MAX_RECORDS, 1000):
+        darkroom.enqueue_many([NewJob(generate())] * 1000)
+    first = darkroom.list(metadata={"rare": 1})
+    assert (first.jobs, first.next_cursor is None) == ((), False)
+    second = darkroom.list(metadata={"rare": 1}, cursor=first.next_cursor)
+    assert ([job.id for job in second.jobs], second.next_cursor) == ([rare.id], None)
+
+
+def test_all_faults_of_a_list_are_named(darkroom: Darkroom) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        darkroom.list(status="done", operation="deepmode.paint", code="bad", created_after=datetime.now())  # noqa: DTZ005 - naive on purpose
+    assert [one.field for one in error.value.errors] == ["status", "operation", "code", "created_after"]
+    for wrong in ({"limit": 0}, {"limit": 1001}, {"cursor": "next"}):
+        with pytest.raises(InvalidRequest, match=next(iter(wrong))):
+            darkroom.list(**wrong)  # type: ignore[arg-type]
+
+
+def test_watch_yields_the_job_at_each_change_until_it_is_final(darkroom: Darkroom) -> None:
+    job = darkroom.enqueue(generate())
+    seen = [Status.QUEUED]
+    watched = darkroom.watch(job.id, timeout=20)
+    assert next(watched).status is Status.QUEUED
+    for change in (claim, send, lambda job, now: transitions.reported(job, 1, SUCCESS, now), keep):
+        act(darkroom, job, change)
+        seen.append(next(watched).status)
+    assert seen == [Status.QUEUED, Status.QUEUED, Status.SUBMITTING, Status.STORING, Status.SUCCEEDED]
+    assert list(watched) == []
+
+
+def test_watch_of_a_job_that_stays_ends_with_a_timeout(darkroom: Darkroom) -> None:
+    watched = darkroom.watch(darkroom.enqueue(generate()).id, timeout=0.1)
+    assert next(watched).status is Status.QUEUED
+    with pytest.raises(TimeoutError, match=r"is still queued after 0\.1 s"):
+        next(watched)
+
+
+def test_an_artifact_is_read_from_the_storage(darkroom: Darkroom) -> None:
+    job = succeed(darkroom, darkroom.enqueue(generate()))
+    [artifact] = darkroom.get(job.id).artifacts
+    with pytest.raises(StorageError, match="does not exist"):
+        artifact.read()
+    darkroom.storage.put(artifact.key, painted(), content_type="image/png", metadata={})
+    assert artifact.read() == painted()

@@ -11,7 +11,7 @@ import pytest
 from jobs import NotPossible
 from jobs.attempt import Attempt, Outcome
 from jobs.delivery import Delivery, Try
-from jobs.images import Artifact, Missing, PendingImage
+from jobs.images import Artifact, ArtifactStorage, Missing, PendingImage
 from jobs.job import Event, Failure, Job, OnUnknown, Status
 from jobs.report import Charged, Code, Cost, Unit
 from jobs.view import JobView, View
@@ -20,23 +20,12 @@ BEGAN = datetime(2026, 11, 20, 8, 30, 0, 123456, UTC)
 ENDED = BEGAN + timedelta(seconds=90)
 
 
-class Bucket:
-    """A storage with one image."""
-
-    def url(self, key: str, expires_seconds: int = 3600) -> str:
-        """Where it is served."""
-        return f"https://bucket/{key}?signed"
-
-    def get(self, key: str) -> bytes:
-        """Its bytes."""
-        return b"the image"
+BUCKET = ArtifactStorage(lambda key, _: f"https://bucket/{key}?signed", lambda _: b"the image")
 
 
 def artifact(index: int, *, signed: bool = True) -> Artifact:
     """A stored image."""
-    return Artifact(
-        index, f"jobs/j/1/{index}.png", "image/png", 9, "f" * 64, 2, 3, storage=Bucket() if signed else None
-    )
+    return Artifact(index, f"jobs/j/1/{index}.png", "image/png", 9, "f" * 64, 2, 3, storage=BUCKET if signed else None)
 
 
 def job(**changes: object) -> Job:

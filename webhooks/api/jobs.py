@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -16,7 +15,6 @@ from flask import Blueprint, Response, request, url_for
 
 from jobs import ChargePossible, FieldError, InvalidRequest, Job, NotPossible, Status
 from jobs.attempt import poll_seconds
-from jobs.darkroom import Darkroom
 from jobs.new_job import NewJob
 from jobs.view import JobView
 
@@ -24,8 +22,6 @@ from ..problems import InvalidFields, Wrong, problem
 from ..waiting import MAX_WAIT_SECONDS
 from .access import MAX_ORDER_BYTES, Api, caller
 from .models import (
-    CURSOR,
-    MAX_PAGE,
     Batch,
     Cancel,
     JobPage,
@@ -41,8 +37,6 @@ from .models import (
 
 #: the largest body: requests with their images as base64
 MAX_BYTES = 64 << 20
-#: how many records are read at most to fill one filtered page
-MOST_LOOKED_AT = 1000
 #: a job's ETag holds for so long although the job stands still: its artifacts' URLs live an hour
 ETAG_SECONDS = 1800
 
@@ -132,8 +126,16 @@ def idempotency_key() -> str:
 def _add_reading(routes: Blueprint, api: Api) -> None:
     @routes.get("/jobs")
     def find() -> Response:
-        page = found(api.darkroom, checked(Search, _query()), "" if caller().admin else caller().name)
-        return json_response(JobPage(jobs=tuple(map(JobView.of, page.jobs)), next_cursor=page.cursor))
+        search = checked(Search, _query())
+        page = api.darkroom.list(
+            search.status,
+            operation=search.operation,
+            unknown=search.unknown,
+            owner="" if caller().admin else caller().name,
+            limit=search.limit,
+            cursor=search.cursor or None,
+        )
+        return json_response(JobPage(jobs=tuple(map(JobView.of, page.jobs)), next_cursor=page.next_cursor))
 
     @routes.get("/jobs/<job_id>")
     def get(job_id: str) -> Response:

@@ -23,6 +23,7 @@ from pydantic import (
 
 from jobs import OnUnknown, Status, providers
 from jobs.job import FINAL
+from jobs.listing import CURSOR
 from jobs.new_job import MAX_DEADLINE_SECONDS, MAX_URL_LENGTH, NewJob
 from jobs.view import JobView, Sha256
 
@@ -32,9 +33,6 @@ from ..problems import InvalidFields, Wrong
 MAX_JOBS = 1000
 #: a page holds so many jobs at most
 MAX_PAGE = 100
-
-#: created_at in ms and id of the last job seen
-CURSOR = re.compile(r"([0-9]{1,15})-([0-9a-f]{32})")
 
 _PORT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
 _HTTP_URL = rf"^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:(?:{_PORT}))?(/[!-~]*)?$"
