@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -9,14 +10,17 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import click
 import pytest
 import yaml
 from documentation.pages import ROOT, Block, Page, blocks, pages
 
+import jobs
+from jobs import providers
 from jobs.cli import darkroom
+from jobs.settings import Settings
 
 #: languages of data, and what reads them
 PARSERS: Mapping[str, Callable[[str], Any]] = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}
@@ -29,6 +33,11 @@ PROGRAMS = {
     *("cd", "mkdir", "export", "set", ".", "echo", "cat", "rm", "for", "done", "do", "git", "pip", "uv", "python"),
     *("docker", "curl", "openssl", "celery", "granian", "make", "flask", "node", "npm", "systemctl", "nginx", "kill"),
     *("redis-cli", "sed", "ps", "sudo", "while", "ID=", "key=", "wait", "cp", "tail", "pytest"),
+}
+SETTINGS = {f"DARKROOM_{field.upper()}" for field in Settings.model_fields} | {
+    f"{name.upper()}_{field.upper()}"
+    for name in providers.names()
+    for field in ("api_key", "base_url", *providers.provider(name).options.model_fields)
 }
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -131,6 +140,27 @@ def test_a_command_exists_and_takes_what_it_is_given(page: Page, words: list[str
     assert command is not None, f"{page}: darkroom has no command {' '.join(words)}"
     if rest:  # a command that is only named is not called
         command.make_context(command.name, rest)
+
+
+@pytest.mark.parametrize("page", pages(), ids=str)
+def test_every_setting_that_it_names_exists(page: Page) -> None:
+    if str(page) == "CHANGELOG.md":
+        return  # it names those that were
+    prefixes = "|".join(["DARKROOM", *(name.upper() for name in providers.names())])
+    assert set(re.findall(rf"\b(?:{prefixes})_[A-Z_]*[A-Z]\b", page.text)) <= SETTINGS
+
+
+@pytest.mark.parametrize("page", pages(), ids=str)
+def test_every_public_name_that_it_shows_exists(page: Page) -> None:
+    shown = {found[1] for span in page.spans if (found := re.match(r"jobs\.([A-Za-z_]+)(?!\w*/)", span))}
+    for block in page.blocks:
+        if block.language == "python":
+            shown |= {node.attr for node in ast.walk(ast.parse(block.text)) if _is_ours(node)}
+    assert shown - {"providers"} <= set(jobs.__all__), page
+
+
+def _is_ours(node: ast.AST) -> TypeGuard[ast.Attribute]:
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "jobs"
 
 
 @pytest.mark.parametrize("page", pages(), ids=str)
