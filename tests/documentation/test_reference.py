@@ -7,10 +7,11 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
-from documentation import cli_reference
+from documentation import cli_reference, demo_picture
 from documentation.pages import ROOT, page
 
-from jobs import Charged, Code, OnUnknown, Outcome, Status
+from jobs import Charged, Code, OnUnknown, Outcome, Status, providers
+from jobs.sandbox.faults import PROVIDERS
 from jobs.settings import Settings
 from webhooks import create_app, openapi
 
@@ -77,6 +78,14 @@ def test_the_command_line_is_written_as_click_knows_it() -> None:
 @pytest.mark.parametrize("path", [path for path, _ in cli_reference.commands()])
 def test_each_command_has_a_section(path: str) -> None:
     assert f"\n## `darkroom {path}`\n" in cli_reference.PAGE.read_text()
+
+
+def test_the_picture_of_the_demo_shows_each_operation_of_the_sandbox_and_loads_nothing() -> None:
+    picture = demo_picture.PICTURE.read_text()
+    for name in providers.operation_names():
+        assert name.partition(".")[0] not in PROVIDERS or name in picture
+    assert "darkroom&#160;demo" in picture
+    assert "url(http" not in picture
 
 
 # --- statuses and codes -----------------------------------------------------------------------------------------------
