@@ -170,6 +170,7 @@ def watch(job_id: str, timeout: float | None = None) -> Iterator[Job]:
     Examples:
         >>> for job in jobs.watch(job.id, timeout=120):
         ...     print(job.status, len(job.artifacts), "of", job.images_expected)
+        canceled 0 of 1
     """
     return current().watch(job_id, timeout)
 
@@ -290,5 +291,7 @@ def redeliver(job_id: str, delivery_id: str | None = None) -> Job:
 
     Examples:
         >>> job = jobs.redeliver(job.id)
+        >>> [delivery.event for delivery in job.deliveries]
+        ['canceled']
     """
     return current().redeliver(job_id, delivery_id)

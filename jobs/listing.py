@@ -32,6 +32,7 @@ _STATUSES = frozenset(Status)
 class Page:
     """Some jobs, newest first."""
 
+    #: the jobs, newest first
     jobs: tuple[Job, ...]
     #: pass it as `cursor` to get the next page; None after the last one
     next_cursor: str | None

@@ -37,11 +37,11 @@ _LocalImages: TypeAlias = dict[str, tuple[LocalImage, Facts]]
 
 @dataclass(frozen=True)
 class NewJob:
-    """One request and its options, for `jobs.enqueue_many`.
+    """One request and its options, for `jobs.enqueue_many`; the options are those of `jobs.enqueue`.
 
-        jobs.NewJob(deepmode.Generate(model_id="b8a9", prompt="a lake"), metadata={"user": "42"})
-
-    The options are those of `jobs.enqueue`.
+    Examples:
+        >>> from jobs.providers import deepmode
+        >>> new = jobs.NewJob(deepmode.Generate(model_id="b8a9", prompt="a lake at dawn"), metadata={"user": "42"})
     """
 
     #: what to render, for example a `deepmode.Generate`

@@ -47,6 +47,7 @@ class Operation:
     request: type[Request] = field(repr=False)
     #: the JSON schema of `params` in `POST /v1/jobs`
     schema: Mapping[str, JsonValue] = field(repr=False)
+    #: the fields of a request
     fields: tuple[OperationField, ...] = field(repr=False)
     #: what the example is expected to cost, in words
     price: str
@@ -63,12 +64,15 @@ class Operation:
 
 
 def operations() -> tuple[Operation, ...]:
-    """List everything that can be rendered, by name.
+    """List everything that can be rendered, by name. Needs neither Redis nor a provider's key.
 
-        for operation in jobs.operations():
-            print(operation.name, operation.price)
+    Returns:
+        Each operation with its fields, price and examples.
 
-    Needs neither Redis nor a provider's key.
+    Examples:
+        >>> prices = {operation.name: operation.price for operation in jobs.operations()}
+        >>> prices["phota.remix"]
+        "$0.24 for the example's 2 images"
     """
     return tuple(map(describe, providers.operation_names()))
 

@@ -179,7 +179,7 @@ class Request(BaseModel):
                 changed[name] = references[name]
         return self.model_copy(update=changed)
 
-    def params(self) -> dict[str, Any]:
+    def params(self) -> dict[str, JsonValue]:
         """The fields as JSON values, without nulls, as a record keeps them. Every image must be staged."""
         return self.model_dump(mode="json", exclude_none=True)
 
