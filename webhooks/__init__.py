@@ -21,12 +21,12 @@ from jobs.storage.spool import Spool
 
 from . import api, docs, files, health
 from .api import Api
-from .auth import Keys
+from .auth import ApiKeys
 from .callbacks import CallbackHandler, apply_callback
 from .problems import add_error_handlers
 from .receiver import Receiver
 from .spooled import CallbackSpool
-from .waiting import Waiters, threads_of
+from .waiting import WaitingThreads, thread_count
 
 __all__ = ["create_app"]
 
@@ -51,7 +51,7 @@ def create_app(
     """
     environ = os.environ if environ is None else environ
     settings = settings or Settings.read()
-    threads = threads or threads_of(environ)
+    threads = threads or thread_count(environ)
     logs.install(logs.secrets_of(settings, environ))
     logs.configure(settings.log_format)
     secret_keys = settings.signing_keys()
@@ -79,8 +79,8 @@ def _api(receiver: Receiver, darkroom: Darkroom, threads: int, stream_seconds: f
     settings = darkroom.settings
     store = KeyStore.open(settings.redis_url)
     receiver.resources.callback(store.close)
-    keys = Keys([key.get_secret_value() for key in settings.api_keys], store)
+    keys = ApiKeys([key.get_secret_value() for key in settings.api_keys], store)
     limit = Limit.open(settings.redis_url, settings.rate) if settings.rate else None
     if limit is not None:
         receiver.resources.callback(limit.close)
-    return Api(darkroom, keys, limit, Waiters(threads), stream_seconds)
+    return Api(darkroom, keys, limit, WaitingThreads(threads), stream_seconds)

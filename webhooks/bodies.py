@@ -1,4 +1,4 @@
-"""Bodies of bounded size, time and depth, whether or not they say their length."""
+"""Reads request bodies with bounds on their size, time and depth, whether or not they declare a length."""
 
 from __future__ import annotations
 
@@ -14,65 +14,59 @@ from werkzeug.wsgi import get_input_stream
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-#: how long a client may take to send a body, piece by piece
+#: a client must send its body within so many seconds
 READ_SECONDS = 60.0
-#: how deep JSON may be nested
+#: the deepest nesting of JSON
 MAX_DEPTH = 32
-#: how many values JSON may hold: each takes memory, however short it is written
+#: the largest number of values in JSON: each takes memory, however short its text is
 MAX_VALUES = 300_000
 
-_PIECE = 1 << 16
+_CHUNK_BYTES = 1 << 16
 
 
-def pieces(environ: WSGIEnvironment, limit: int) -> Iterator[bytes]:
-    """The request's body, piece by piece. Raises RequestEntityTooLarge and RequestTimeout, the framework's 413 and 408."""
-    # A chunked body that reaches the framework's own limit is cut there without a word, so it gets one byte more.
-    stream = get_input_stream(environ, max_content_length=limit + 1)
+def read_chunks(environ: WSGIEnvironment, max_bytes: int) -> Iterator[bytes]:
+    """Read the body in chunks. Raises RequestEntityTooLarge and RequestTimeout, the framework's 413 and 408."""
+    # The framework cuts a chunked body at its limit without an error, so its limit is one byte more than ours.
+    stream = get_input_stream(environ, max_content_length=max_bytes + 1)
     size, give_up_at = 0, time.monotonic() + READ_SECONDS
-    while piece := stream.read(_PIECE):
-        size += len(piece)
-        if size > limit:
+    while chunk := stream.read(_CHUNK_BYTES):
+        size += len(chunk)
+        if size > max_bytes:
             raise RequestEntityTooLarge
         if time.monotonic() > give_up_at:
             raise RequestTimeout
-        yield piece
+        yield chunk
 
 
-def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
-    """The request's body of at most `limit` bytes. Raises what `pieces` does."""
-    return b"".join(pieces(environ, limit))
+def read_body(environ: WSGIEnvironment, max_bytes: int) -> bytes:
+    """Read the body. Raises RequestEntityTooLarge and RequestTimeout."""
+    return b"".join(read_chunks(environ, max_bytes))
 
 
-def read_json(body: bytes) -> Any:
-    """The JSON value of a body, strictly: UTF-8, no NaN, nothing huge or deep. Raises BadRequest."""
+def parse_json(body: bytes) -> Any:
+    """Parse a body strictly: UTF-8, no NaN, neither large nor deep. Raises BadRequest, the framework's 400."""
     if body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_VALUES:
         raise BadRequest
     try:
-        value = json.loads(body.decode(), parse_constant=_refuse, parse_float=_number)
+        value = json.loads(body.decode(), parse_constant=_reject_constant, parse_float=_parse_number)
     except (ValueError, RecursionError):
         raise BadRequest from None
-    if _depth(value) > MAX_DEPTH:
-        raise BadRequest
-    return value
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _number(text: str) -> float | int:
-    """JSON knows one kind of number: 4.0 is the integer 4."""
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError("a number beyond all bounds")
-    return int(value) if value.is_integer() and abs(value) < 1 << 53 else value
-
-
-def _depth(value: Any) -> int:
     depth, level = 0, [value]
     while level := [item for item in level if isinstance(item, dict | list)]:
         depth += 1
         if depth > MAX_DEPTH:
-            break
+            raise BadRequest
         level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
-    return depth
+    return value
+
+
+def _reject_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not valid JSON")
+
+
+def _parse_number(text: str) -> float | int:
+    """JSON has one kind of number: 4.0 is the integer 4."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("the number is too large")
+    return int(value) if value.is_integer() and abs(value) < 1 << 53 else value

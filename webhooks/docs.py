@@ -1,4 +1,4 @@
-"""`GET /openapi.json`, and `GET /docs`: one page to read and try it, without an asset from another host."""
+"""`GET /openapi.json`, and `GET /docs`: a page on which the API can be read and tried, without assets from other hosts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from .openapi import document
 
 
 def blueprint() -> Blueprint:
-    """The two routes. They hold no secret and want no key."""
+    """The two routes. They contain no secret and need no API key."""
     routes = Blueprint("docs", __name__)
 
     @routes.get("/openapi.json")
-    def openapi() -> Response:
-        return Response(_document(), headers={"Cache-Control": "public, max-age=300"}, content_type="application/json")
+    def get_openapi() -> Response:
+        headers = {"Cache-Control": "public, max-age=300"}
+        return Response(_document(), headers=headers, content_type="application/json")
 
     @routes.get("/docs")
-    def docs() -> Response:
+    def get_docs() -> Response:
         page, policy = _page()
         headers = {
             "Content-Security-Policy": policy,
@@ -42,17 +43,13 @@ def _document() -> bytes:
 
 @cache
 def _page() -> tuple[str, str]:
-    """The page, and the policy under which nothing but its own style and script runs."""
-    page, style, script = ((files(__package__) / "page" / name).read_text() for name in _PARTS)
+    """The page, and a content security policy that allows its own style and script only."""
+    page, style, script = (
+        (files(__package__) / "page" / name).read_text() for name in ("docs.html", "docs.css", "docs.js")
+    )
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script))
     policy = (
         "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'; "
-        f"style-src {_hash(style)}; script-src {_hash(script)}"
-    )
+        "style-src 'sha256-{}'; script-src 'sha256-{}'"
+    ).format(*digests)
     return page.replace("/*style*/", style).replace("/*script*/", script), policy
-
-
-_PARTS = ("docs.html", "docs.css", "docs.js")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

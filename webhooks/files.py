@@ -1,4 +1,4 @@
-"""`GET /files/<key>`: the artifacts of a folder, under a path that was signed and expires. Buckets serve their own."""
+"""`GET /files/<key>`: serves the artifacts of a folder under signed paths that expire. Buckets serve their own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from jobs.storage import FolderStorage, Storage, verify_path
 
 from .problems import problem
 
-#: a stored image does nothing but being looked at, whatever a browser thinks it is
-_HARMLESS = {
+#: a stored image can do nothing but be displayed, whatever a browser takes it for
+_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Content-Disposition": "inline",
@@ -22,32 +22,31 @@ _HARMLESS = {
 }
 
 
-def blueprint(storage: Storage, keys: tuple[str, ...]) -> Blueprint:
-    """The route; with a bucket it finds nothing."""
+def blueprint(storage: Storage, secret_keys: tuple[str, ...]) -> Blueprint:
+    """The route; `secret_keys` verify signatures."""
     routes = Blueprint("files", __name__)
 
     @routes.get("/files/<path:key>")
-    def artifact(key: str) -> Response:
+    def get_file(key: str) -> Response:
         if not isinstance(storage, FolderStorage):
-            return problem(HTTPStatus.NOT_FOUND, "Files are not served here: the storage has URLs of its own.")
+            return problem(HTTPStatus.NOT_FOUND, "This server does not serve files: the storage is a bucket.")
         expires, signature = request.args.get("expires", ""), request.args.get("signature", "")
-        if not verify_path(key, expires=expires, signature=signature, secret_keys=keys, now=time.time()):
-            return problem(
-                HTTPStatus.FORBIDDEN, "The signature is not ours, or expired; get the job again for a new URL."
-            )
-        return _sent(storage, key)
+        if not verify_path(key, expires=expires, signature=signature, secret_keys=secret_keys, now=time.time()):
+            detail = "The URL's signature is invalid or has expired. Get the job again for a new URL."
+            return problem(HTTPStatus.FORBIDDEN, detail)
+        return _send(storage, key)
 
     return routes
 
 
-def _sent(storage: FolderStorage, key: str) -> Response:
+def _send(storage: FolderStorage, key: str) -> Response:
     try:
         found = storage.head(key)
     except InvalidRequest:
         found = None
     if found is None:
-        return problem(HTTPStatus.NOT_FOUND, "The file is no longer there.")
+        return problem(HTTPStatus.NOT_FOUND, "The file does not exist, or was deleted.")
     path = storage.root.absolute() / key
     response = send_file(path, mimetype=found.content_type, etag=found.sha256 or True, last_modified=found.modified_at)
-    response.headers.update(_HARMLESS)
+    response.headers.update(_HEADERS)
     return response

@@ -1,4 +1,4 @@
-"""`GET /healthz`: the process lives. `GET /readyz`: what it needs answers."""
+"""`GET /healthz`: whether the process is alive. `GET /readyz`: whether Redis and the storage answer it."""
 
 from __future__ import annotations
 
@@ -17,53 +17,49 @@ from .spooled import CallbackSpool
 
 _log = logging.getLogger("darkroom.webhooks")
 
-#: how long a finding is told again; whoever asks more often learns nothing new and costs nothing
-FRESH_SECONDS = 1.0
+#: a result is reused for so many seconds, so that frequent checks cost nothing
+CACHE_SECONDS = 1.0
 
 
 class Readiness:
-    """Asks Redis and the storage, one thread at a time: a store that hangs must not hold the threads of callbacks."""
+    """Checks Redis and the storage, in one thread at a time: a store that hangs must not hold up the others."""
 
     def __init__(self, darkroom: Darkroom) -> None:
-        self._darkroom = darkroom
-        self._asking = threading.Lock()
-        self._found: Mapping[str, str] = {"redis": "not asked yet", "storage": "not asked yet"}
-        self._found_at = float("-inf")
+        self._checks = {"redis": darkroom.repository.ping, "storage": darkroom.storage.check}
+        self._checking = threading.Lock()
+        self._errors: Mapping[str, str] = dict.fromkeys(self._checks, "not checked yet")
+        self._checked_at = float("-inf")
 
-    def faults(self) -> Mapping[str, str]:
-        """What does not answer, by name, and the kind of its error; what was found last while another thread asks."""
-        if time.monotonic() - self._found_at >= FRESH_SECONDS and self._asking.acquire(blocking=False):
+    def errors(self) -> Mapping[str, str]:
+        """The types of the errors of what does not answer, by name; the latest result while another thread checks."""
+        if time.monotonic() - self._checked_at >= CACHE_SECONDS and self._checking.acquire(blocking=False):
             try:
-                self._found = self._asked()
-                self._found_at = time.monotonic()
+                errors = {}
+                for name, check in self._checks.items():
+                    try:
+                        check()
+                    except Unavailable as error:
+                        # The message may name hosts and folders, so it is logged only.
+                        _log.warning("%s does not answer: %s", name, error)
+                        errors[name] = type(error).__name__
+                self._errors, self._checked_at = errors, time.monotonic()
             finally:
-                self._asking.release()
-        return self._found
-
-    def _asked(self) -> Mapping[str, str]:
-        found = {}
-        for name, ask in (("redis", self._darkroom.repository.ping), ("storage", self._darkroom.storage.check)):
-            try:
-                ask()
-            except Unavailable as error:
-                # The message may name hosts and folders: it is for our log.
-                _log.warning("%s does not answer: %s", name, error)
-                found[name] = type(error).__name__
-        return found
+                self._checking.release()
+        return self._errors
 
 
 def blueprint(darkroom: Darkroom, spool: CallbackSpool) -> Blueprint:
-    """The two routes. `callbacks_on_disk` counts those that came while Redis was away and wait for it."""
+    """The two routes. `callbacks_on_disk` counts the callbacks that wait for Redis."""
     routes, readiness = Blueprint("health", __name__), Readiness(darkroom)
 
     @routes.get("/healthz")
-    def lives() -> Response:
+    def get_health() -> Response:
         return jsonify(status="ok", callbacks_on_disk=len(spool))
 
     @routes.get("/readyz")
-    def ready() -> Response:
-        if faults := readiness.faults():
-            return unavailable(f"Not ready: {' and '.join(faults)} did not answer.", faults=dict(faults))
+    def get_readiness() -> Response:
+        if errors := readiness.errors():
+            return unavailable(f"Not ready: {' and '.join(errors)} did not answer.", faults=dict(errors))
         return jsonify(status="ok")
 
     return routes

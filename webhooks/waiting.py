@@ -1,4 +1,4 @@
-"""Seats for waiting requests, so that they never take the threads that callbacks need."""
+"""A bound on the threads that wait, for a job or for a request's body, so that callbacks always find a thread."""
 
 from __future__ import annotations
 
@@ -8,61 +8,61 @@ from contextlib import contextmanager
 
 from jobs import SettingsError
 
-#: the longest that one request may wait
+#: the longest wait of one request, in seconds
 MAX_WAIT_SECONDS = 60.0
-#: how many threads the server has, when nobody says so
-ASSUMED_THREADS = 4
-#: the server's own setting, and the one place where it can be learned
+#: the number of threads when nothing says how many the server has
+DEFAULT_THREADS = 4
+#: the server's own setting; a WSGI application cannot learn the number in another way
 THREADS_VARIABLE = "GRANIAN_BLOCKING_THREADS"
-#: how long a request waits until its small body may be read
-READING_SECONDS = 0.05
+#: how long a request waits for its turn to read a small body, in seconds
+READ_TURN_SECONDS = 0.05
 
 
-def threads_of(environ: Mapping[str, str]) -> int:
-    """How many threads of this process answer requests. Raises SettingsError when the variable is no number."""
-    value = environ.get(THREADS_VARIABLE) or str(ASSUMED_THREADS)
+def thread_count(environ: Mapping[str, str]) -> int:
+    """The number of threads of this process that answer requests. Raises SettingsError when the variable is malformed."""
+    value = environ.get(THREADS_VARIABLE) or str(DEFAULT_THREADS)
     if not value.isascii() or not value.isdigit() or int(value) < 1:
-        raise SettingsError(THREADS_VARIABLE, f"{value[:20]!r} is no number of threads", "32")
+        raise SettingsError(THREADS_VARIABLE, f"{value[:20]!r} is not a number of threads", "32")
     return int(value)
 
 
-class Waiters:
-    """Counts whoever waits, for a job or for a body; at least a quarter of the threads are never given to waiters. Thread-safe.
+class WaitingThreads:
+    """Bounds how many threads wait at a time. Thread-safe.
 
-    No server of ours ends the reading of a body in time, so readers are counted too: half of that quarter is theirs
-    when all seats are taken, the other half is for callbacks alone.
+    At least a quarter of all threads never wait for jobs. Reading a body is waiting too, for servers do not end it in time:
+    when the other three quarters are taken, half of that quarter may read bodies, and the other half serves callbacks alone.
     """
 
     def __init__(self, threads: int) -> None:
-        kept = -(-threads // 4)
-        #: how many may wait at once
-        self.seats = threads - kept
-        self._readers = threading.BoundedSemaphore(max(1, kept // 2))
-        self._free = threading.BoundedSemaphore(self.seats) if self.seats else None
+        reserved = -(-threads // 4)
+        #: how many threads may wait at a time
+        self.limit = threads - reserved
+        self._free = threading.Semaphore(self.limit)
+        self._reading = threading.Semaphore(max(1, reserved // 2))
 
     @contextmanager
-    def seat(self) -> Iterator[bool]:
-        """Whether there was a free seat; it is given back at the end."""
-        taken = self._free is not None and self._free.acquire(blocking=False)
+    def wait(self) -> Iterator[bool]:
+        """Let this thread wait during the block, unless too many wait already; yields whether it may."""
+        acquired = self._free.acquire(blocking=False)
         try:
-            yield taken
+            yield acquired
         finally:
-            if self._free is not None and taken:
+            if acquired:
                 self._free.release()
 
     @contextmanager
-    def reading(self) -> Iterator[bool]:
-        """Whether a small body may be read now; it waits a moment for that."""
-        if self._readers.acquire(blocking=False):
-            taken = self._readers
-        elif self._free is not None and self._free.acquire(blocking=False):
-            taken = self._free
-        elif self._readers.acquire(timeout=READING_SECONDS):
-            taken = self._readers
+    def read(self) -> Iterator[bool]:
+        """Let this thread read a small body during the block; yields whether it may, after READ_TURN_SECONDS at most."""
+        if self._reading.acquire(blocking=False):
+            acquired = self._reading
+        elif self._free.acquire(blocking=False):
+            acquired = self._free
+        elif self._reading.acquire(timeout=READ_TURN_SECONDS):
+            acquired = self._reading
         else:
             yield False
             return
         try:
             yield True
         finally:
-            taken.release()
+            acquired.release()

@@ -29,7 +29,7 @@ from jobs.report import Report
 from jobs.request import Request
 from jobs.settings import Settings
 from jobs.state.api_keys import KeyStore, Scope
-from webhooks.auth import NEWS_SECONDS
+from webhooks.auth import NEW_KEY_SECONDS
 
 SECRET = "the-signing-secret"
 WEBHOOK_SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
@@ -176,7 +176,7 @@ class Grants:
     def __call__(self, name: str, *scopes: str) -> ApiClient:
         """A client with a new key, once every receiver would know it."""
         _, secret = self.store.new(name, scopes or tuple(Scope))
-        time.sleep(NEWS_SECONDS)
+        time.sleep(NEW_KEY_SECONDS)
         return ApiClient(self.client, secret)
 
 

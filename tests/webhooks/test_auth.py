@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.state.api_keys import KeyStore
-from webhooks.auth import TRUST_SECONDS, Keys
+from webhooks.auth import CACHE_SECONDS, ApiKeys
 
 NEW = {"operation": "deepmode.generate", "params": {"model_id": "m", "prompt": "a lake at dawn"}}
 NOBODY = "0" * 32
@@ -87,7 +87,7 @@ class TestAKey:
         assert client.get("/v1/jobs").status_code == 200
 
         grant.store.revoke("shop")
-        time.sleep(TRUST_SECONDS + 0.1)
+        time.sleep(CACHE_SECONDS + 0.1)
 
         assert client.get("/v1/jobs").status_code == 401
 
@@ -100,7 +100,7 @@ class TestAKey:
     def test_costs_no_round_trip_each_time(self, redis_url: str, redis: Any) -> None:
         store = KeyStore.open(redis_url)
         _, secret = store.new("shop", ["admin"])
-        keys = Keys([], store)
+        keys = ApiKeys([], store)
         assert keys.caller(f"Bearer {secret}")
         redis.config_resetstat()
 
@@ -111,7 +111,7 @@ class TestAKey:
         assert redis.info("commandstats").get("cmdstat_hgetall", {"calls": 0})["calls"] <= 3
 
     def test_of_the_environment_works_while_redis_is_away(self, free_port: int) -> None:
-        keys = Keys(["one-key"], KeyStore.open(f"redis://127.0.0.1:{free_port}/0"))
+        keys = ApiKeys(["one-key"], KeyStore.open(f"redis://127.0.0.1:{free_port}/0"))
 
         found = keys.caller("Bearer one-key")
 

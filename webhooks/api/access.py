@@ -16,10 +16,10 @@ from jobs.darkroom import Darkroom
 from jobs.state.api_keys import Scope
 from jobs.state.rate_limit import Limit
 
-from ..auth import Caller, Keys, forbidden, unauthorized
-from ..bodies import read_body, read_json
+from ..auth import ApiKeys, Caller, forbidden, unauthorized
+from ..bodies import parse_json, read_body
 from ..problems import problem, unavailable
-from ..waiting import Waiters
+from ..waiting import WaitingThreads
 from .models import checked
 
 #: a body of this size is there with its head, or soon after; a larger one is waited for like a job
@@ -35,9 +35,9 @@ class Api:
     """What the routes of `/v1` work with."""
 
     darkroom: Darkroom
-    keys: Keys
+    keys: ApiKeys
     limit: Limit | None
-    waiters: Waiters
+    waiting: WaitingThreads
     #: a stream of events ends after so long; the client comes back with the last id, and its key is looked at again
     stream_seconds: float
 
@@ -58,18 +58,18 @@ class Api:
     def json(self, model: Any, limit: int, *, default: Any = None) -> Any:
         """The JSON body as a model. Raises BadRequest, UnsupportedMediaType, Full, or InvalidFields."""
         small = request.content_length is not None and request.content_length <= SMALL_BYTES
-        with self.waiters.reading() if small else self.waiters.seat() as seated:
+        with self.waiting.read() if small else self.waiting.wait() as seated:
             body = read_body(request.environ, limit) if seated else _refuse()
         if not body and default is not None:
             return default
         if request.mimetype and request.mimetype != "application/json":
             raise UnsupportedMediaType
-        return checked(model, read_json(body))
+        return checked(model, parse_json(body))
 
     @contextmanager
     def seat(self) -> Iterator[None]:
         """A seat among those who wait. Raises Full."""
-        with self.waiters.seat() as seated:
+        with self.waiting.wait() as seated:
             if not seated:
                 _refuse()
             yield
@@ -97,7 +97,7 @@ def guard(routes: Blueprint, api: Api) -> None:
         given = request.headers.get("Authorization", "")
         found = api.keys.caller(given)
         if found is None:
-            return unauthorized(given=bool(given))
+            return unauthorized(key_given=bool(given))
         g.caller = found
         return _limited(api.limit, found) or _scoped(found)
 
@@ -124,7 +124,7 @@ def _limited(limit: Limit | None, found: Caller) -> Response | None:
 
 def _scoped(found: Caller) -> Response | None:
     scope = Scope.JOBS_READ if request.method in ("GET", "HEAD") else Scope.JOBS_WRITE
-    return None if found.may(scope) else forbidden(scope)
+    return None if found.allows(scope) else forbidden(scope)
 
 
 def _full(_: Full) -> Response:

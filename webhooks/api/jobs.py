@@ -160,7 +160,7 @@ def _awaited(api: Api, job_id: str, seconds: float) -> tuple[Job, bool]:
     job = api.job(job_id)
     if job.status.final or not seconds:
         return job, True
-    with api.waiters.seat() as seated:
+    with api.waiting.wait() as seated:
         if not seated:
             return job, False
         try:

@@ -16,7 +16,7 @@ from jobs.image_file import Facts, RejectedImage, measure
 from jobs.new_job import stage_image
 from jobs.request import LocalImage
 
-from ..bodies import pieces
+from ..bodies import read_chunks
 from ..problems import InvalidFields, Wrong
 from .access import Api
 from .models import Upload, json_response
@@ -43,7 +43,7 @@ def add(routes: Blueprint, api: Api) -> None:
     def add_upload() -> Response:
         boundary, limit = _boundary(), max_bytes()
         with api.seat():
-            content = received(_events(pieces(request.environ, limit + _FORM_BYTES), boundary), limit)
+            content = received(_events(read_chunks(request.environ, limit + _FORM_BYTES), boundary), limit)
         facts = _measured(content, limit)
         reference = stage_image(api.darkroom.storage, LocalImage(content), facts)
         upload = Upload(
