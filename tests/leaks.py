@@ -22,12 +22,14 @@ def no_leaks(seconds: float = 10.0) -> Iterator[None]:
 
 def _running() -> Mapping[Hashable, str]:
     """The names of threads by their objects, and those of child processes by their ids."""
-    threads = {thread: f"thread {thread.name}" for thread in threading.enumerate()}
-    children = (path.read_text().split() for path in Path("/proc/self/task").glob("*/children"))
-    return {**threads, **{pid: f"process {pid} ({_command(pid)})" for pids in children for pid in pids}}
+    running: dict[Hashable, str] = {thread: f"thread {thread.name}" for thread in threading.enumerate()}
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # a thread that has just ended
+            running |= {pid: f"process {pid} ({_command(pid)})" for pid in (task / "children").read_text().split()}
+    return running
 
 
 def _command(pid: str) -> str:
-    with suppress(OSError):
+    with suppress(OSError):  # a process that has just ended
         return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
     return "ended"
