@@ -1,4 +1,4 @@
-"""The hands: workers that perform calls, fetch and keep images. `celery -A worker worker` starts one."""
+"""The worker: calls providers, fetches images and stores them. `celery -A worker worker` starts one."""
 
 from .celery import app
 

@@ -1,17 +1,18 @@
-"""The Celery application as a worker runs it: `celery -A worker worker` needs no further options.
+"""The Celery application of a worker: `celery -A worker worker` needs no further options.
 
-The pool is one thread: a task only hands its job to the process's event loop. Everything else that a worker does hangs on one
-bootstep, which starts the loop and the sweep and, on SIGTERM, finishes what is in flight.
+The pool is one thread, since a task only starts its job on the process's event loop. Everything else that a worker does is started
+by one bootstep, which on SIGTERM finishes what is in progress.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Any
 
 from celery import bootsteps
-from celery.signals import celeryd_init
+from celery.signals import celeryd_init, setup_logging
 
 from jobs import logs, queue
 from jobs.errors import SettingsError
@@ -19,40 +20,52 @@ from jobs.settings import Settings, enabled_providers
 
 from . import process
 
-#: a configuration key of this application: a callable that is told the name of each step of a job (tests end the process there)
+#: a configuration key of this application: a function that is called with the name of each step of a job, where a test may end the
+#: process
 CHECKPOINT = "darkroom_checkpoint"
-#: pools in which a task runs in the process that holds the loop
+#: the pools that run a task in the process that has the event loop
 _POOLS = ("celery.concurrency.thread:TaskPool", "celery.concurrency.solo:TaskPool")
-#: between two publications of the tasks' events, and the most that wait for one
-EVENTS_SECONDS, EVENTS_TOGETHER = 0.5, 500
+#: between two publications of the tasks' events, in seconds, and the most events in one of them
+EVENTS_SECONDS, MAX_EVENTS = 0.5, 500
+#: Celery's loggers with one line a task; `darkroom`'s own lines say more
+_TASK_LOGGERS = ("celery.worker.strategy", "celery.app.trace")
 
+try:
+    _settings = Settings.read()
+except SettingsError as error:
+    sys.exit(f"darkroom: {error}")
+logs.install(logs.secrets_of(_settings, os.environ))
 
-def _settings() -> Settings:
-    try:
-        settings = Settings.read()
-    except SettingsError as error:
-        sys.exit(f"darkroom: {error}")
-    logs.install(logs.secrets_of(settings, os.environ))
-    return settings
-
-
-app = queue.application(_settings())
+app = queue.application(_settings)
 app.conf.update(
     worker_pool="threads",
     worker_concurrency=1,
     worker_prefetch_multiplier=64,
     # Flower shows the tasks without an option of ours.
     worker_send_task_events=True,
-    worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     worker_enable_remote_control=True,
+    # Error replies of Redis (READONLY, MISCONF, UNBLOCKED) are channel errors to Celery. Each of them passes, and a worker that
+    # stopped at one would lose the outcome of its open calls: the consumer is started again instead.
+    broker_channel_error_retry=True,
+    worker_consumer="worker.consumer:Consumer",
+    # Without effect, since our task is acknowledged early; it silences a warning at each lost connection.
+    worker_cancel_long_running_tasks_on_connection_loss=True,
     imports=("worker.tasks",),
 )
 
 
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _set_up_logging(loglevel: int, logfile: str | None = None, **_: Any) -> None:
+    """Show events at INFO, and everything else from Celery's `--loglevel` on (WARNING by default)."""
+    logs.configure(_settings.log_format, level=loglevel, file=logfile)
+    for name in _TASK_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING if loglevel > logging.DEBUG else logging.DEBUG)
+
+
 @celeryd_init.connect  # type: ignore[untyped-decorator]
-def _listen(conf: Any, **_: Any) -> None:
-    """Listens to the queues of the providers whose keys are set; without any there is nothing to work for."""
+def _set_queues(conf: Any, **_: Any) -> None:
+    """Consume the queues of the providers whose keys are set. Without any there is nothing to do."""
     try:
         enabled = enabled_providers()
         process.check(Settings.read(), enabled)
@@ -61,8 +74,8 @@ def _listen(conf: Any, **_: Any) -> None:
     conf.task_queues = [queue.queue(name) for name in enabled]
 
 
-class Hands(bootsteps.StartStopStep):  # type: ignore[misc]
-    """The loop and the sweep: started before the first message, stopped after the last."""
+class DarkroomStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """The event loop and the services: started before the first message, stopped after the last one."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -80,15 +93,15 @@ class Hands(bootsteps.StartStopStep):  # type: ignore[misc]
     terminate = stop
 
 
-class Events(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Sends the tasks' events, which Flower shows, together: one publication for each would cost more than the task."""
+class EventsStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Sends the tasks' events, which Flower shows, in batches: one publication each would cost more than the task."""
 
     requires = ("celery.worker.consumer.events:Events",)
     _timer: Any = None
 
     def start(self, parent: Any) -> None:
         dispatcher = parent.event_dispatcher
-        dispatcher.buffer_limit = EVENTS_TOGETHER
+        dispatcher.buffer_limit = MAX_EVENTS
         dispatcher.on_send_buffered = None
         self._timer = parent.timer.call_repeatedly(EVENTS_SECONDS, dispatcher.flush)
 
@@ -98,5 +111,5 @@ class Events(bootsteps.StartStopStep):  # type: ignore[misc]
             parent.event_dispatcher.flush()
 
 
-app.steps["worker"].add(Hands)
-app.steps["consumer"].add(Events)
+app.steps["worker"].add(DarkroomStep)
+app.steps["consumer"].add(EventsStep)

@@ -1,7 +1,7 @@
-"""HostLimiter for what goes out to hosts that somebody else chose: a slow or a dead one takes no other's.
+"""Slots for connections to hosts that somebody else chose, so that a slow or dead host takes none from others.
 
-A host that answered the last time has more places, and its own share of all; one that did not, or that nobody knows yet, has
-few. So whoever names a thousand dead hosts keeps only those waiting that nobody has heard of.
+A host that answered the latest request has more slots, from a pool of its own kind; a host that did not, or that is new, has few. So a
+thousand dead hosts delay only one another.
 """
 
 from __future__ import annotations
@@ -12,54 +12,54 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-#: hosts of which is remembered that they answered
+#: how many hosts are remembered to have answered
 _REMEMBERED = 10_000
 
 
 @dataclass
-class Share:
-    """HostLimiter of one kind: so many for each host, so many in all."""
+class HostPool:
+    """The slots of one kind of hosts."""
 
     per_host: int
-    in_all: int
-    _taken: Counter[str] = field(default_factory=Counter)
+    total: int
+    _used: Counter[str] = field(default_factory=Counter)
 
-    def take(self, host: str) -> bool:
-        """Takes a place, if there is one."""
-        free = self._taken[host] < self.per_host and self._taken.total() < self.in_all
-        self._taken[host] += free
+    def acquire(self, host: str) -> bool:
+        """Take a slot, and return whether one was free."""
+        free = self._used[host] < self.per_host and self._used.total() < self.total
+        self._used[host] += free
         self._forget(host)
         return free
 
-    def free(self, host: str) -> None:
-        """Gives a place back."""
-        self._taken[host] -= 1
+    def release(self, host: str) -> None:
+        """Free a slot."""
+        self._used[host] -= 1
         self._forget(host)
 
     def _forget(self, host: str) -> None:
-        if not self._taken[host]:
-            del self._taken[host]
+        if not self._used[host]:
+            del self._used[host]
 
 
 @dataclass
 class HostLimiter:
-    """The places of one process. For one event loop."""
+    """The slots of one process. For one event loop."""
 
-    #: of hosts that answered the last time
-    proven: Share = field(default_factory=lambda: Share(8, 256))
-    #: of all others
-    others: Share = field(default_factory=lambda: Share(2, 64))
-    #: how many may wait for a place: at one host, and in all
-    line_per_host: int = 64
-    line_in_all: int = 256
-    #: and for how long
+    #: for hosts that answered the latest request
+    proven: HostPool = field(default_factory=lambda: HostPool(8, 256))
+    #: for all others
+    others: HostPool = field(default_factory=lambda: HostPool(2, 64))
+    #: how many requests may wait for a slot, for one host and in total
+    max_waiting_per_host: int = 64
+    max_waiting: int = 256
+    #: how long a request waits for a slot, in seconds
     wait_seconds: float = 1.5
     _answering: dict[str, None] = field(default_factory=dict)
-    _lines: dict[str, deque[asyncio.Future[Share]]] = field(default_factory=dict)
+    _queues: dict[str, deque[asyncio.Future[HostPool]]] = field(default_factory=dict)
     _waiting: int = 0
 
-    def heard(self, host: str, *, answered: bool) -> None:
-        """How an exchange with the host ended."""
+    def record(self, host: str, *, answered: bool) -> None:
+        """Remember whether the host answered a request."""
         self._answering.pop(host, None)
         if answered:
             self._answering[host] = None
@@ -67,59 +67,55 @@ class HostLimiter:
                 del self._answering[next(iter(self._answering))]
 
     @asynccontextmanager
-    async def place(self, host: str) -> AsyncIterator[bool]:
-        """A place at a host, after a short wait where there is none; the value says whether there was one."""
-        share = self._taken(host) or await self._waited(host)
+    async def slot(self, host: str) -> AsyncIterator[bool]:
+        """Hold a slot for the host during the block, after a short wait if none is free; yields whether there was one."""
+        pool = self._acquire(host) or await self._wait(host)
         try:
-            yield share is not None
+            yield pool is not None
         finally:
-            if share is not None:
-                self._left(host, share)
+            if pool is not None:
+                self._release(host, pool)
 
-    def _taken(self, host: str) -> Share | None:
-        share = self.proven if host in self._answering else self.others
-        return share if share.take(host) else None
+    def _acquire(self, host: str) -> HostPool | None:
+        pool = self.proven if host in self._answering else self.others
+        return pool if pool.acquire(host) else None
 
-    async def _waited(self, host: str) -> Share | None:
-        line = self._lines.get(host, ())
-        if len(line) >= self.line_per_host or self._waiting >= self.line_in_all:
+    async def _wait(self, host: str) -> HostPool | None:
+        if len(self._queues.get(host, ())) >= self.max_waiting_per_host or self._waiting >= self.max_waiting:
             return None
-        mine: asyncio.Future[Share] = asyncio.get_running_loop().create_future()
-        self._lines.setdefault(host, deque()).append(mine)
+        own: asyncio.Future[HostPool] = asyncio.get_running_loop().create_future()
+        queue = self._queues.setdefault(host, deque())
+        queue.append(own)
         self._waiting += 1
         try:
             async with asyncio.timeout(self.wait_seconds):
-                return await mine
+                return await own
         except TimeoutError:
-            return mine.result() if _has(mine) else None
+            return own.result() if _has_slot(own) else None
         except asyncio.CancelledError:
-            if _has(mine):
-                self._left(host, mine.result())
+            if _has_slot(own):
+                self._release(host, own.result())
             raise
         finally:
             self._waiting -= 1
-            self._leave_line(host, mine)
+            with suppress(ValueError):
+                queue.remove(own)
+            if not queue and self._queues.get(host) is queue:
+                del self._queues[host]
 
-    def _leave_line(self, host: str, mine: asyncio.Future[Share]) -> None:
-        line = self._lines.get(host, deque())
-        with suppress(ValueError):
-            line.remove(mine)
-        if not line:
-            self._lines.pop(host, None)
-
-    def _left(self, host: str, share: Share) -> None:
-        """Gives a place back, and what is free now to those at the head of the line."""
-        share.free(host)
-        line = self._lines.get(host, deque())
-        while line:
-            if line[0].done():
-                line.popleft()
-            elif (free := self._taken(host)) is not None:
-                line.popleft().set_result(free)
+    def _release(self, host: str, pool: HostPool) -> None:
+        """Free a slot, and give the free ones to the first in the queue."""
+        pool.release(host)
+        queue = self._queues.get(host, deque())
+        while queue:
+            if queue[0].done():
+                queue.popleft()
+            elif (free := self._acquire(host)) is not None:
+                queue.popleft().set_result(free)
             else:
                 return
 
 
-def _has(waiting: asyncio.Future[Share]) -> bool:
-    """Whether it was given a place, be it too late."""
+def _has_slot(waiting: asyncio.Future[HostPool]) -> bool:
+    """Whether the request was given a slot, perhaps too late."""
     return waiting.done() and not waiting.cancelled()

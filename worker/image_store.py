@@ -51,7 +51,7 @@ class ImageStore:
     storage: Storage
     spool: Spool
     transport: Transport
-    room: MemoryBudget
+    budget: MemoryBudget
     #: runs a blocking call on the thread pool
     blocking: Callable[[Callable[[], Any]], Awaitable[Any]]
     now: Callable[[], datetime]
@@ -63,7 +63,7 @@ class ImageStore:
     async def keep(self, job: Job, image: PendingImage) -> Kept:
         """Fetches one image and stores it. Never raises for what a host or a storage may do."""
         try:
-            async with self.room.hold() as reserve:
+            async with self.budget.reservation() as reserve:
                 content = await self._content(image, reserve)
                 if isinstance(content, bytes):
                     return await self._stored(job, image.attempt, image.index, content)

@@ -1,4 +1,4 @@
-"""What bounds a process: how many jobs it has in hand, and how many bytes of images."""
+"""The bounds of a process: how many jobs it runs at once, and how many bytes of images it holds."""
 
 from __future__ import annotations
 
@@ -9,91 +9,100 @@ from contextlib import asynccontextmanager
 
 
 class ConcurrencyLimit:
-    """The jobs that a process has in hand: at most so many, each once. Thread-safe."""
+    """Admits a limited number of jobs at once, each job once. Thread-safe."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._taken: set[str] = set()
+        self._held: set[str] = set()
         self._open = True
-        #: how often somebody came who would wait
-        self.asked = 0
+        #: how often a slot was asked for with `wait`
+        self.requests = 0
         self._changed = threading.Condition()
 
-    def take(self, job_id: str, *, wait: bool) -> bool:
-        """Takes a slot for the job. False: it has one, there is none free (and `wait` is not set), or we are closed."""
+    def acquire(self, job_id: str, *, wait: bool) -> bool:
+        """Take a slot for the job, and return whether it has a new one.
+
+        False means that the job already has a slot, that none is free (and `wait` is not set), or that the limit is closed.
+        """
         with self._changed:
-            self.asked += wait
-            while wait and self._open and len(self._taken) >= self._limit:
+            self.requests += wait
+            while wait and self._open and len(self._held) >= self._limit:
                 self._changed.wait()
-            if not self._open or job_id in self._taken or len(self._taken) >= self._limit:
+            if not self._open or job_id in self._held or len(self._held) >= self._limit:
                 return False
-            self._taken.add(job_id)
+            self._held.add(job_id)
             return True
 
-    def free(self, job_id: str) -> None:
-        """Gives the job's slot back."""
+    def release(self, job_id: str) -> None:
+        """Free the job's slot."""
         with self._changed:
-            self._taken.discard(job_id)
+            self._held.discard(job_id)
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nothing is taken from now on; whoever waits is let go."""
+        """Admit nothing from now on; whoever waits for a slot gets none."""
         with self._changed:
             self._open = False
             self._changed.notify_all()
 
     @property
     def room(self) -> int:
-        return self._limit - len(self._taken) if self._open else 0
+        """How many slots are free."""
+        return self._limit - len(self._held) if self._open else 0
 
     @property
-    def taken(self) -> frozenset[str]:
+    def held(self) -> frozenset[str]:
+        """The jobs that have a slot."""
         with self._changed:
-            return frozenset(self._taken)
+            return frozenset(self._held)
 
 
 class MemoryBudget:
-    """The bytes of images that a process holds at once. For one event loop.
+    """Bounds the bytes of images that a process holds at once. For one event loop.
 
-    Whoever holds some and needs more waits as a newcomer does, but for one at a time: that one goes on over the limit, ends
-    and gives all back. So holders never wait for each other in a ring, and the limit is passed by one answer at most.
+    A task that holds some bytes and needs more waits as a new one does, except for one task at a time: that one may exceed the
+    limit, so that it ends and frees everything. So tasks never wait for each other in a circle, and the limit is exceeded by one
+    answer at most.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._held = 0
-        #: the holder that is over the limit
-        self._over: object | None = None
-        self._freed = asyncio.Condition()
+        #: the bytes that are reserved now
+        self.reserved = 0
+        #: the reservation that exceeds the limit
+        self._exceeding: object | None = None
+        self._changed = asyncio.Condition()
 
     @asynccontextmanager
-    async def hold(self) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
-        """The value reserves so many bytes, waiting until there is room; all are given back at the end."""
-        mine = _Held()
+    async def reservation(self) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+        """Yield a function that reserves a number of bytes, waiting until they are free; the end of the block frees all."""
+        own = _Reservation()
 
         async def reserve(size: int) -> None:
             size = min(size, self._limit)
-            async with self._freed:
-                await self._freed.wait_for(lambda: self._fits(mine, size))
-                if self._held + size > self._limit:
-                    self._over = mine
-                self._held += size
-                mine.size += size
+
+            def fits() -> bool:
+                within = self.reserved + size <= self._limit
+                may_exceed = self._exceeding is own or (own.size > 0 and self._exceeding is None)
+                return within or self.reserved == 0 or may_exceed
+
+            async with self._changed:
+                await self._changed.wait_for(fits)
+                if self.reserved + size > self._limit:
+                    self._exceeding = own
+                self.reserved += size
+                own.size += size
 
         try:
             yield reserve
         finally:
-            async with self._freed:
-                self._held -= mine.size
-                self._over = None if self._over is mine else self._over
-                self._freed.notify_all()
-
-    def _fits(self, holder: _Held, size: int) -> bool:
-        within = self._held + size <= self._limit
-        return within or self._held == 0 or self._over is holder or (holder.size > 0 and self._over is None)
+            async with self._changed:
+                self.reserved -= own.size
+                self._exceeding = None if self._exceeding is own else self._exceeding
+                self._changed.notify_all()
 
 
-class _Held:
-    """What one holder has reserved."""
+class _Reservation:
+    """The bytes that one task has reserved."""
 
     size = 0

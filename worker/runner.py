@@ -59,7 +59,7 @@ class Runner:
 
     darkroom: Darkroom
     holder: str
-    keeper: ImageStore
+    images: ImageStore
     transport: Transport
     updates: Updates
     #: runs a blocking call on the thread pool
@@ -80,7 +80,7 @@ class Runner:
         job = change.after
         if change.applied and job.holder == self.holder:
             await self._claimed(job)
-        elif schedule.is_poll_due(job, self.keeper.now()):  # handed on by a worker that does not serve its provider
+        elif schedule.is_poll_due(job, self.images.now()):  # handed on by a worker that does not serve its provider
             await self._poll(job)
 
     async def _claimed(self, job: Job) -> None:
@@ -130,7 +130,7 @@ class Runner:
 
         The room of the answer is given back before that: two that hold some and wait for more would wait for ever.
         """
-        async with self.keeper.room.hold() as reserve:
+        async with self.images.budget.reservation() as reserve:
             change = await self._exchanged(job, number, prepared, reserve)
         await self._store_if_ours(change)
 
@@ -167,7 +167,7 @@ class Runner:
 
     async def _learn(self, job: Job, number: int, report: Report) -> Change:
         """Keeps what came inside the answer, and writes what the provider said."""
-        inline = await self.keeper.keep_inline(job, number, report)
+        inline = await self.images.keep_inline(job, number, report)
         self.checkpoint("inline images kept")
         told = reporting(number, _without_content(report), inline=inline)
         change = await self._update(job.id, lambda current, now: self._kept_in_hand(told(current, now), now), known=job)
@@ -184,9 +184,9 @@ class Runner:
 
     async def _store(self, job: Job) -> None:
         """Keeps the images whose time has come, and writes how each ended."""
-        now = self.keeper.now()
+        now = self.images.now()
         ready = [image for image in job.pending if image.retry_at is None or image.retry_at <= now]
-        ends = await asyncio.gather(*(self.keeper.keep(job, image) for image in ready))
+        ends = await asyncio.gather(*(self.images.keep(job, image) for image in ready))
         ended: dict[int, Kept] = {image.index: end for image, end in zip(ready, ends, strict=True)}
         number = job.pending[0].attempt
         self.checkpoint("images kept")
@@ -198,7 +198,7 @@ class Runner:
         for image in job.pending:
             name = image.spooled
             if name is not None and isinstance(ended.get(image.index), Artifact):
-                await self.blocking(lambda name=name: self.keeper.spool.delete(name))  # type: ignore[misc]
+                await self.blocking(lambda name=name: self.images.spool.delete(name))  # type: ignore[misc]
 
     # --- preparing ------------------------------------------------------------------------------------------------
 
@@ -207,7 +207,7 @@ class Runner:
         try:
             operation = providers.operation(job.operation)
             request = operation.request.model_validate(job.params)
-            settings = self.keeper.providers[job.provider]
+            settings = self.images.providers[job.provider]
             base = self.darkroom.settings.callback_base
             abilities = operation.abilities(request, has_callback=base is not None, options=settings.options)
             _check_key(job, abilities)
@@ -239,7 +239,7 @@ class Runner:
 
     async def attend(self, job: Job, living: frozenset[str]) -> None:
         """Looks at a job that is due: its holder died, it is time to poll, its deadline is over, or it is to be stored."""
-        now = self.keeper.now()
+        now = self.images.now()
         if job.holder is not None and job.holder not in living:
             await self._rescue(job, job.holder)
         elif schedule.is_overdue(job, now):
@@ -255,7 +255,7 @@ class Runner:
         """Whether the vendor must be asked, to whom this worker has no key: for the job's state, or for a fresh URL."""
         dead = any(image.external_id and image.expires_at and image.expires_at <= now for image in job.pending)
         asks = schedule.is_poll_due(job, now) or (dead and job.holder is None)
-        return asks and job.provider not in self.keeper.providers
+        return asks and job.provider not in self.images.providers
 
     async def _rescue(self, job: Job, dead: str) -> None:
         """A worker died over the job: what it had stored is found first; then its end counts as not seen."""
@@ -264,10 +264,10 @@ class Runner:
         found: Mapping[int, Inline] = {}
         if job.status is Status.SUBMITTING and attempt is not None and attempt.inline:
             try:
-                found = await self.keeper.rescued(job, attempt.number)
+                found = await self.images.rescued(job, attempt.number)
             except StorageError as error:
                 log.warning("job %s: its images cannot be looked for: %s", job.id, error)
-                if error.retryable and not schedule.is_overdue(job, self.keeper.now()):
+                if error.retryable and not schedule.is_overdue(job, self.images.now()):
                     # They may lie there: nothing is declared unknown before the storage can be asked. It stays due.
                     return
         self.checkpoint("rescued")
@@ -281,11 +281,11 @@ class Runner:
 
     async def resume_spooled(self) -> None:
         """What an earlier process on this host spooled and could not write into the record any more is reported now."""
-        for job_id, number in await self.keeper.spooled_attempts():
+        for job_id, number in await self.images.spooled_attempts():
             try:
                 await self._resume(job_id, number)
             except JobNotFound:
-                log.warning("job %s is forgotten; its spooled images stay in %s", job_id, self.keeper.spool.folder)
+                log.warning("job %s is forgotten; its spooled images stay in %s", job_id, self.images.spool.folder)
 
     async def _resume(self, job_id: str, number: int) -> None:
         job: Job = await self.blocking(lambda: self.darkroom.repository.get(job_id))
@@ -295,7 +295,7 @@ class Runner:
         if attempt.outcome in (Outcome.SUCCEEDED, Outcome.SURPLUS):
             await self._clear_spool(job, number)
             return
-        found = await self.keeper.rescued(job, number)
+        found = await self.images.rescued(job, number)
         await self._advance(
             job_id,
             lambda current, now: transitions.reported(current, number, _was_kept(found), now, inline=found),
@@ -306,13 +306,13 @@ class Runner:
         """Deletes what the record does not wait for: stored by a process that died before it could delete."""
         given_up = tuple(missing.image for missing in job.missing if missing.image)
         awaited = {image.spooled for image in (*job.pending, *given_up)}
-        spool = self.keeper.spool
+        spool = self.images.spool
         for name in await self.blocking(spool.names):
             if name.startswith(f"{job.id}-{number}-") and name not in awaited:
                 await self.blocking(lambda name=name: spool.delete(name))  # type: ignore[misc]
 
     async def _poll(self, job: Job) -> None:
-        attempt, settings = job.attempt, self.keeper.providers.get(job.provider)
+        attempt, settings = job.attempt, self.images.providers.get(job.provider)
         if attempt is None or settings is None:
             return
         operation = providers.operation(job.operation)
@@ -334,7 +334,7 @@ class Runner:
         if report is None:
             await self._update(job.id, transitions.poll_postponed, known=job)
             return
-        inline = await self.keeper.keep_inline(job, attempt.number, report)
+        inline = await self.images.keep_inline(job, attempt.number, report)
         self.checkpoint("polled")
         told = reporting(attempt.number, _without_content(report), inline=inline)
         change = await self._update(

@@ -1,4 +1,4 @@
-"""The one task: it hands a job to the process's loop and returns."""
+"""The one task: it starts a job on the process's event loop, and returns."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from .celery import app
 
 @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
 def run(job_id: str) -> None:
-    """Whatever the job needs next. Blocks while the process has no room, so that the backlog stays in the broker."""
-    process.admit(job_id)
+    """Do the next step of the job. Blocks while the process has no room, so that the backlog stays in the broker."""
+    process.run_when_free(job_id)

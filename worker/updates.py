@@ -1,7 +1,7 @@
-"""The changes that this process makes to its jobs, written together.
+"""Batches the changes that this process makes to its jobs.
 
-One batch at a time is on its way to Redis, on the thread pool; meanwhile the next one gathers. So an idle worker writes at once,
-and a busy one writes a hundred records in one round trip and one change of threads.
+One batch at a time is written to Redis, in the thread pool, while the next one is collected. So an idle worker writes at once, and a
+busy one writes a hundred records in one round trip and with one change of threads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from jobs.job import Job
 from jobs.state.repository import Change, Repository, Transition, Update
 
-#: changes in one batch: more would make each wait for longer than they save
+#: the most changes in a batch: more would delay each of them for longer than they save
 _BATCH = 256
 
 
@@ -23,38 +23,35 @@ class Updates:
     def __init__(self, repository: Repository, blocking: Callable[[Callable[[], Any]], Awaitable[Any]]) -> None:
         self._repository = repository
         self._blocking = blocking
-        self._gathered: list[tuple[Update, asyncio.Future[Change]]] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._waiting: list[tuple[Update, asyncio.Future[Change]]] = []
+        self._writer: asyncio.Task[None] | None = None
 
     async def update(self, job_id: str, change: Transition, *, known: Job | None = None) -> Change:
-        """What `Repository.update` does, and raises, together with the other changes of this moment."""
-        end: asyncio.Future[Change] = asyncio.get_running_loop().create_future()
-        self._gathered.append((Update(job_id, change, known), end))
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write())
-        return await end
+        """Do what `Repository.update` does, and raise what it raises, in a batch with other changes of this moment."""
+        written: asyncio.Future[Change] = asyncio.get_running_loop().create_future()
+        self._waiting.append((Update(job_id, change, known), written))
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write())
+        return await written
 
     async def _write(self) -> None:
         try:
-            while self._gathered:
-                batch, self._gathered = self._gathered[:_BATCH], self._gathered[_BATCH:]
+            while self._waiting:
+                batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
                 await self._write_batch(batch)
         finally:
-            self._writing = None
+            self._writer = None
 
     async def _write_batch(self, batch: list[tuple[Update, asyncio.Future[Change]]]) -> None:
         updates = [update for update, _ in batch]
         try:
-            ends = await self._blocking(lambda: self._repository.update_all(updates))
-        except Exception as error:  # noqa: BLE001 - whoever waits gets it
-            ends = [error] * len(batch)
-        for (_, future), end in zip(batch, ends, strict=True):
-            if not future.done():
-                _settle(future, end)
-
-
-def _settle(future: asyncio.Future[Change], end: Change | Exception) -> None:
-    if isinstance(end, Change):
-        future.set_result(end)
-    else:
-        future.set_exception(end)
+            results = await self._blocking(lambda: self._repository.update_all(updates))
+        except Exception as error:  # noqa: BLE001 - each caller of `update` gets it
+            results = [error] * len(batch)
+        for (_, written), result in zip(batch, results, strict=True):
+            if written.done():
+                continue
+            if isinstance(result, Exception):
+                written.set_exception(result)
+            else:
+                written.set_result(result)

@@ -1,51 +1,70 @@
-"""Forgets what is past its retention: entries of the index whose records expired, and staged inputs that no job can need."""
+"""The slow services of a worker: deleting what is past its retention, and reporting images that an earlier process spooled."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 from jobs.darkroom import Darkroom
-from jobs.errors import StorageError, Unavailable
+from jobs.errors import StorageError
 from jobs.new_job import MAX_DEADLINE_SECONDS
+
+from .runner import Runner
 
 log = logging.getLogger(__name__)
 
-#: one worker of all cleans so often
-INTERVAL_SECONDS = 3600
-#: staged inputs lie below this
+#: how often one of all workers deletes what is past its retention, in seconds
+CLEANUP_SECONDS = 3600
+#: how often a worker looks for something to do here, in seconds
+CHECK_SECONDS = 60.0
+#: the prefix of staged inputs in the storage
 _STAGED = "staged/"
 
 
 @dataclass(frozen=True)
-class Cleaning:
-    """Cleans once in an hour, whichever worker comes first. Blocks: it runs on the thread pool."""
+class Cleanup:
+    """Deletes index entries of expired records and staged inputs that no job can need; once an hour for all workers."""
 
     darkroom: Darkroom
+    name: str = "cleanup"
+    interval_seconds: float = CHECK_SECONDS
 
-    def clean(self) -> int:
-        """Forgets what is over, when it is our turn; returns how many staged inputs that were."""
-        try:
-            if not self.darkroom.repository.turn("cleaning", INTERVAL_SECONDS):
-                return 0
+    def run_once(self) -> bool:
+        """Delete what is past its retention, if it is this worker's turn."""
+        if self.darkroom.repository.turn(self.name, CLEANUP_SECONDS):
             self.darkroom.repository.prune()
-            return self._forget_inputs()
-        except Unavailable as error:
-            log.warning("cleaning: %s", error)
-            return 0
+            self.delete_inputs()
+        return False
 
-    def _forget_inputs(self) -> int:
-        """An input is needed from its enqueue until its job's record expires: the longest deadline and the retention."""
+    def delete_inputs(self) -> int:
+        """Delete old inputs and return their number; an input is needed for the longest deadline and the retention."""
         life = timedelta(seconds=self.darkroom.settings.retention_seconds + MAX_DEADLINE_SECONDS)
         horizon = self.darkroom.repository.now() - life
-        old = [stored.key for stored in self.darkroom.storage.list(_STAGED) if stored.modified_at < horizon]
+        storage = self.darkroom.storage
+        old = [stored.key for stored in storage.list(_STAGED) if stored.modified_at < horizon]
         for key in old:
-            self._forget(key)
+            try:
+                storage.delete(key)
+            except StorageError as error:
+                log.warning("%s: %s", self.name, error)
         return len(old)
 
-    def _forget(self, key: str) -> None:
-        try:
-            self.darkroom.storage.delete(key)
-        except StorageError as error:
-            log.warning("cleaning: %s", error)
+
+@dataclass(frozen=True)
+class SpoolReport:
+    """Reports images that an earlier process on this host spooled and could not write into their jobs' records."""
+
+    runner: Runner
+    loop: asyncio.AbstractEventLoop
+    name: str = "spool"
+    interval_seconds: float = CHECK_SECONDS
+
+    def run_once(self) -> bool:
+        """Report them on the event loop, and wait until that is done."""
+        with suppress(CancelledError):  # the process is stopping
+            asyncio.run_coroutine_threadsafe(self.runner.resume_spooled(), self.loop).result()
+        return False

@@ -40,7 +40,7 @@ def draw() -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="session")
-def picture() -> bytes:
+def png() -> bytes:
     """A small PNG."""
     return drawn()
 
@@ -128,13 +128,13 @@ def sandbox(one_sandbox: Sandbox) -> Sandbox:
 
 
 @dataclass
-class Hands:
+class WorkerHarness:
     """One worker process inside this one; its sweep looks only when it is told to."""
 
     process: Process
     steps: list[str]
     #: the step at which it dies next
-    dies_at: str | None = None
+    crashes_at: str | None = None
     stopped: bool = False
 
     @property
@@ -185,21 +185,21 @@ class Hands:
         self.do(self.runner.attend(self.get(job), frozenset(living)))
         return self.get(job)
 
-    def with_keeper(self, **parts: Any) -> Runner:
-        """A runner whose keeper has other parts, its storage for example."""
-        return replace(self.runner, keeper=replace(self.runner.keeper, **parts))
+    def with_images(self, **parts: Any) -> Runner:
+        """A runner whose images has other parts, its storage for example."""
+        return replace(self.runner, images=replace(self.runner.images, **parts))
 
 
-class Died(BaseException):
+class Crashed(BaseException):
     """A worker's process ended here."""
 
 
 @pytest.fixture
-def new_hands(redis_url: str, tmp_path: Path, sandbox: Sandbox) -> Iterator[Callable[..., Hands]]:
+def new_worker(redis_url: str, tmp_path: Path, sandbox: Sandbox) -> Iterator[Callable[..., WorkerHarness]]:
     """Puts a worker together; settings as they are named, vendors' as in the environment."""
-    made: list[Hands] = []
+    made: list[WorkerHarness] = []
 
-    def new(environ: Mapping[str, str] | None = None, **settings: Any) -> Hands:
+    def new(environ: Mapping[str, str] | None = None, **settings: Any) -> WorkerHarness:
         known = Settings(
             **{
                 "redis_url": redis_url,
@@ -211,25 +211,25 @@ def new_hands(redis_url: str, tmp_path: Path, sandbox: Sandbox) -> Iterator[Call
                 **settings,
             }
         )
-        hands = Hands(None, [])  # type: ignore[arg-type]
+        worker = WorkerHarness(None, [])  # type: ignore[arg-type]
 
         def checkpoint(step: str) -> None:
-            hands.steps.append(step)
-            if step == hands.dies_at:
-                raise Died(step)
+            worker.steps.append(step)
+            if step == worker.crashes_at:
+                raise Crashed(step)
 
         enabled = enabled_providers({**sandbox.environment, **(environ or {})})
-        hands.process = processes.assemble(known, enabled, "test", checkpoint)
-        hands.renew()
-        made.append(hands)
-        return hands
+        worker.process = processes.assemble(known, enabled, "test", checkpoint)
+        worker.renew()
+        made.append(worker)
+        return worker
 
     yield new
-    for hands in made:
-        hands.stop()
+    for worker in made:
+        worker.stop()
 
 
 @pytest.fixture
-def hands(new_hands: Callable[..., Hands]) -> Hands:
+def worker(new_worker: Callable[..., WorkerHarness]) -> WorkerHarness:
     """A worker whose vendors answer at once, or are polled."""
-    return new_hands()
+    return new_worker()

@@ -24,7 +24,7 @@ from jobs.delivery import GIVE_UP_AFTER
 from jobs.providers import deepmode
 from jobs.settings import Settings
 from jobs.view import JobView
-from worker.deliveries import TIMEOUT_SECONDS, Notifier, signed_headers
+from worker.deliveries import TIMEOUT_SECONDS, WebhookSender, signed_headers
 from worker.host_limiter import HostLimiter
 from worker.transport import Transport
 from worker.updates import Updates
@@ -114,13 +114,13 @@ async def loopback(host: str, port: int) -> list[Any]:
     return [ip_address("127.0.0.1")]
 
 
-def a_notifier(darkroom: Darkroom, **options: Any) -> Notifier:
+def a_sender(darkroom: Darkroom, **options: Any) -> WebhookSender:
     """To be made on the loop."""
     transport = Transport(
         allowed_networks=darkroom.settings.allowed_private_networks, resolver=options.pop("resolver", loopback)
     )
     updates = Updates(darkroom.repository, in_a_thread)
-    return Notifier(darkroom, transport, updates, in_a_thread, darkroom.repository.now, **options)
+    return WebhookSender(darkroom, transport, updates, in_a_thread, darkroom.repository.now, **options)
 
 
 def ended(darkroom: Darkroom, url: str, **options: Any) -> Job:
@@ -131,7 +131,7 @@ def ended(darkroom: Darkroom, url: str, **options: Any) -> Job:
 
 async def delivered(darkroom: Darkroom, job: Job, **options: Any) -> Job:
     """The job after one look at its deliveries."""
-    await a_notifier(darkroom, **options).deliver(job)
+    await a_sender(darkroom, **options).deliver(job)
     return darkroom.get(job.id)
 
 
@@ -144,7 +144,7 @@ async def test_the_message_is_the_jobs_json_and_its_receiver_is_told_once(darkro
         job = ended(darkroom, receiver.url(), metadata={"user": "42"})
         told = await delivered(darkroom, job)
         assert schedule.due_deliveries(told, darkroom.repository.now()) == ()
-        await a_notifier(darkroom).deliver(told)
+        await a_sender(darkroom).deliver(told)
     ((headers, body),) = receiver.messages
     message = json.loads(body)
     assert message == JobView.of(job).model_dump(mode="json")
@@ -294,9 +294,9 @@ async def test_whatever_breaks_is_a_try_that_failed_and_not_one_that_never_ends(
             raise RuntimeError("token=a-secret")
 
     job = ended(darkroom, "http://app.example.com/hook?token=a-secret")
-    await replace(a_notifier(darkroom), transport=Broken()).deliver(job)
+    await replace(a_sender(darkroom), transport=Broken()).deliver(job)
     delivery = darkroom.get(job.id).deliveries[0]
-    assert (delivery.tries, delivery.log[0].problem) == (1, "it could not be made: RuntimeError")
+    assert (delivery.tries, delivery.log[0].problem) == (1, "it could not be sent: RuntimeError")
 
 
 @on_the_loop
@@ -304,7 +304,7 @@ async def test_a_job_that_is_forgotten_meanwhile_breaks_nothing(darkroom: Darkro
     async with receiving() as receiver:
         job = ended(darkroom, receiver.url())
         redis.flushdb()
-        await a_notifier(darkroom).deliver(job)
+        await a_sender(darkroom).deliver(job)
     assert len(receiver.messages) == 1
 
 
@@ -322,15 +322,15 @@ async def test_two_hundred_jobs_of_a_dead_receiver_delay_nobody_elses(darkroom: 
     async with receiving(None) as dead, receiving() as live:
         ended_jobs = [ended(darkroom, dead.url("dead.test")) for _ in range(200)]
         theirs = [ended(darkroom, live.url("live.test")) for _ in range(40)]
-        notifier = a_notifier(darkroom, places=HostLimiter(wait_seconds=0.3))
-        waiting = [asyncio.create_task(notifier.deliver(job)) for job in ended_jobs]
+        sender = a_sender(darkroom, hosts=HostLimiter(wait_seconds=0.3))
+        waiting = [asyncio.create_task(sender.deliver(job)) for job in ended_jobs]
         await asyncio.sleep(0)
         began = time.monotonic()
-        await asyncio.gather(*(notifier.deliver(job) for job in theirs))
+        await asyncio.gather(*(sender.deliver(job) for job in theirs))
         took = time.monotonic() - began
         await asyncio.sleep(0.6)
         put_off = [darkroom.get(job.id).deliveries[0] for job in ended_jobs]
-        assert dead.connections == 2, "so many places has a host that nobody knows"
+        assert dead.connections == 2, "so many limiter has a host that nobody knows"
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
@@ -343,48 +343,48 @@ async def test_two_hundred_jobs_of_a_dead_receiver_delay_nobody_elses(darkroom: 
 
 @on_the_loop
 async def test_however_many_dead_hosts_are_named_those_that_answered_keep_their_places() -> None:
-    places = HostLimiter(wait_seconds=0.05)
-    places.heard("live.test", answered=True)
-    async with contextual(places, [f"dead-{n}.test" for n in range(64)]) as taken:
+    limiter = HostLimiter(wait_seconds=0.05)
+    limiter.record("live.test", answered=True)
+    async with contextual(limiter, [f"dead-{n}.test" for n in range(64)]) as taken:
         assert all(taken)
-        async with places.place("another.test") as free:
+        async with limiter.slot("another.test") as free:
             assert not free
-        async with places.place("live.test") as free:
+        async with limiter.slot("live.test") as free:
             assert free
 
 
 @on_the_loop
 async def test_a_host_that_answered_has_more_places_until_it_does_not() -> None:
-    places = HostLimiter(wait_seconds=0.01)
+    limiter = HostLimiter(wait_seconds=0.01)
     for answered, count in ((True, 8), (False, 2), (True, 8)):
-        places.heard("app.test", answered=answered)
-        async with contextual(places, ["app.test"] * 10) as taken:
+        limiter.record("app.test", answered=answered)
+        async with contextual(limiter, ["app.test"] * 10) as taken:
             assert taken.count(True) == count
 
 
 @on_the_loop
 async def test_who_waits_gets_the_place_that_is_left() -> None:
-    places, order = HostLimiter(), []
+    limiter, order = HostLimiter(), []
 
     async def use(number: int) -> None:
-        async with places.place("app.test") as free:
+        async with limiter.slot("app.test") as free:
             assert free
             order.append(number)
             await asyncio.sleep(0.01)
 
     await asyncio.gather(*(use(number) for number in range(20)))
     assert order == list(range(20))
-    assert places == HostLimiter()
+    assert limiter == HostLimiter()
 
 
 @asynccontextmanager
-async def contextual(places: HostLimiter, hosts: list[str]) -> AsyncIterator[list[bool]]:
+async def contextual(limiter: HostLimiter, hosts: list[str]) -> AsyncIterator[list[bool]]:
     """Takes a place at each host at the same time, and says which were had."""
     got: list[Awaitable[bool]] = []
     done = asyncio.Event()
 
     async def hold(host: str, had: asyncio.Future[bool]) -> None:
-        async with places.place(host) as free:
+        async with limiter.slot(host) as free:
             had.set_result(free)
             await done.wait()
 

@@ -10,15 +10,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from jobs import Job, Status, transitions
 from jobs.darkroom import Darkroom
-from jobs.images import PendingImage
+from jobs.errors import RedisUnavailable
+from jobs.job import PendingImage
 from jobs.providers import aimlapi, deepmode
 from jobs.settings import Settings
-from jobs.state.repository import LEASE_SECONDS
+from jobs.state.repository import LEASE_SECONDS, Repository
 from worker.due import Sweep
 from worker.limits import ConcurrencyLimit
+from worker.services import ServiceThread
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ class Seen:
         self.attended: list[Job] = []
         self.living: list[frozenset[str]] = []
         self.ran: list[str] = []
-        self.in_hand: frozenset[str] = frozenset()
+        self.in_progress: frozenset[str] = frozenset()
 
     def attend(self, job: Job, living: frozenset[str]) -> None:
         self.attended.append(job)
@@ -43,7 +46,7 @@ class Seen:
 
 @pytest.fixture
 def new_sweep(darkroom: Darkroom) -> Callable[..., tuple[Sweep, Seen]]:
-    """A sweep that looks when it is told to, and what it hands on."""
+    """A sweep that looks when it is told to, and what it passed on."""
 
     def new(holder: str = "me", room: int = 100, providers: tuple[str, ...] = ("deepmode", "aimlapi")) -> Any:
         seen = Seen()
@@ -52,8 +55,8 @@ def new_sweep(darkroom: Darkroom) -> Callable[..., tuple[Sweep, Seen]]:
             holder=holder,
             description={"hostname": "test", "operations": []},
             providers=providers,
-            slots=ConcurrencyLimit(room),
-            in_hand=lambda: seen.in_hand,
+            running=ConcurrencyLimit(room),
+            in_progress=lambda: seen.in_progress,
             attend=seen.attend,
             run=seen.ran.append,
         )
@@ -82,8 +85,8 @@ def test_what_is_due_is_attended_once(darkroom: Darkroom, new_sweep: Any) -> Non
     sweep, seen = new_sweep()
     job = enqueue(darkroom)
     due(darkroom, job)
-    sweep.look()
-    sweep.look()
+    sweep.run_once()
+    sweep.run_once()
     assert [one.id for one in seen.attended] == [job.id]
     assert seen.living == [frozenset({"me"})]
 
@@ -91,7 +94,7 @@ def test_what_is_due_is_attended_once(darkroom: Darkroom, new_sweep: Any) -> Non
 def test_what_is_not_due_is_left(darkroom: Darkroom, new_sweep: Any) -> None:
     sweep, seen = new_sweep()
     enqueue(darkroom)
-    sweep.look()
+    sweep.run_once()
     assert (seen.attended, seen.ran) == ([], [])
 
 
@@ -100,7 +103,7 @@ def test_three_sweeps_attend_each_job_once(darkroom: Darkroom, new_sweep: Any) -
     for job in jobs:
         due(darkroom, job)
     three = [new_sweep(name) for name in ("a", "b", "c")]
-    threads = [threading.Thread(target=lambda sweep=sweep: [sweep.look() for _ in range(5)]) for sweep, _ in three]
+    threads = [threading.Thread(target=lambda sweep=sweep: [sweep.run_once() for _ in range(5)]) for sweep, _ in three]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -114,7 +117,7 @@ def test_three_sweeps_run_each_queued_job_once(darkroom: Darkroom, new_sweep: An
     for job in jobs:
         ready(darkroom, job)
     three = [new_sweep(name) for name in ("a", "b", "c")]
-    threads = [threading.Thread(target=lambda sweep=sweep: [sweep.look() for _ in range(5)]) for sweep, _ in three]
+    threads = [threading.Thread(target=lambda sweep=sweep: [sweep.run_once() for _ in range(5)]) for sweep, _ in three]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -126,20 +129,20 @@ def test_no_more_queued_jobs_are_taken_than_there_is_room_for(darkroom: Darkroom
     sweep, seen = new_sweep(room=5)
     for _ in range(20):
         ready(darkroom, enqueue(darkroom))
-    sweep.look()
+    sweep.run_once()
     assert len(seen.ran) == 5
-    sweep.look()
+    sweep.run_once()
     assert len(seen.ran) == 5
     for name in seen.ran[:2]:
-        sweep.slots.free(name)
-    sweep.look()
+        sweep.running.release(name)
+    sweep.run_once()
     assert len(seen.ran) == len(set(seen.ran)) == 7
 
 
 def test_jobs_of_a_vendor_that_is_not_served_stay_in_line(darkroom: Darkroom, new_sweep: Any) -> None:
     sweep, seen = new_sweep(providers=("aimlapi",))
     ready(darkroom, enqueue(darkroom))
-    sweep.look()
+    sweep.run_once()
     assert seen.ran == []
 
 
@@ -147,7 +150,7 @@ def test_a_job_that_nobody_serves_is_attended_at_its_deadline(darkroom: Darkroom
     sweep, seen = new_sweep(providers=("aimlapi",))
     job = enqueue(darkroom, deadline_seconds=1)
     time.sleep(1.05)
-    sweep.look()
+    sweep.run_once()
     assert [one.id for one in seen.attended] == [job.id]
 
 
@@ -157,7 +160,7 @@ def test_what_expires_first_is_attended_first(darkroom: Darkroom, new_sweep: Any
     for job_id, left in minutes.items():
         darkroom.repository.update(job_id, lambda job, now, left=left: _storing(job, now, left))
     due(darkroom, enqueue(darkroom))
-    sweep.look()
+    sweep.run_once()
     assert [minutes.get(job.id) for job in seen.attended] == [10, 20, 30, None]
 
 
@@ -169,15 +172,15 @@ def _storing(job: Job, now: Any, minutes: int) -> Job:
 def test_what_a_dead_worker_held_is_attended_by_another_once(darkroom: Darkroom, new_sweep: Any, redis: Any) -> None:
     mine, seen = new_sweep("me")
     dead, _ = new_sweep("dead")
-    dead.look()
+    dead.run_once()
     jobs = [enqueue(darkroom) for _ in range(3)]
     for job in jobs:
         darkroom.repository.update(job.id, lambda job, now: transitions.claimed(job, "dead", now))
-    mine.look()
+    mine.run_once()
     assert seen.attended == []
     redis.zincrby("darkroom:holders", -1000 * (LEASE_SECONDS + 1), "dead")
-    mine.look()
-    mine.look()
+    mine.run_once()
+    mine.run_once()
     assert sorted(job.id for job in seen.attended) == sorted(job.id for job in jobs)
     assert seen.living == [frozenset({"me"})] * 3
     assert list(darkroom.repository.workers()) == ["me"]
@@ -188,11 +191,11 @@ def test_what_we_hold_and_nobody_works_on_is_given_back(darkroom: Darkroom, new_
     idle, busy = enqueue(darkroom), enqueue(darkroom)
     for job in (idle, busy):
         darkroom.repository.update(job.id, lambda job, now: transitions.claimed(job, "me", now))
-    seen.in_hand = frozenset({busy.id})
+    seen.in_progress = frozenset({busy.id})
     for _ in range(2):
         assert darkroom.get(idle.id).holder == "me"
         sweep._reconciled_at = float("-inf")
-        sweep.look()
+        sweep.run_once()
     assert darkroom.get(idle.id).holder is None
     assert darkroom.get(busy.id).holder == "me"
 
@@ -201,10 +204,10 @@ def test_a_job_that_was_taken_between_two_looks_is_not_given_back(darkroom: Dark
     sweep, _ = new_sweep()
     job = enqueue(darkroom)
     sweep._reconciled_at = float("-inf")
-    sweep.look()
+    sweep.run_once()
     darkroom.repository.update(job.id, lambda job, now: transitions.claimed(job, "me", now))
     sweep._reconciled_at = float("-inf")
-    sweep.look()
+    sweep.run_once()
     assert darkroom.get(job.id).holder == "me"
 
 
@@ -213,30 +216,47 @@ def test_an_id_whose_record_is_gone_is_forgotten(darkroom: Darkroom, new_sweep: 
     job = enqueue(darkroom)
     due(darkroom, job)
     redis.delete(f"darkroom:job:{job.id}")
-    sweep.look()
+    sweep.run_once()
     assert seen.attended == []
     assert redis.zscore("darkroom:due", job.id) is None
 
 
-def test_a_resting_sweep_takes_nothing_and_keeps_its_lease(darkroom: Darkroom, new_sweep: Any, redis: Any) -> None:
+def test_a_draining_sweep_claims_nothing_and_keeps_its_lease(darkroom: Darkroom, new_sweep: Any, redis: Any) -> None:
     sweep, seen = new_sweep()
     due(darkroom, enqueue(darkroom))
     ready(darkroom, enqueue(darkroom))
-    sweep.rest()
+    sweep.drain()
     before = redis.zscore("darkroom:holders", "me")
-    assert sweep.look() is False
+    assert sweep.run_once() is False
     assert (seen.attended, seen.ran) == ([], [])
     assert redis.zscore("darkroom:holders", "me") > (before or 0)
 
 
-def test_started_it_looks_by_itself_until_it_is_stopped(darkroom: Darkroom, new_sweep: Any, picture: bytes) -> None:
+def test_a_sweep_in_its_thread_runs_queued_jobs(darkroom: Darkroom, new_sweep: Any, png: bytes) -> None:
     sweep, seen = new_sweep()
-    sweep.start()
-    assert "me" in darkroom.repository.workers()
-    job = darkroom.enqueue(aimlapi.ReveRemix(image_urls=[picture], prompt="x"))
+    job = darkroom.enqueue(aimlapi.ReveRemix(image_urls=[png], prompt="x"))
     ready(darkroom, job)
+    thread = ServiceThread(sweep)
+    thread.start()
     give_up_at = time.monotonic() + 10
     while not seen.ran and time.monotonic() < give_up_at:
         time.sleep(0.02)
-    sweep.stop()
+    thread.stop()
     assert seen.ran == [job.id]
+
+
+def test_a_registered_worker_is_known_before_its_first_run(darkroom: Darkroom, new_sweep: Any) -> None:
+    sweep, _ = new_sweep()
+    sweep.register()
+    assert "me" in darkroom.repository.workers()
+
+
+def test_a_sweep_says_whether_redis_answers(free_port: int, new_sweep: Any) -> None:
+    sweep, _ = new_sweep()
+    sweep.run_once()
+    assert sweep.redis_answers
+    with Redis(port=free_port) as nobody:
+        sweep.repository = Repository(nobody, retention_seconds=60)
+        with pytest.raises(RedisUnavailable):
+            sweep.run_once()
+    assert not sweep.redis_answers

@@ -23,17 +23,17 @@ from worker.image_store import BAD_TRY_SECONDS, MAX_PAUSE_SECONDS
 
 
 @pytest.fixture
-def job(hands: Any) -> Job:
+def job(worker: Any) -> Job:
     """A job whose images are kept; its vendor can sign no URL anew."""
-    return hands.enqueue(aimlapi.ReveRemix(image_urls=["https://example.com/a.png"], prompt="a mug"))
+    return worker.enqueue(aimlapi.ReveRemix(image_urls=["https://example.com/a.png"], prompt="a mug"))
 
 
 @pytest.fixture
-def keep(hands: Any, job: Job) -> Callable[..., Any]:
-    """Keeps one image, by a keeper with other parts."""
+def keep(worker: Any, job: Job) -> Callable[..., Any]:
+    """Keeps one image, by a images with other parts."""
 
     def kept(image: PendingImage, of: Job = job, **parts: Any) -> Any:
-        return hands.do(replace(hands.runner.keeper, **parts).keep(of, image))
+        return worker.do(replace(worker.runner.images, **parts).keep(of, image))
 
     return kept
 
@@ -51,7 +51,7 @@ def at(url: str, **fields: Any) -> PendingImage:
     [("PNG", "image/png", "png"), ("JPEG", "image/jpeg", "jpg"), ("WEBP", "image/webp", "webp")],
 )
 def test_a_picture_is_kept_as_what_its_bytes_say(
-    keep: Any, hands: Any, job: Job, host: Any, draw: Any, kind: str, content_type: str, extension: str
+    keep: Any, worker: Any, job: Job, host: Any, draw: Any, kind: str, content_type: str, extension: str
 ) -> None:
     content = draw("blue", kind, (120, 80))
     kept = keep(at(host.put("/picture.gif", content, Content_Type="image/gif")))
@@ -64,7 +64,7 @@ def test_a_picture_is_kept_as_what_its_bytes_say(
         width=120,
         height=80,
     )
-    assert hands.darkroom.storage.get(kept.key) == content
+    assert worker.darkroom.storage.get(kept.key) == content
 
 
 def test_a_redirect_within_the_allowed_is_followed(keep: Any, host: Any, draw: Any) -> None:
@@ -77,13 +77,13 @@ def test_the_query_of_a_url_goes_out_as_it_came(keep: Any, host: Any, draw: Any)
     assert isinstance(keep(at(host.url + "/a.png?se=2024-07-11T00%3A34%3A17Z&sig=a%2Fb%3D")), Artifact)
 
 
-def test_what_stands_under_the_key_is_adopted(keep: Any, hands: Any, job: Job, host: Any, draw: Any) -> None:
+def test_what_stands_under_the_key_is_adopted(keep: Any, worker: Any, job: Job, host: Any, draw: Any) -> None:
     first, second = draw("red"), draw("blue")
     key = artifact_key(job.id, 1, 0, "png")
-    hands.darkroom.storage.put(key, first, content_type="image/png", metadata={})
+    worker.darkroom.storage.put(key, first, content_type="image/png", metadata={})
     kept = keep(at(host.put("/again.png", second)))
     assert kept.sha256 == hashlib.sha256(first).hexdigest()
-    assert hands.darkroom.storage.get(key) == first
+    assert worker.darkroom.storage.get(key) == first
 
 
 def test_what_stands_in_a_bucket_is_adopted_too(keep: Any, job: Job, host: Any, draw: Any, s3: Any) -> None:
@@ -122,8 +122,8 @@ def test_what_is_no_picture_is_fetched_again_three_times_and_then_given_up(
     assert sum(BAD_TRY_SECONDS) <= 30
 
 
-def test_what_is_too_large_or_dangerous_is_given_up_at_once(keep: Any, hands: Any, host: Any, draw: Any) -> None:
-    small = hands.darkroom.settings.model_copy(update={"max_image_bytes": 1024})
+def test_what_is_too_large_or_dangerous_is_given_up_at_once(keep: Any, worker: Any, host: Any, draw: Any) -> None:
+    small = worker.darkroom.settings.model_copy(update={"max_image_bytes": 1024})
     ends = [
         keep(at(host.put("/large.png", b"x" * 1025)), settings=small),
         keep(at(host.put("/bomb.png", bomb()))),
@@ -157,16 +157,16 @@ def test_a_host_that_fails_is_asked_again_ever_more_rarely(keep: Any, host: Any,
     assert (type(end), end.bad, end.after_seconds) == (Postponed, False, seconds)
 
 
-def test_a_host_that_is_away_is_asked_until_the_url_dies(keep: Any, hands: Any, free_port: int) -> None:
-    now = hands.runner.keeper.now()
+def test_a_host_that_is_away_is_asked_until_the_url_dies(keep: Any, worker: Any, free_port: int) -> None:
+    now = worker.runner.images.now()
     away = at(f"http://127.0.0.1:{free_port}/x.png")
     assert isinstance(keep(replace(away, expires_at=now + timedelta(hours=1))), Postponed)
     end = keep(replace(away, expires_at=now - timedelta(seconds=1)))
     assert (type(end), end.code) == (Missing, Code.RESULT_EXPIRED)
 
 
-def test_without_a_known_end_of_the_url_a_day_is_enough(keep: Any, hands: Any, free_port: int) -> None:
-    now = hands.runner.keeper.now()
+def test_without_a_known_end_of_the_url_a_day_is_enough(keep: Any, worker: Any, free_port: int) -> None:
+    now = worker.runner.images.now()
     away = at(f"http://127.0.0.1:{free_port}/x.png")
     assert isinstance(keep(replace(away, failing_since=now - timedelta(hours=23))), Postponed)
     assert isinstance(keep(replace(away, failing_since=now - timedelta(hours=25))), Missing)
@@ -182,45 +182,45 @@ def test_a_url_that_is_refused_is_tried_three_times_more(keep: Any, host: Any, s
 
 
 def test_a_dead_url_whose_picture_was_stored_before_is_found_there(
-    keep: Any, hands: Any, job: Job, host: Any, picture: bytes
+    keep: Any, worker: Any, job: Job, host: Any, png: bytes
 ) -> None:
-    hands.darkroom.storage.put(artifact_key(job.id, 1, 0, "png"), picture, content_type="image/png", metadata={})
+    worker.darkroom.storage.put(artifact_key(job.id, 1, 0, "png"), png, content_type="image/png", metadata={})
     end = keep(at(host.put("/x.png", status=403)))
-    assert (type(end), end.sha256) == (Artifact, hashlib.sha256(picture).hexdigest())
+    assert (type(end), end.sha256) == (Artifact, hashlib.sha256(png).hexdigest())
 
 
 # Signed anew ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def rendered(hands: Any, sandbox: Any) -> Job:
+def rendered(worker: Any, sandbox: Any) -> Job:
     """A job of a vendor that signs URLs anew, whose pictures are rendered and not stored yet."""
     sandbox.arm("result-500@deepmode*1")
-    return hands.run(hands.enqueue(deepmode.Generate(model_id="m", prompt="a lake")))
+    return worker.run(worker.enqueue(deepmode.Generate(model_id="m", prompt="a lake")))
 
 
 @pytest.fixture
-def dead(hands: Any, rendered: Job) -> PendingImage:
+def dead(worker: Any, rendered: Job) -> PendingImage:
     """Its image, whose URL is refused and whose time is over."""
     (image,) = rendered.pending
-    over = hands.runner.keeper.now() - timedelta(seconds=1)
+    over = worker.runner.images.now() - timedelta(seconds=1)
     return replace(image, url=image.url.replace("sig=", "sig=x"), expires_at=over)
 
 
 def test_a_dead_url_is_signed_anew_at_once_where_the_vendor_can(
-    keep: Any, hands: Any, rendered: Job, dead: PendingImage
+    keep: Any, worker: Any, rendered: Job, dead: PendingImage
 ) -> None:
     end = keep(dead, rendered)
     assert (type(end), end.after_seconds) == (Postponed, 0)
     assert end.image.url != dead.url
-    assert end.image.expires_at > hands.runner.keeper.now()
+    assert end.image.expires_at > worker.runner.images.now()
     assert isinstance(keep(end.image, rendered), Artifact)
 
 
 def test_a_url_that_should_live_is_given_time_before_it_is_signed_anew(
-    keep: Any, hands: Any, rendered: Job, dead: PendingImage
+    keep: Any, worker: Any, rendered: Job, dead: PendingImage
 ) -> None:
-    living = replace(dead, expires_at=hands.runner.keeper.now() + timedelta(hours=1))
+    living = replace(dead, expires_at=worker.runner.images.now() + timedelta(hours=1))
     first = keep(living, rendered)
     second = keep(replace(living, bad_tries=1), rendered)
     assert (type(first), first.after_seconds, first.image) == (Postponed, BAD_TRY_SECONDS[0], None)
@@ -268,10 +268,10 @@ def away(tmp_path: Path) -> Away:
 
 
 def test_while_the_storage_is_away_an_image_waits_until_its_url_dies(
-    keep: Any, hands: Any, host: Any, picture: bytes, away: Away
+    keep: Any, worker: Any, host: Any, png: bytes, away: Away
 ) -> None:
-    now = hands.runner.keeper.now()
-    image = at(host.put("/x.png", picture), tries=3)
+    now = worker.runner.images.now()
+    image = at(host.put("/x.png", png), tries=3)
     end = keep(replace(image, expires_at=now + timedelta(minutes=30)), storage=away)
     assert (type(end), end.bad, end.after_seconds) == (Postponed, False, 8)
     end = keep(replace(image, expires_at=now - timedelta(seconds=1)), storage=away)
@@ -282,11 +282,11 @@ def test_a_dead_url_while_the_storage_is_away_is_not_given_up_unseen(keep: Any, 
     assert isinstance(keep(at(host.put("/x.png", status=403), bad_tries=3), storage=away), Postponed)
 
 
-def test_a_bucket_that_is_down_is_a_storage_that_is_away(keep: Any, host: Any, picture: bytes, free_port: int) -> None:
+def test_a_bucket_that_is_down_is_a_storage_that_is_away(keep: Any, host: Any, png: bytes, free_port: int) -> None:
     from jobs.storage import S3Access
 
     bucket = S3Storage("b-1", "", S3Access(f"http://127.0.0.1:{free_port}", "us-east-1", "key", "secret", tries=1))
-    assert isinstance(keep(at(host.put("/x.png", picture)), storage=bucket), Postponed)
+    assert isinstance(keep(at(host.put("/x.png", png)), storage=bucket), Postponed)
     bucket.close()
 
 
@@ -294,69 +294,67 @@ def test_a_bucket_that_is_down_is_a_storage_that_is_away(keep: Any, host: Any, p
 
 
 @pytest.fixture
-def keep_inline(hands: Any, job: Job) -> Callable[..., Any]:
+def keep_inline(worker: Any, job: Job) -> Callable[..., Any]:
     """Keeps what came inside an answer."""
 
     def kept(*contents: bytes, **parts: Any) -> Any:
         report = Succeeded(tuple(Image(index, content=content) for index, content in enumerate(contents)))
-        return hands.do(replace(hands.runner.keeper, **parts).keep_inline(job, 1, report))
+        return worker.do(replace(worker.runner.images, **parts).keep_inline(job, 1, report))
 
     return kept
 
 
-def test_images_inside_an_answer_are_stored_before_the_record_changes(keep_inline: Any, hands: Any, draw: Any) -> None:
+def test_images_inside_an_answer_are_stored_before_the_record_changes(keep_inline: Any, worker: Any, draw: Any) -> None:
     first, second = draw("red"), draw("blue")
     ends = keep_inline(first, second)
-    assert [hands.darkroom.storage.get(ends[index].key) for index in (0, 1)] == [first, second]
+    assert [worker.darkroom.storage.get(ends[index].key) for index in (0, 1)] == [first, second]
 
 
-def test_an_image_inside_an_answer_that_is_none_is_missing_beside_the_others(keep_inline: Any, picture: bytes) -> None:
-    ends = keep_inline(b"<html>", picture)
+def test_an_image_inside_an_answer_that_is_none_is_missing_beside_the_others(keep_inline: Any, png: bytes) -> None:
+    ends = keep_inline(b"<html>", png)
     assert (ends[0].code, type(ends[1])) == (Code.RESULT_REJECTED, Artifact)
 
 
-def test_what_the_storage_does_not_take_is_spooled(keep_inline: Any, hands: Any, picture: bytes, away: Away) -> None:
-    (end,) = keep_inline(picture, storage=away).values()
+def test_what_the_storage_does_not_take_is_spooled(keep_inline: Any, worker: Any, png: bytes, away: Away) -> None:
+    (end,) = keep_inline(png, storage=away).values()
     assert isinstance(end, Spooled)
-    assert hands.runner.keeper.spool.read(end.name) == picture
+    assert worker.runner.images.spool.read(end.name) == png
 
 
 def test_a_full_spool_leaves_the_image_missing_and_says_both_reasons(
-    keep_inline: Any, picture: bytes, away: Away, tmp_path: Path
+    keep_inline: Any, png: bytes, away: Away, tmp_path: Path
 ) -> None:
-    (end,) = keep_inline(picture, storage=away, spool=Spool(tmp_path / "full", 10)).values()
+    (end,) = keep_inline(png, storage=away, spool=Spool(tmp_path / "full", 10)).values()
     assert (type(end), end.code) == (Missing, Code.STORAGE_ERROR)
     assert "no answer" in end.message
     assert "10 bytes" in end.message
 
 
 def test_a_spooled_image_is_stored_and_one_in_another_hosts_spool_is_left_to_it(
-    keep: Any, keep_inline: Any, picture: bytes, away: Away, tmp_path: Path
+    keep: Any, keep_inline: Any, png: bytes, away: Away, tmp_path: Path
 ) -> None:
-    (end,) = keep_inline(picture, storage=away).values()
+    (end,) = keep_inline(png, storage=away).values()
     image = PendingImage(0, 1, spooled=end.name)
     assert isinstance(keep(image, spool=Spool(tmp_path / "elsewhere", 1 << 20)), Postponed)
     assert isinstance(keep(image), Artifact)
 
 
-def test_images_with_a_url_and_other_reports_have_nothing_inside(hands: Any, job: Job) -> None:
-    keeper = hands.runner.keeper
-    assert hands.do(keeper.keep_inline(job, 1, Running("x"))) == {}
-    assert hands.do(keeper.keep_inline(job, 1, Succeeded((Image(0, url="https://example.com/x"),)))) == {}
+def test_images_with_a_url_and_other_reports_have_nothing_inside(worker: Any, job: Job) -> None:
+    images = worker.runner.images
+    assert worker.do(images.keep_inline(job, 1, Running("x"))) == {}
+    assert worker.do(images.keep_inline(job, 1, Succeeded((Image(0, url="https://example.com/x"),)))) == {}
 
 
-def test_a_rescue_finds_what_was_stored_and_nothing_else(
-    hands: Any, keep_inline: Any, job: Job, picture: bytes
-) -> None:
-    keeper = hands.runner.keeper
-    assert hands.do(keeper.rescued(job, 1)) == {}
-    stored = keep_inline(picture)
-    assert hands.do(keeper.rescued(job, 1)) == stored
-    assert hands.do(keeper.rescued(job, 2)) == {}
+def test_a_rescue_finds_what_was_stored_and_nothing_else(worker: Any, keep_inline: Any, job: Job, png: bytes) -> None:
+    images = worker.runner.images
+    assert worker.do(images.rescued(job, 1)) == {}
+    stored = keep_inline(png)
+    assert worker.do(images.rescued(job, 1)) == stored
+    assert worker.do(images.rescued(job, 2)) == {}
 
 
-def test_the_bytes_of_an_image_are_given_back_however_it_ends(keep: Any, hands: Any, host: Any, picture: bytes) -> None:
-    keep(at(host.put("/x.png", picture)))
+def test_the_bytes_of_an_image_are_given_back_however_it_ends(keep: Any, worker: Any, host: Any, png: bytes) -> None:
+    keep(at(host.put("/x.png", png)))
     keep(at(host.put("/y.png", b"no")))
     keep(at(host.put("/z.png", status=500)))
-    assert hands.runner.keeper.room._held == 0
+    assert worker.runner.images.budget.reserved == 0

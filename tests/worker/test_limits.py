@@ -14,46 +14,46 @@ from worker.limits import ConcurrencyLimit, MemoryBudget
 
 def test_each_job_has_one_slot() -> None:
     slots = ConcurrencyLimit(2)
-    assert slots.take("a", wait=False)
-    assert not slots.take("a", wait=False)
-    assert slots.taken == {"a"}
+    assert slots.acquire("a", wait=False)
+    assert not slots.acquire("a", wait=False)
+    assert slots.held == {"a"}
     assert slots.room == 1
 
 
 def test_there_are_only_so_many_slots() -> None:
     slots = ConcurrencyLimit(2)
-    assert [slots.take(name, wait=False) for name in "abc"] == [True, True, False]
-    slots.free("a")
-    assert slots.take("c", wait=False)
+    assert [slots.acquire(name, wait=False) for name in "abc"] == [True, True, False]
+    slots.release("a")
+    assert slots.acquire("c", wait=False)
 
 
 def test_freeing_what_was_not_taken_changes_nothing() -> None:
     slots = ConcurrencyLimit(1)
-    slots.free("a")
+    slots.release("a")
     assert slots.room == 1
 
 
 def test_whoever_waits_gets_the_slot_that_is_freed() -> None:
     slots, taken = ConcurrencyLimit(1), threading.Event()
-    slots.take("a", wait=False)
-    waiting = threading.Thread(target=lambda: slots.take("b", wait=True) and taken.set())
+    slots.acquire("a", wait=False)
+    waiting = threading.Thread(target=lambda: slots.acquire("b", wait=True) and taken.set())
     waiting.start()
     assert not taken.wait(0.05)
-    slots.free("a")
+    slots.release("a")
     waiting.join(5)
-    assert slots.taken == {"b"}
+    assert slots.held == {"b"}
 
 
 def test_closing_lets_whoever_waits_go_without_a_slot() -> None:
     slots, answers = ConcurrencyLimit(1), []
-    slots.take("a", wait=False)
-    waiting = threading.Thread(target=lambda: answers.append(slots.take("b", wait=True)))
+    slots.acquire("a", wait=False)
+    waiting = threading.Thread(target=lambda: answers.append(slots.acquire("b", wait=True)))
     waiting.start()
     slots.close()
     waiting.join(5)
     assert answers == [False]
-    slots.free("a")
-    assert not slots.take("c", wait=False)
+    slots.release("a")
+    assert not slots.acquire("c", wait=False)
     assert slots.room == 0
 
 
@@ -62,9 +62,9 @@ def test_many_threads_never_hold_more_than_the_limit() -> None:
 
     def work(name: int) -> None:
         for turn in range(50):
-            if slots.take(f"{name}-{turn}", wait=True):
-                most.append(len(slots.taken))
-                slots.free(f"{name}-{turn}")
+            if slots.acquire(f"{name}-{turn}", wait=True):
+                most.append(len(slots.held))
+                slots.release(f"{name}-{turn}")
 
     threads = [threading.Thread(target=work, args=(name,)) for name in range(12)]
     for thread in threads:
@@ -73,7 +73,7 @@ def test_many_threads_never_hold_more_than_the_limit() -> None:
         thread.join(20)
     assert len(most) == 600
     assert max(most) <= 5
-    assert slots.taken == frozenset()
+    assert slots.held == frozenset()
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -89,7 +89,7 @@ def test_bytes_are_waited_for_and_given_back() -> None:
         room, order = MemoryBudget(100), []
 
         async def hold(name: str, size: int, until: asyncio.Event) -> None:
-            async with room.hold() as reserve:
+            async with room.reservation() as reserve:
                 await reserve(size)
                 order.append(name)
                 await until.wait()
@@ -105,7 +105,7 @@ def test_bytes_are_waited_for_and_given_back() -> None:
         first.set()
         await asyncio.gather(*holding)
         assert order == ["large", "second"]
-        assert room._held == 0
+        assert room.reserved == 0
 
     run(story())
 
@@ -113,9 +113,9 @@ def test_bytes_are_waited_for_and_given_back() -> None:
 def test_what_is_larger_than_all_room_goes_alone() -> None:
     async def story() -> None:
         room = MemoryBudget(10)
-        async with room.hold() as reserve:
+        async with room.reservation() as reserve:
             await reserve(1_000)
-        assert room._held == 0
+        assert room.reserved == 0
 
     run(story())
 
@@ -126,13 +126,13 @@ def test_bytes_are_given_back_whatever_happens(error: type[BaseException]) -> No
         room = MemoryBudget(10)
 
         async def work() -> None:
-            async with room.hold() as reserve:
+            async with room.reservation() as reserve:
                 await reserve(10)
                 raise error
 
         with pytest.raises(error):
             await work()
-        assert room._held == 0
+        assert room.reserved == 0
 
     run(story())
 
@@ -140,11 +140,11 @@ def test_bytes_are_given_back_whatever_happens(error: type[BaseException]) -> No
 def test_one_holder_may_reserve_more_than_once() -> None:
     async def story() -> None:
         room = MemoryBudget(100)
-        async with room.hold() as reserve:
+        async with room.reservation() as reserve:
             await reserve(30)
             await reserve(30)
-            assert room._held == 60
-        assert room._held == 0
+            assert room.reserved == 60
+        assert room.reserved == 0
 
     run(story())
 
@@ -156,14 +156,14 @@ def test_holders_that_need_more_never_wait_for_each_other_in_a_ring() -> None:
 
         async def growing() -> None:
             nonlocal peak
-            async with room.hold() as reserve:
+            async with room.reservation() as reserve:
                 for _ in range(4):
                     await reserve(25)
-                    peak = max(peak, room._held)
+                    peak = max(peak, room.reserved)
                     await asyncio.sleep(0)
 
         await asyncio.wait_for(asyncio.gather(*(growing() for _ in range(8))), timeout=5)
-        assert room._held == 0
+        assert room.reserved == 0
         assert peak <= 200
 
     run(story())

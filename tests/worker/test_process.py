@@ -17,11 +17,11 @@ from jobs import Code, SettingsError, Status, transitions
 from jobs.providers import aimlapi
 from jobs.settings import Settings, enabled_providers
 from worker import process
-from worker.celery import Hands, app
+from worker.celery import DarkroomStep, app
 
 
-def reve(picture: bytes, prompt: str = "a mug") -> aimlapi.ReveRemix:
-    return aimlapi.ReveRemix(image_urls=[picture], prompt=prompt)
+def reve(png: bytes, prompt: str = "a mug") -> aimlapi.ReveRemix:
+    return aimlapi.ReveRemix(image_urls=[png], prompt=prompt)
 
 
 # Settings ---------------------------------------------------------------------------------------------------------
@@ -45,12 +45,12 @@ def test_without_a_public_url_it_says_that_nothing_can_call_back(caplog: pytest.
 
 @pytest.mark.parametrize("pool", [Threads, Solo])
 def test_a_pool_within_the_process_is_taken(pool: type) -> None:
-    Hands(SimpleNamespace(pool_cls=pool))
+    DarkroomStep(SimpleNamespace(pool_cls=pool))
 
 
 def test_a_pool_of_other_processes_stops_the_worker() -> None:
     with pytest.raises(SystemExit, match="without -P"):
-        Hands(SimpleNamespace(pool_cls=Prefork))
+        DarkroomStep(SimpleNamespace(pool_cls=Prefork))
 
 
 def test_the_defaults_are_right_for_a_plain_start() -> None:
@@ -63,7 +63,7 @@ def test_the_defaults_are_right_for_a_plain_start() -> None:
 
 def test_a_task_before_the_process_started_is_a_mistake() -> None:
     with pytest.raises(RuntimeError, match="not started"):
-        process.admit("0" * 32)
+        process.run_when_free("0" * 32)
 
 
 # Work -------------------------------------------------------------------------------------------------------------
@@ -76,45 +76,45 @@ def until(true: Callable[[], Any]) -> None:
         time.sleep(0.01)
 
 
-def test_an_admitted_job_is_run_and_its_slot_given_back(hands: Any, picture: bytes) -> None:
-    job = hands.enqueue(reve(picture))
-    hands.process.work.admit(job.id)
-    until(lambda: hands.get(job).status is Status.SUCCEEDED and not hands.process.work.in_hand)
+def test_an_admitted_job_is_run_and_its_slot_given_back(worker: Any, png: bytes) -> None:
+    job = worker.enqueue(reve(png))
+    worker.process.work.run_when_free(job.id)
+    until(lambda: worker.get(job).status is Status.SUCCEEDED and not worker.process.work.in_progress)
 
 
-def test_a_job_that_raises_is_logged_and_gives_its_slot_back(hands: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_that_raises_is_logged_and_gives_its_slot_back(worker: Any, caplog: pytest.LogCaptureFixture) -> None:
     async def broken() -> None:
         raise ValueError("a mistake of ours")
 
-    work = hands.process.work
-    work.slots.take("a-job", wait=False)
+    work = worker.process.work
+    work.running.acquire("a-job", wait=False)
     with caplog.at_level(logging.ERROR):
-        work._spawn("a-job", work.slots, broken())
-        until(lambda: not work.in_hand)
+        work._spawn("a-job", work.running, broken())
+        until(lambda: not work.in_progress)
     assert "a-job" in caplog.text
     assert "a mistake of ours" in caplog.text
 
 
-def test_calls_run_beside_each_other_in_one_process(new_hands: Any, picture: bytes, sandbox: Any) -> None:
-    hands = new_hands()
+def test_calls_run_beside_each_other_in_one_process(new_worker: Any, png: bytes, sandbox: Any) -> None:
+    worker = new_worker()
     sandbox.arm("latency=0.5@aimlapi*20")
-    jobs = [hands.enqueue(reve(picture, f"mug {number}")) for number in range(20)]
+    jobs = [worker.enqueue(reve(png, f"mug {number}")) for number in range(20)]
     started = time.monotonic()
     for job in jobs:
-        hands.process.work.admit(job.id)
-    until(lambda: all(hands.get(job).status is Status.SUCCEEDED for job in jobs))
+        worker.process.work.run_when_free(job.id)
+    until(lambda: all(worker.get(job).status is Status.SUCCEEDED for job in jobs))
     assert time.monotonic() - started < 5
     assert len(sandbox.submissions()) == 20
 
 
-def test_no_more_calls_run_than_there_are_slots(new_hands: Any, picture: bytes, sandbox: Any) -> None:
-    hands = new_hands(max_calls_in_flight=2)
+def test_no_more_calls_run_than_there_are_slots(new_worker: Any, png: bytes, sandbox: Any) -> None:
+    worker = new_worker(max_calls_in_flight=2)
     sandbox.arm("latency=0.1@aimlapi*6")
-    jobs = [hands.enqueue(reve(picture, f"mug {number}")) for number in range(6)]
+    jobs = [worker.enqueue(reve(png, f"mug {number}")) for number in range(6)]
     for job in jobs:
-        hands.process.work.admit(job.id)  # blocks while there is no room
-        assert len(hands.process.work.slots.taken) <= 2
-    until(lambda: all(hands.get(job).status is Status.SUCCEEDED for job in jobs))
+        worker.process.work.run_when_free(job.id)  # blocks while there is no room
+        assert len(worker.process.work.running.held) <= 2
+    until(lambda: all(worker.get(job).status is Status.SUCCEEDED for job in jobs))
     assert sandbox._control("GET", "traffic")["peak_in_flight"] <= 4  # calls, and the fetches of others
 
 
@@ -122,57 +122,57 @@ def test_no_more_calls_run_than_there_are_slots(new_hands: Any, picture: bytes, 
 
 
 @pytest.fixture
-def slow(new_hands: Any, picture: bytes, sandbox: Any) -> Callable[..., Any]:
+def slow(new_worker: Any, png: bytes, sandbox: Any) -> Callable[..., Any]:
     """A worker in the middle of a call that takes a second and a half."""
 
     def start(drain_seconds: float) -> Any:
-        hands = new_hands(drain_seconds=drain_seconds)
-        hands.process.sweep.start()
+        worker = new_worker(drain_seconds=drain_seconds)
+        worker.process.start()
         sandbox.arm("latency=1.5@aimlapi*1")
-        job = hands.enqueue(reve(picture))
-        hands.process.work.admit(job.id)
-        until(lambda: hands.get(job).status is Status.SUBMITTING)
-        return hands, job
+        job = worker.enqueue(reve(png))
+        worker.process.work.run_when_free(job.id)
+        until(lambda: worker.get(job).status is Status.SUBMITTING)
+        return worker, job
 
     return start
 
 
 def test_a_stop_finishes_what_is_in_flight(slow: Any) -> None:
-    hands, job = slow(drain_seconds=10)
-    hands.stop()
-    stored = hands.get(job)
+    worker, job = slow(drain_seconds=10)
+    worker.stop()
+    stored = worker.get(job)
     assert stored.status is Status.SUCCEEDED
-    assert dict(hands.darkroom.repository.workers()) == {}
+    assert dict(worker.darkroom.repository.workers()) == {}
 
 
 def test_a_stop_without_time_marks_what_is_in_flight(slow: Any) -> None:
-    hands, job = slow(drain_seconds=0)
-    hands.stop()
-    marked = hands.get(job)
+    worker, job = slow(drain_seconds=0)
+    worker.stop()
+    marked = worker.get(job)
     assert (marked.status, marked.error.code) == (Status.FAILED, Code.OUTCOME_UNKNOWN)
     assert marked.holder is None
-    assert dict(hands.darkroom.repository.workers()) == {}
+    assert dict(worker.darkroom.repository.workers()) == {}
 
 
-def test_a_stop_hands_back_what_was_only_claimed(hands: Any, picture: bytes) -> None:
-    job = hands.enqueue(reve(picture))
-    hands.darkroom.advance(job.id, lambda job, now: transitions.claimed(job, hands.holder, now))
-    hands.stop()
-    assert (hands.get(job).status, hands.get(job).holder) == (Status.QUEUED, None)
+def test_a_stop_hands_back_what_was_only_claimed(worker: Any, png: bytes) -> None:
+    job = worker.enqueue(reve(png))
+    worker.darkroom.advance(job.id, lambda job, now: transitions.claimed(job, worker.holder, now))
+    worker.stop()
+    assert (worker.get(job).status, worker.get(job).holder) == (Status.QUEUED, None)
 
 
-def test_after_a_stop_nothing_is_taken(hands: Any, picture: bytes) -> None:
-    hands.stop()
-    hands.process.work.admit("0" * 32)
-    assert hands.process.work.in_hand == frozenset()
+def test_after_a_stop_nothing_is_taken(worker: Any, png: bytes) -> None:
+    worker.stop()
+    worker.process.work.run_when_free("0" * 32)
+    assert worker.process.work.in_progress == frozenset()
 
 
-def test_two_processes_on_one_machine_are_two_holders(new_hands: Any) -> None:
-    assert new_hands().holder != new_hands().holder
+def test_two_processes_on_one_machine_are_two_holders(new_worker: Any) -> None:
+    assert new_worker().holder != new_worker().holder
 
 
-def test_a_process_tells_what_it_serves(new_hands: Any, sandbox: Any) -> None:
-    hands = new_hands({"DEEPMODE_API_KEY": ""})
-    hands.process.sweep.start()
-    served = hands.darkroom.repository.served()
+def test_a_process_tells_what_it_serves(new_worker: Any, sandbox: Any) -> None:
+    worker = new_worker({"DEEPMODE_API_KEY": ""})
+    worker.process.start()
+    served = worker.darkroom.repository.served()
     assert served == {"aimlapi.reve-remix", "chainhub.ideogram-remix", "phota.remix"}
