@@ -1,101 +1,135 @@
-"""One attempt: what was submitted to a provider, what became of it and what it cost. The attempts of a job are its ledger."""
+"""An attempt: one submission to a provider, its outcome and its cost. The attempts of a job are its ledger."""
 
 from __future__ import annotations
 
-import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from .report import Charged, Code, Cost, Failed, Running, Succeeded
-from .values import replace
+from .values import replace, spread
 
-#: the longest back-off between two attempts, whatever the provider asks
+#: the longest pause before a retry, in seconds, unless the provider asks for a longer one
 MAX_BACKOFF_SECONDS = 60.0
+#: the longest pause between two polls, in seconds
+MAX_POLL_SECONDS = 15.0
 
 
 class Outcome(StrEnum):
-    """What became of an attempt."""
+    """The outcome of an attempt, as far as it is known."""
 
-    SENDING = "sending"  #: on its way; nobody has seen its end
-    ACCEPTED = "accepted"  #: the provider renders it
+    SENDING = "sending"  #: a worker is sending it
+    ACCEPTED = "accepted"  #: the provider is rendering it
     SUCCEEDED = "succeeded"  #: the provider reported its images
-    SURPLUS = "surplus"  #: it succeeded beside another attempt whose images are kept
-    REJECTED = "rejected"  #: the provider refused or failed it
-    NOT_SENT = "not_sent"  #: surely nothing reached the provider
-    UNKNOWN = "unknown"  #: sent, and nobody saw the end
+    SURPLUS = "surplus"  #: it succeeded, but the images of another attempt are stored
+    REJECTED = "rejected"  #: the provider refused it, or failed to render it
+    NOT_SENT = "not_sent"  #: nothing reached the provider
+    UNKNOWN = "unknown"  #: it was sent, and no answer came
 
 
 class Recovery(StrEnum):
-    """How an attempt whose end nobody saw can be settled; what the provider can do decides it."""
+    """How the unknown outcome of an attempt can be found out; the provider's abilities decide."""
 
-    KEY = "key"  #: send it again under the same key: it is not charged twice
-    CALLBACK = "callback"  #: wait: its callback can still come
+    KEY = "key"  #: send it again with the same idempotency key: it is not charged twice
+    CALLBACK = "callback"  #: wait for its callback
     LOOKUP = "lookup"  #: ask for it by our own key
-    NONE = "none"  #: nothing can be known
+    NONE = "none"  #: it cannot be found out
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One submission, numbered from 1."""
+    """One line of the ledger: one submission, or a run of submissions that the provider refused for now."""
 
+    #: from 1; of a run, the last number
     number: int
+    #: the provider and its service, for example `deepmode.generate`
     operation: str
+    #: when it was sent first
     started_at: datetime
-    #: the worker process that sent it
+    #: the id of the worker process that sent it
     holder: str
     outcome: Outcome = Outcome.SENDING
     recovery: Recovery = Recovery.NONE
-    #: whether the vendor can be asked while it runs
+    #: whether the provider can be asked about it while it runs
     polled: bool = False
     #: whether its answer can hold the images themselves
     inline: bool = False
-    #: the vendor's name for it
+    #: the provider's name for it
     external_id: str | None = None
     charged: Charged = Charged.UNKNOWN
+    #: what it is expected to cost
     expected_cost: Cost | None = None
+    #: what it did cost, as far as the provider says
     cost: Cost | None = None
+    #: when its outcome became known
     ended_at: datetime | None = None
-    #: how often it was sent; more than once only under the provider's own key
-    sends: int = 1
+    #: how many times it was sent: with the provider's idempotency key, or in a run, each time under its own number
+    times: int = 1
+    #: how many of these times the provider refused it for now: nothing was done, and nothing charged
+    refusals: int = 0
+    #: of a run, the first number
+    first_number: int | None = None
+    #: why it failed, or was refused last
     code: Code | None = None
+    #: what the provider said about that, without secrets
     message: str | None = None
 
     @property
     def provider(self) -> str:
+        """The provider's name, for example `deepmode`."""
         return self.operation.partition(".")[0]
 
     @property
     def is_open(self) -> bool:
-        """Whether its end is still to come."""
+        """Whether its outcome may still become known."""
         return self.outcome in (Outcome.SENDING, Outcome.ACCEPTED, Outcome.UNKNOWN)
 
     @property
     def can_poll(self) -> bool:
-        """Whether the vendor can be asked after it, by its own id or by our key."""
+        """Whether the provider can be asked about it, by its own id or by our key."""
         return self.recovery is Recovery.LOOKUP or (self.polled and self.external_id is not None)
 
     @property
-    def is_resent(self) -> bool:
-        """Whether it was sent more than once, so that a refusal may be the answer to one send only."""
-        return self.sends > 1
+    def is_refused(self) -> bool:
+        """Whether the provider refused it for now, each time: it does not count as an attempt."""
+        return self.refusals == self.times
+
+    @property
+    def counted_times(self) -> int:
+        """How many times it was sent and not refused for now."""
+        return self.times - self.refusals
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether an earlier send with the same key has an unknown outcome, so that a refusal is not the last word."""
+        return self.counted_times > 1
 
     def next_poll_at(self, now: datetime) -> datetime | None:
-        """When to ask the vendor next; None: it cannot be asked."""
+        """When to ask the provider next; None: it cannot be asked."""
         if not self.can_poll:
             return None
         return now + timedelta(seconds=poll_seconds((now - self.started_at).total_seconds()))
 
     def repeating(self, earlier: Attempt) -> Attempt:
-        """The attempt, sent under the key under which it was sent earlier."""
-        return replace(self, started_at=earlier.started_at, sends=earlier.sends + 1)
+        """The attempt, sent with the key with which it was sent earlier."""
+        return replace(self, started_at=earlier.started_at, times=earlier.times + 1, refusals=earlier.refusals)
 
     def accepted(self, report: Running) -> Attempt:
-        """The provider renders it."""
-        return replace(self, outcome=Outcome.ACCEPTED, external_id=report.external_id or self.external_id)
+        """The attempt, which the provider is rendering."""
+        return replace(
+            self,
+            outcome=Outcome.ACCEPTED,
+            external_id=report.external_id or self.external_id,
+            charged=Charged.UNKNOWN,
+            ended_at=None,
+            refusals=min(self.refusals, self.times - 1),
+            code=None,
+            message=None,
+        )
 
     def succeeded(self, report: Succeeded, now: datetime) -> Attempt:
-        """The provider reported its images, and charged it."""
+        """The attempt, whose images the provider reported and charged."""
         return replace(
             self,
             outcome=Outcome.SUCCEEDED,
@@ -103,41 +137,78 @@ class Attempt:
             charged=Charged.YES,
             cost=report.cost or self.expected_cost,
             ended_at=now,
+            refusals=min(self.refusals, self.times - 1),
             code=None,
             message=None,
         )
 
     def failed(self, report: Failed, now: datetime) -> Attempt:
-        """The provider refused or failed it, or could not be reached."""
+        """The attempt, which the provider refused, failed to render, or was not reached for."""
         return replace(
             self,
-            outcome=Outcome.NOT_SENT if report.not_sent and not self.is_resent else Outcome.REJECTED,
+            outcome=Outcome.NOT_SENT if report.not_sent and not self.is_repeat else Outcome.REJECTED,
             external_id=report.external_id or self.external_id,
-            charged=Charged.UNKNOWN if self.is_resent and report.charged is Charged.NO else report.charged,
+            charged=Charged.UNKNOWN if self.is_repeat and report.charged is Charged.NO else report.charged,
             ended_at=now,
             code=report.code,
             message=report.message,
         )
 
+    def refused(self, report: Failed, now: datetime) -> Attempt:
+        """The attempt, which the provider refused for now; in doubt if an earlier send with its key is."""
+        refused = replace(self.failed(report, now), refusals=self.refusals + 1)
+        return refused.unknown() if self.is_repeat else refused
+
     def unknown(self) -> Attempt:
-        """It was sent, and nobody saw its end."""
-        return replace(self, outcome=Outcome.UNKNOWN)
+        """The attempt, which was sent without an answer."""
+        return replace(self, outcome=Outcome.UNKNOWN, charged=Charged.UNKNOWN, ended_at=None)
 
     def left(self) -> Attempt:
-        """The job goes on without news of it: if it is on its way still, nobody sees its end."""
+        """The attempt after its job goes on without it: if it is still being sent, its outcome is unknown."""
         return self.unknown() if self.outcome is Outcome.SENDING else self
 
     def unrepeatable(self) -> Attempt:
-        """The job shall be submitted anew: this attempt is not sent again under its key."""
-        return replace(self, recovery=Recovery.NONE) if self.is_open else self
+        """The attempt, which is not sent again with its key."""
+        return replace(self, recovery=Recovery.NONE) if self.is_open or self.is_refused else self
+
+    # --- runs -----------------------------------------------------------------------------------------------------
+
+    @property
+    def numbers(self) -> range:
+        """The numbers that this line stands for."""
+        return range(self.first_number or self.number, self.number + 1)
+
+    def after(self, earlier: Attempt) -> Attempt:
+        """The run of an earlier refused attempt or run, and this refused one."""
+        return replace(
+            self,
+            first_number=earlier.numbers[0],
+            started_at=earlier.started_at,
+            times=earlier.times + self.times,
+            refusals=earlier.refusals + self.refusals,
+        )
+
+    def part(self, numbers: range) -> Attempt:
+        """The part of a run that has these numbers."""
+        times, first = len(numbers), numbers[0] if len(numbers) > 1 else None
+        return replace(self, number=numbers[-1], first_number=first, times=times, refusals=times)
 
 
-def backoff_seconds(attempt: int, asked: float | None = None) -> float:
-    """How long to wait after the failure of attempt `attempt`: 1, 2, 4 s with jitter; what the provider asks; at most 60 s."""
-    planned = float(2 ** (attempt - 1)) * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, guards nothing
-    return min(max(planned, asked or 0.0), MAX_BACKOFF_SECONDS)
+def find_attempt(ledger: Sequence[Attempt], number: int) -> Attempt | None:
+    """The line of a ledger that has this number."""
+    return next((attempt for attempt in reversed(ledger) if number in attempt.numbers), None)
+
+
+def backoff_seconds(failures: int, key: str, asked_seconds: float | None = None) -> float:
+    """How long to wait before a retry, in seconds: after 1, 2, 3 failures about 1, 2, 4 s, at most 60 s.
+
+    `key` spreads the retries of different jobs. What the provider asks for in `Retry-After` is a minimum.
+    """
+    doublings = min(max(failures, 1), 10) - 1
+    planned = min(spread(2.0**doublings, key, failures), MAX_BACKOFF_SECONDS)
+    return max(planned, asked_seconds or 0.0)
 
 
 def poll_seconds(running_seconds: float) -> float:
-    """How long until the next poll of an attempt that runs for so long: a quarter of that, from 1 to 15 s."""
-    return min(max(running_seconds / 4, 1.0), 15.0)
+    """How long until the next poll, in seconds, of an attempt that has been running for so long: a quarter, 1 to 15 s."""
+    return min(max(running_seconds / 4, 1.0), MAX_POLL_SECONDS)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from .errors import InvalidToken
 
-_TOKEN = re.compile(r"([0-9a-f]{32})\.([1-9][0-9]{0,3})\.([A-Za-z0-9_-]{43})")
+_TOKEN = re.compile(r"([0-9a-f]{32})\.([1-9][0-9]{0,8})\.([A-Za-z0-9_-]{43})")
 
 
 def sign(provider: str, job_id: str, attempt: int, keys: Sequence[str]) -> str:

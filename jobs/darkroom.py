@@ -19,7 +19,7 @@ from .job import Job, OnUnknown
 from .listing import Page, checked_filter, list_page
 from .new_job import NewJob, make_jobs
 from .providers import _redaction as redaction
-from .report import Failed, Report
+from .report import Failed, Report, Source
 from .request import JsonValue, Request
 from .settings import Settings
 from .settings import current as current_settings
@@ -223,17 +223,17 @@ class Darkroom:
         return done
 
     def report(self, job_id: str, number: int, report: Report, *, known: Job | None = None) -> Change:
-        """What a provider said of one attempt, by a callback or a poll."""
-        return self.advance(job_id, reporting(number, report), known=known)
+        """What a provider said of one attempt, by a callback."""
+        return self.advance(job_id, reporting(number, report, Source.CALLBACK), known=known)
 
 
 def reporting(
-    number: int, report: Report, *, inline: Mapping[int, Inline] | None = None
+    number: int, report: Report, source: Source, *, inline: Mapping[int, Inline] | None = None
 ) -> Callable[[Job, datetime], Job]:
-    """The change that a report makes."""
+    """The change that a report makes, which came by `source`."""
 
     def change(job: Job, now: datetime) -> Job:
-        return transitions.reported(job, number, _discreet(report, job), now, inline=inline)
+        return transitions.reported(job, number, _discreet(report, job), now, source=source, inline=inline)
 
     return change
 

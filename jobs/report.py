@@ -32,6 +32,14 @@ class Charged(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Source(StrEnum):
+    """How a provider reported."""
+
+    ANSWER = "answer"  #: by its answer to the submission
+    CALLBACK = "callback"  #: by a callback
+    POLL = "poll"  #: by its answer to a poll
+
+
 class Unit(StrEnum):
     """What a price is counted in."""
 

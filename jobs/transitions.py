@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from .attempt import Attempt, Outcome, Recovery, backoff_seconds
+from .attempt import Attempt, Outcome, Recovery, backoff_seconds, find_attempt
 from .delivery import Delivery, Try
 from .errors import ChargePossible, NotPossible
 from .images import Artifact, Inline, Kept, Missing, PendingImage, Postponed, awaited
 from .job import ATTEMPTS, WAITING, Event, Failure, Job, OnUnknown, Status
-from .report import Charged, Code, Cost, Failed, Report, Running, Succeeded
+from .report import Charged, Code, Cost, Failed, Report, Running, Source, Succeeded
 from .schedule import due_deliveries, is_overdue, is_poll_due
 from .values import replace
 
@@ -29,14 +29,18 @@ TIMELINE_LENGTH = 50
 
 
 def is_resend(job: Job) -> bool:
-    """Whether the next submission is the same attempt again, under the provider's idempotency key."""
+    """Whether the next submission is the same attempt again, with the provider's idempotency key."""
     last = job.attempt
-    return last is not None and last.outcome is Outcome.UNKNOWN and last.recovery is Recovery.KEY
+    return last is not None and last.recovery is Recovery.KEY and (last.outcome is Outcome.UNKNOWN or last.is_refused)
 
 
 def next_number(job: Job) -> int:
     """The number of the next attempt to be sent."""
-    return len(job.attempts) + (0 if is_resend(job) else 1)
+    return _last_number(job) + (0 if is_resend(job) else 1)
+
+
+def _last_number(job: Job) -> int:
+    return job.attempts[-1].number if job.attempts else 0
 
 
 def attempt_key(job: Job, number: int) -> str:
@@ -100,46 +104,62 @@ def submitting(
         inline=inline,
         expected_cost=expected_cost,
     )
+    attempts = (*job.attempts, attempt)
     if is_resend(job):
-        attempt = attempt.repeating(job.attempts[-1])
-    attempts = (*job.attempts[: attempt.number - 1], attempt)
-    return _moved(job, Status.SUBMITTING, now, f"submitting {attempt.number}", attempts=attempts, holder=holder)
+        attempts = (*job.attempts[:-1], attempt.repeating(job.attempts[-1]))
+    sent = _moved(job, Status.SUBMITTING, now, _submitting(attempt.number), attempts=attempts, holder=holder)
+    # One webhook says that the job is being submitted, however often the provider refuses it for now.
+    return replace(sent, deliveries=job.deliveries) if job.attempt and job.attempt.is_refused else sent
+
+
+def _submitting(number: int) -> str:
+    return f"submitting {number}"
 
 
 # --- submitting, running: the provider reports ------------------------------------------------------------------------
 
 
 def reported(
-    job: Job, number: int, report: Report, now: datetime, *, inline: Mapping[int, Inline] | None = None
+    job: Job,
+    number: int,
+    report: Report,
+    now: datetime,
+    *,
+    source: Source = Source.CALLBACK,
+    inline: Mapping[int, Inline] | None = None,
 ) -> Job:
-    """The provider reports on attempt `number`: by its answer, a callback or a poll, whichever comes first.
+    """The provider reports on attempt `number`, by `source`: its answer, a callback or a poll, whichever comes first.
 
     `inline` says what became of the images that came inside the answer, by index.
     """
-    if not 1 <= number <= len(job.attempts):
+    line = find_attempt(job.attempts, number)
+    if line is None:
         return job
+    attempt = line if line.first_number is None else line.part(range(number, number + 1))
     match report:
         case Running():
-            return _report_running(job, number, report, now)
+            return _report_running(job, attempt, report, now)
         case Succeeded():
-            return _report_success(job, number, report, now, inline or {})
+            return _report_success(job, attempt, report, now, inline or {})
         case Failed():
-            return _report_failure(job, number, report, now)
+            return _report_failure(job, attempt, report, source, now)
 
 
 def _is_decisive(job: Job, number: int) -> bool:
     """Whether news of this attempt decides what the job does next.
 
-    It also does while the attempt waits to be sent again under its key: under another key it would be charged twice.
+    It also does while the attempt waits to be sent again with its key, or was refused for now: the next one would be
+    charged beside it.
     """
-    if number != len(job.attempts):
+    if job.attempt is None or number != job.attempt.number:
         return False
-    return job.status in (Status.SUBMITTING, Status.RUNNING) or (job.status is Status.QUEUED and is_resend(job))
+    waits = is_resend(job) or job.attempt.is_refused
+    return job.status in (Status.SUBMITTING, Status.RUNNING) or (job.status is Status.QUEUED and waits)
 
 
-def _report_running(job: Job, number: int, report: Running, now: datetime) -> Job:
-    attempt = job.attempts[number - 1]
-    if not attempt.is_open:
+def _report_running(job: Job, attempt: Attempt, report: Running, now: datetime) -> Job:
+    number = attempt.number
+    if not (attempt.is_open or attempt.is_refused):
         return job
     known = attempt.accepted(report)
     if not _is_decisive(job, number):
@@ -159,8 +179,8 @@ def poll_postponed(job: Job, now: datetime) -> Job:
     return replace(job, wake_at=job.attempt.next_poll_at(now), updated_at=now)
 
 
-def _report_success(job: Job, number: int, report: Succeeded, now: datetime, inline: Mapping[int, Inline]) -> Job:
-    attempt = job.attempts[number - 1]
+def _report_success(job: Job, attempt: Attempt, report: Succeeded, now: datetime, inline: Mapping[int, Inline]) -> Job:
+    number = attempt.number
     if attempt.outcome in (Outcome.SUCCEEDED, Outcome.SURPLUS):
         return _report_repeated(job, number, report, now)
     paid = attempt.succeeded(report, now)
@@ -198,25 +218,57 @@ def _not_offered(job: Job, report: Succeeded) -> tuple[Missing, ...]:
     return tuple(Missing(index, Code.PROVIDER_ERROR, message) for index in absent)
 
 
-def _report_failure(job: Job, number: int, report: Failed, now: datetime) -> Job:
-    attempt = job.attempts[number - 1]
+def _report_failure(job: Job, attempt: Attempt, report: Failed, source: Source, now: datetime) -> Job:
+    what = f"{attempt.number} {report.code}"
     if not attempt.is_open:
-        return noted(job, f"{number} {report.code} too late", now)
+        return noted(job, f"{what} too late", now)
+    if source is Source.ANSWER and attempt.outcome is Outcome.ACCEPTED:
+        return noted(job, f"{what} after it was accepted", now)
     ended = attempt.failed(report, now)
-    if not _is_decisive(job, number):
-        return noted(_with(job, ended), f"{number} {report.code} too late", now)
-    if attempt.is_resent and report.retryable and attempt.sends < job.attempts_allowed:
-        wait_seconds = backoff_seconds(attempt.sends, report.retry_after_seconds)
-        return _requeued(_with(job, attempt.unknown()), f"{number} {report.code}: same key", now, wait_seconds)
+    if not _is_decisive(job, attempt.number):
+        return noted(_with(job, ended), f"{what} too late", now)
+    # An answer that names no job of the provider's says nothing about an earlier send with the same key.
+    same_key = attempt.recovery is Recovery.KEY and source is Source.ANSWER and report.external_id is None
+    if report.is_not_now and (same_key or attempt.recovery is not Recovery.KEY):
+        return _refused(job, attempt.refused(report, now), report, now)
+    if same_key and report.retryable and attempt.counted_times < job.attempts_allowed:
+        unclear = replace(attempt.unknown(), code=report.code, message=report.message)
+        wait_seconds = backoff_seconds(attempt.counted_times, job.id, report.retry_after_seconds)
+        return _requeued(_with(job, unclear), f"{what}: same key", now, wait_seconds)
     is_free = ended.charged is Charged.NO or job.on_unknown is OnUnknown.CHARGE_AGAIN
     if not (report.retryable and is_free and _has_attempts_left(job)):
         return _failed(_with(job, ended), Failure(report.code, report.message), now)
-    wait_seconds = backoff_seconds(number, report.retry_after_seconds)
-    return _requeued(_with(job, ended), f"{number} {report.code}: retry", now, wait_seconds)
+    wait_seconds = backoff_seconds(_counted_attempts(job), job.id, report.retry_after_seconds)
+    return _requeued(_with(job, ended), f"{what}: retry", now, wait_seconds)
+
+
+def _refused(job: Job, attempt: Attempt, report: Failed, now: datetime) -> Job:
+    """The provider refused the current attempt for now: retried until the deadline, as one line of ledger and timeline."""
+    *earlier, line = _with(job, attempt).attempts
+    if earlier and _is_run(earlier[-1], line):
+        line = line.after(earlier.pop())
+    said = job.timeline[-1].what if job.timeline else ""
+    timeline = job.timeline[:-1] if said == _submitting(attempt.number) else job.timeline
+    refused = replace(job, attempts=(*earlier, line), timeline=timeline)
+    wait_seconds = backoff_seconds(line.refusals, job.id, report.retry_after_seconds)
+    queued = _requeued(refused, f"refused for now: {report.code}", now, wait_seconds)
+    return replace(queued, deliveries=job.deliveries)
+
+
+def _is_run(earlier: Attempt, later: Attempt) -> bool:
+    """Whether two neighboring lines become one: both were only refused for now, each under a number of its own."""
+    return all(
+        line.is_refused and line.recovery is not Recovery.KEY and line.times == len(line.numbers)
+        for line in (earlier, later)
+    )
+
+
+def _counted_attempts(job: Job) -> int:
+    return sum(not attempt.is_refused for attempt in job.attempts)
 
 
 def _has_attempts_left(job: Job) -> bool:
-    return len(job.attempts) < job.attempts_allowed
+    return _counted_attempts(job) < job.attempts_allowed
 
 
 # --- submitting: the outcome is unknown -------------------------------------------------------------------------------
@@ -227,22 +279,22 @@ def outcome_lost(job: Job, holder: str, now: datetime, *, number: int | None = N
 
     `number` is the attempt whose connection broke; the same holder may be sending another one by then.
     """
-    if job.holder != holder or number not in (None, len(job.attempts)):
+    if job.holder != holder or number not in (None, _last_number(job)):
         return job
     if job.status is not Status.SUBMITTING:
         return released(job, holder, now)
     attempt = job.attempts[-1].unknown()
     lost, what = _with(job, attempt), f"outcome of {attempt.number} unknown"
     match attempt.recovery:
-        case Recovery.KEY if attempt.sends < job.attempts_allowed:
-            return _requeued(lost, f"{what}: same key", now, backoff_seconds(attempt.sends))
+        case Recovery.KEY if attempt.counted_times < job.attempts_allowed:
+            return _requeued(lost, f"{what}: same key", now, backoff_seconds(attempt.counted_times, job.id))
         case Recovery.CALLBACK:
             return _moved(lost, Status.RUNNING, now, f"{what}: waiting for its callback")
         case Recovery.LOOKUP:
             return _moved(lost, Status.RUNNING, now, f"{what}: asking the provider", wake_at=now)
     if job.on_unknown is OnUnknown.CHARGE_AGAIN and _has_attempts_left(job):
         again = _with(lost, attempt.unrepeatable())
-        return _requeued(again, f"{what}: charging again", now, backoff_seconds(attempt.number))
+        return _requeued(again, f"{what}: charging again", now, backoff_seconds(_counted_attempts(job), job.id))
     message = f"attempt {attempt.number} was sent and its outcome is unknown; it may have been charged"
     return _failed(lost, Failure(Code.OUTCOME_UNKNOWN, message), now)
 
@@ -254,7 +306,9 @@ def expired(job: Job, now: datetime) -> Job:
     """The deadline ends the waiting for a provider, but never the storing."""
     if not is_overdue(job, now):
         return job
-    message = f"no result within {job.deadline_seconds:g} s"
+    message, last = f"no result within {job.deadline_seconds:g} s", job.attempt
+    if last is not None and last.refusals and last.outcome in (Outcome.REJECTED, Outcome.NOT_SENT, Outcome.UNKNOWN):
+        message += f"; the provider refused it {last.refusals} times, the last time with {last.code}: {last.message}"
     return _failed(job, Failure(Code.DEADLINE, message), now)
 
 
@@ -361,7 +415,7 @@ def retried(job: Job, now: datetime, *, may_charge_again: bool = False) -> Job:
         wake_at=now,
         deadline_at=now + timedelta(seconds=job.deadline_seconds),
         attempts=tuple(attempt.unrepeatable() for attempt in job.attempts),
-        attempts_allowed=len(job.attempts) + ATTEMPTS,
+        attempts_allowed=_counted_attempts(job) + ATTEMPTS,
         pending=(),
         artifacts=(),
         missing=(),
@@ -435,7 +489,8 @@ def _moved(job: Job, status: Status, now: datetime, what: str, **changes: Any) -
 
 
 def _requeued(job: Job, what: str, now: datetime, wait_seconds: float) -> Job:
-    return _moved(job, Status.QUEUED, now, what, wake_at=now + timedelta(seconds=wait_seconds))
+    left_seconds = max((job.deadline_at - now).total_seconds(), 0.0)
+    return _moved(job, Status.QUEUED, now, what, wake_at=now + timedelta(seconds=min(wait_seconds, left_seconds)))
 
 
 def _failed(job: Job, why: Failure, now: datetime) -> Job:
@@ -443,8 +498,20 @@ def _failed(job: Job, why: Failure, now: datetime) -> Job:
 
 
 def _with(job: Job, attempt: Attempt) -> Job:
-    number = attempt.number
-    return replace(job, attempts=(*job.attempts[: number - 1], attempt, *job.attempts[number:]))
+    """The job with this attempt in place of the line that has its number; a run is divided around it."""
+    ledger: list[Attempt] = []
+    for line in job.attempts:
+        if attempt.number not in line.numbers:
+            ledger.append(line)
+            continue
+        before = range(line.numbers[0], attempt.number)
+        after = range(attempt.number + 1, line.number + 1)
+        ledger += [
+            *(line.part(part) for part in (before,) if part),
+            attempt,
+            *(line.part(part) for part in (after,) if part),
+        ]
+    return replace(job, attempts=tuple(ledger))
 
 
 def noted(job: Job, what: str, now: datetime) -> Job:

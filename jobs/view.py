@@ -82,7 +82,12 @@ class CostView(View):
 class AttemptView(View):
     """One submission to a provider: a line of the job's ledger."""
 
-    number: int = Field(description="The attempt's number, from 1.")
+    number: int = Field(description="The attempt's number, from 1; of a run of refusals, the last number.")
+    first_number: int | None = Field(
+        description="Of a run of attempts that the provider refused for now, which is one line, the first number."
+    )
+    times: int = Field(description="How many times it was sent.")
+    refusals: int = Field(description="How many of these times the provider refused it for now, without a charge.")
     operation: str = Field(description="The operation that was called.")
     provider: str = Field(description="The provider that was called.")
     started_at: Time = Field(description="When the attempt was written to the ledger, just before it was sent.")
@@ -106,7 +111,7 @@ class ErrorView(View):
 class EventView(View):
     """One line of a job's timeline."""
 
-    at: Time = Field(description="When it happened, the latest time if more than once.")
+    at: Time = Field(description="When it happened, the first time if more than once.")
     what: str = Field(description="What happened, in a few words.")
     times: int = Field(description="How many times it happened in a row.")
 

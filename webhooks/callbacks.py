@@ -14,6 +14,7 @@ from werkzeug.datastructures import EnvironHeaders
 from werkzeug.exceptions import HTTPException
 
 from jobs import JobNotFound, Unavailable, callback_url, logs, providers, transitions
+from jobs.attempt import find_attempt
 from jobs.darkroom import Darkroom
 from jobs.errors import InvalidCallback, InvalidToken
 from jobs.providers import _parsing as parsing
@@ -151,14 +152,15 @@ def apply_callback(darkroom: Darkroom, job_id: str, attempt: int, body: bytes) -
     read the body, whose beginning is then quoted on the job's timeline; Unavailable when Redis is away.
     """
     job = darkroom.repository.get(job_id)
-    if attempt > len(job.attempts):
+    line = find_attempt(job.attempts, attempt)
+    if line is None:
         raise InvalidToken("the job has no such attempt")
     try:
         try:
             value = parsing.parse_json(body)
         except ValueError:
             raise InvalidCallback("not JSON") from None
-        report = providers.operation(job.attempts[attempt - 1].operation).read_callback(value)
+        report = providers.operation(line.operation).read_callback(value)
     except InvalidCallback as error:
         text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), body[:MAX_QUOTED_BYTES].decode(errors="replace"))
         quote = redaction.unquoted(redaction.redacted(text, MAX_QUOTED_BYTES), job.params)

@@ -17,13 +17,13 @@ from datetime import datetime
 from typing import Any
 
 from jobs import callback_url, providers, schedule, transitions
-from jobs.attempt import Outcome, Recovery
+from jobs.attempt import Outcome, Recovery, find_attempt
 from jobs.darkroom import Darkroom, reporting
 from jobs.errors import JobNotFound, StorageError
 from jobs.images import Artifact, Inline, Kept
 from jobs.job import Job, Status
 from jobs.providers._contract import Abilities, Call, Context, InputImage, Operation, Response
-from jobs.report import Charged, Code, Failed, Image, Report, Succeeded
+from jobs.report import Charged, Code, Failed, Image, Report, Source, Succeeded
 from jobs.request import Request
 from jobs.settings import ProviderSettings
 from jobs.state.repository import Change, Transition
@@ -169,7 +169,7 @@ class Runner:
         """Keeps what came inside the answer, and writes what the provider said."""
         inline = await self.images.keep_inline(job, number, report)
         self.checkpoint("inline images kept")
-        told = reporting(number, _without_content(report), inline=inline)
+        told = reporting(number, _without_content(report), Source.ANSWER, inline=inline)
         change = await self._update(job.id, lambda current, now: self._kept_in_hand(told(current, now), now), known=job)
         self.checkpoint("reported")
         return change
@@ -289,7 +289,7 @@ class Runner:
 
     async def _resume(self, job_id: str, number: int) -> None:
         job: Job = await self.blocking(lambda: self.darkroom.repository.get(job_id))
-        attempt = job.attempts[number - 1] if number <= len(job.attempts) else None
+        attempt = find_attempt(job.attempts, number)
         if attempt is None or attempt.holder == self.holder:
             return
         if attempt.outcome in (Outcome.SUCCEEDED, Outcome.SURPLUS):
@@ -336,7 +336,7 @@ class Runner:
             return
         inline = await self.images.keep_inline(job, attempt.number, report)
         self.checkpoint("polled")
-        told = reporting(attempt.number, _without_content(report), inline=inline)
+        told = reporting(attempt.number, _without_content(report), Source.POLL, inline=inline)
         change = await self._update(
             job.id,
             lambda current, now: self._kept_in_hand(transitions.poll_postponed(told(current, now), now), now),

@@ -37,7 +37,7 @@ def _line(job: Job, now: datetime) -> Iterator[Cell]:
     yield job.operation
     yield status_cell(job)
     yield images_cell(job)
-    yield str(len(job.attempts))
+    yield str(job.attempt.number if job.attempt else 0)
     yield seconds_cell(job, now)
     yield _remark(job)
 
@@ -75,7 +75,7 @@ def _ledger(job: Job) -> Table | None:
 def _attempt_row(attempt: Attempt) -> tuple[Cell, ...]:
     took = f"{(attempt.ended_at - attempt.started_at).total_seconds():.1f}" if attempt.ended_at else "-"
     return (
-        str(attempt.number) if attempt.sends == 1 else f"{attempt.number} (sent {attempt.sends} times)",
+        _numbers(attempt),
         f"{attempt.started_at:%H:%M:%S}",
         took,
         attempt.outcome.value,
@@ -84,6 +84,12 @@ def _attempt_row(attempt: Attempt) -> tuple[Cell, ...]:
         attempt.external_id or "-",
         f"{attempt.code}: {attempt.message}" if attempt.code else "",
     )
+
+
+def _numbers(attempt: Attempt) -> str:
+    if attempt.first_number is not None:
+        return f"{attempt.first_number} to {attempt.number}"
+    return str(attempt.number) if attempt.times == 1 else f"{attempt.number} (sent {attempt.times} times)"
 
 
 def _cost(cost: Cost | None) -> str:

@@ -15,7 +15,7 @@ from ..errors import JobNotFound, Unavailable
 from ..job import Job
 
 #: the version of the record's shape; a process leaves records of a later one alone
-SCHEMA = 1
+SCHEMA = 2
 
 _JSON = TypeAdapter(Job)
 _NOT_RECORDED: Any = {"id": True, "version": True, "artifacts": {"__all__": {"storage"}}}

@@ -37,7 +37,7 @@ def test_a_worker_killed_at(cell: Cell, outcomes: Mapping[str, Told | BaseExcept
     assert told.charged == expected.charges, said
     assert told.submitted <= 1, said
     assert len(job.attempts) == 1, said
-    assert cell.kind.keyed or job.attempts[0].sends == 1, said
+    assert cell.kind.keyed or job.attempts[0].times == 1, said
     # In doubt only where nobody can know.
     assert job.has_unknown == (expected.status != "succeeded"), said
     assert (job.attempts[0].outcome is Outcome.UNKNOWN) == (expected.status != "succeeded"), said

@@ -14,7 +14,7 @@ from jobs.attempt import MAX_BACKOFF_SECONDS, Outcome, Recovery, backoff_seconds
 from jobs.errors import ChargePossible, NotPossible
 from jobs.images import Artifact, Missing, PendingImage, Postponed, Spooled
 from jobs.job import ATTEMPTS, Failure, Job, OnUnknown, Status
-from jobs.report import Charged, Code, Cost, Failed, Image, Running, Succeeded, Unit
+from jobs.report import Charged, Code, Cost, Failed, Image, Running, Source, Succeeded, Unit
 from jobs.transitions import INPUT_PAUSE_SECONDS, TIMELINE_LENGTH
 
 T0 = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -26,6 +26,7 @@ IMAGES = (Image(0, url="https://vendor/0"), Image(1, url="https://vendor/1"))
 SUCCESS = Succeeded(IMAGES, external_id="ext")
 BUSY = Failed(Code.RATE_LIMITED, "slow down", retryable=True, charged=Charged.NO)
 MODERATED = Failed(Code.MODERATED, "no", charged=Charged.NO)
+OVERLOADED = Failed(Code.PROVIDER_ERROR, "overloaded", retryable=True, not_now=True)
 LOST = Failed(Code.PROVIDER_ERROR, "answered 502", retryable=True, charged=Charged.UNKNOWN)
 REFUSED = Failed(Code.PROVIDER_ERROR, "connection refused", retryable=True, charged=Charged.NO, not_sent=True)
 
@@ -71,6 +72,11 @@ def submitting(recovery: Recovery = Recovery.NONE, *, polled: bool = False, **ch
 
 def running(recovery: Recovery = Recovery.NONE, *, polled: bool = True, **changes: object) -> Job:
     return transitions.reported(submitting(recovery, polled=polled, **changes), 1, Running("ext"), NOW)
+
+
+def answered(job: Job, failure: Failed) -> Job:
+    """The job after the answer to the submission of its current attempt."""
+    return transitions.reported(job, job.attempts[-1].number, failure, NOW, source=Source.ANSWER)
 
 
 def planned(**changes: object) -> Job:
@@ -142,6 +148,8 @@ NEWS: dict[str, Callable[[Job], Job]] = {
     "Busy": lambda job: transitions.reported(job, current(job), BUSY, NOW),
     "Moderated": lambda job: transitions.reported(job, current(job), MODERATED, NOW),
     "Lost": lambda job: transitions.reported(job, current(job), LOST, NOW),
+    "busy answer": lambda job: transitions.reported(job, current(job), BUSY, NOW, source=Source.ANSWER),
+    "refused": lambda job: transitions.reported(job, current(job), OVERLOADED, NOW, source=Source.ANSWER),
     "old Success": lambda job: transitions.reported(job, 1, SUCCESS, NOW),
     "old Running": lambda job: transitions.reported(job, 1, Running(), NOW),
     "forged": lambda job: transitions.reported(job, len(job.attempts) + 1, SUCCESS, NOW),
@@ -171,25 +179,25 @@ def seen(given: Job, news: Callable[[Job], Job]) -> str:
 #: a status: what it becomes · `+` the same status, with a line on the timeline or the ledger settled · `=` nothing changes ·
 #: held, free: a worker took it, or put it back · `!` NotPossible · `$` ChargePossible
 TABLE = """
-given            | claim | release | send       | unseen | Running | Success | Busy   | Moderated | Lost   | old Success | old Running | forged | kept      | deadline | cancel   | retry   | retry, paid
-queued           | held  | =       | =          | =      | =       | =       | =      | =         | =      | =           | =           | =      | =         | failed   | canceled | !       | !
-claimed          | =     | free    | submitting | free   | =       | =       | =      | =         | =      | =           | =           | =      | =         | failed   | canceled | !       | !
-planned          | held  | =       | =          | =      | =       | storing | +      | +         | +      | storing     | =           | =      | =         | failed   | canceled | !       | !
-resending        | held  | =       | =          | =      | running | storing | +      | failed    | failed | storing     | running     | =      | =         | failed   | canceled | !       | !
-resubmitting     | held  | =       | =          | =      | +       | storing | +      | +         | +      | storing     | +           | =      | =         | failed   | canceled | !       | !
-submitting       | =     | =       | =          | failed | running | storing | queued | failed    | failed | storing     | =           | =      | =         | failed   | canceled | !       | !
-running          | =     | =       | =          | =      | =       | storing | queued | failed    | failed | storing     | =           | =      | =         | failed   | canceled | !       | !
-storing          | held  | =       | =          | =      | =       | +       | +      | +         | +      | +           | =           | =      | succeeded | =        | =        | !       | !
-storing, held    | =     | free    | =          | free   | =       | +       | +      | +         | +      | +           | =           | =      | succeeded | =        | =        | !       | !
-succeeded        | =     | =       | =          | =      | =       | +       | +      | +         | +      | +           | =           | =      | =         | =        | =        | !       | !
-failed, free     | =     | =       | =          | =      | =       | +       | +      | +         | +      | +           | =           | =      | =         | =        | =        | queued  | queued
-failed, paid?    | =     | =       | =          | =      | =       | storing | +      | +         | +      | +           | =           | =      | =         | =        | =        | $       | queued
-failed, deadline | =     | =       | =          | =      | +       | storing | +      | +         | +      | storing     | =           | =      | =         | =        | =        | $       | queued
-failed, unknown  | =     | =       | =          | =      | +       | storing | +      | +         | +      | storing     | =           | =      | =         | =        | =        | $       | queued
-failed, expired  | =     | =       | =          | =      | =       | +       | +      | +         | +      | +           | =           | =      | =         | =        | =        | storing | storing
-failed, no image | =     | =       | =          | =      | =       | +       | +      | +         | +      | +           | =           | =      | =         | =        | =        | $       | queued
-canceled         | =     | =       | =          | =      | +       | +       | +      | +         | +      | +           | =           | =      | =         | =        | =        | $       | queued
-canceled, unsent | =     | =       | =          | =      | =       | =       | =      | =         | =      | =           | =           | =      | =         | =        | =        | queued  | queued
+given            | claim | release | send       | unseen | Running | Success | Busy   | Moderated | Lost   | busy answer | refused | old Success | old Running | forged | kept      | deadline | cancel   | retry   | retry, paid
+queued           | held  | =       | =          | =      | =       | =       | =      | =         | =      | =           | =       | =           | =           | =      | =         | failed   | canceled | !       | !
+claimed          | =     | free    | submitting | free   | =       | =       | =      | =         | =      | =           | =       | =           | =           | =      | =         | failed   | canceled | !       | !
+planned          | held  | =       | =          | =      | =       | storing | +      | +         | +      | +           | +       | storing     | =           | =      | =         | failed   | canceled | !       | !
+resending        | held  | =       | =          | =      | running | storing | +      | failed    | failed | +           | +       | storing     | running     | =      | =         | failed   | canceled | !       | !
+resubmitting     | held  | =       | =          | =      | +       | storing | +      | +         | +      | +           | +       | storing     | +           | =      | =         | failed   | canceled | !       | !
+submitting       | =     | =       | =          | failed | running | storing | queued | failed    | failed | queued      | queued  | storing     | =           | =      | =         | failed   | canceled | !       | !
+running          | =     | =       | =          | =      | =       | storing | queued | failed    | failed | +           | +       | storing     | =           | =      | =         | failed   | canceled | !       | !
+storing          | held  | =       | =          | =      | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | succeeded | =        | =        | !       | !
+storing, held    | =     | free    | =          | free   | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | succeeded | =        | =        | !       | !
+succeeded        | =     | =       | =          | =      | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | !       | !
+failed, free     | =     | =       | =          | =      | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | queued  | queued
+failed, paid?    | =     | =       | =          | =      | =       | storing | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | $       | queued
+failed, deadline | =     | =       | =          | =      | +       | storing | +      | +         | +      | +           | +       | storing     | =           | =      | =         | =        | =        | $       | queued
+failed, unknown  | =     | =       | =          | =      | +       | storing | +      | +         | +      | +           | +       | storing     | =           | =      | =         | =        | =        | $       | queued
+failed, expired  | =     | =       | =          | =      | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | storing | storing
+failed, no image | =     | =       | =          | =      | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | $       | queued
+canceled         | =     | =       | =          | =      | +       | +       | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | $       | queued
+canceled, unsent | =     | =       | =          | =      | =       | =       | =      | =         | =      | =           | =       | =           | =           | =      | =         | =        | =        | queued  | queued
 """
 
 
@@ -383,15 +391,25 @@ def test_a_job_gives_up_after_its_attempts() -> None:
     )
 
 
-@pytest.mark.parametrize(("attempt", "seconds"), [(1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0)])
-def test_the_back_off_doubles_with_jitter(attempt: int, seconds: float) -> None:
-    waits = {backoff_seconds(attempt) for _ in range(200)}
+@pytest.mark.parametrize(("failures", "seconds"), [(1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0)])
+def test_the_back_off_doubles_and_is_spread_over_jobs(failures: int, seconds: float) -> None:
+    waits = {backoff_seconds(failures, f"{job:032x}") for job in range(200)}
     assert all(seconds * 0.8 <= wait <= seconds * 1.2 for wait in waits)
     assert len(waits) > 100
 
 
-@pytest.mark.parametrize(("asked", "seconds"), [(30, 30.0), (60, 60.0), (3600, MAX_BACKOFF_SECONDS)])
-def test_retry_after_is_obeyed_up_to_a_minute(asked: float, seconds: float) -> None:
+@pytest.mark.parametrize("failures", [0, 30, 1025, 10**9])
+def test_the_back_off_never_exceeds_the_cap(failures: int) -> None:
+    assert 0.8 <= backoff_seconds(failures, "a-job") <= MAX_BACKOFF_SECONDS
+
+
+def test_the_same_failure_of_the_same_job_waits_as_long() -> None:
+    first, again = (transitions.reported(submitting(), 1, BUSY, NOW) for _ in range(2))
+    assert first == again
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(30, 30.0), (60, 60.0), (400, 400.0), (3600, 570.0), (1e30, 570.0)])
+def test_retry_after_is_obeyed_until_the_deadline(asked: float, seconds: float) -> None:
     job = transitions.reported(submitting(), 1, replace(BUSY, retry_after_seconds=asked), NOW)
     assert job.wake_at == NOW + timedelta(seconds=seconds)
     assert schedule.lane_at(job) == job.wake_at
@@ -403,8 +421,98 @@ def test_retry_after_does_not_shorten_the_back_off() -> None:
     assert job.wake_at >= NOW + timedelta(seconds=0.8)
 
 
-def test_no_back_off_ever_exceeds_the_cap() -> None:
-    assert backoff_seconds(30) == MAX_BACKOFF_SECONDS
+# --- refused for now --------------------------------------------------------------------------------------------------
+
+
+def refused(times: int, failure: Failed = OVERLOADED, recovery: Recovery = Recovery.NONE, **changes: object) -> Job:
+    """A job that was refused for now so many times, and waits for its next attempt."""
+    job = a_job(**changes)
+    for _ in range(times):
+        job = transitions.submitting(claimed(replace(job, wake_at=NOW)), US, NOW, recovery=recovery)
+        job = answered(job, failure)
+    return job
+
+
+@pytest.mark.parametrize("failure", [OVERLOADED, REFUSED])
+def test_a_refusal_for_now_is_no_attempt_and_one_line_of_the_ledger(failure: Failed) -> None:
+    job = refused(50, failure)
+    (line,) = job.attempts
+    assert (job.status, job.error, transitions.next_number(job)) == (Status.QUEUED, None, 51)
+    assert (line.first_number, line.number, line.times, line.charged) == (1, 50, 50, Charged.NO)
+    assert (line.code, line.message) == (failure.code, failure.message)
+    assert job.wake_at is not None
+    assert NOW + timedelta(seconds=48) <= job.wake_at <= NOW + timedelta(seconds=60)
+
+
+def test_the_attempts_of_a_job_are_left_after_refusals_for_now() -> None:
+    job = refused(9)
+    for count in range(1, ATTEMPTS + 1):
+        assert job.status is Status.QUEUED
+        job = answered(transitions.submitting(claimed(replace(job, wake_at=NOW)), US, NOW), BUSY)
+        assert [attempt.times for attempt in job.attempts] == [9] + [1] * count
+    assert (job.status, job.attempts[-1].number) == (Status.FAILED, 9 + ATTEMPTS)
+
+
+def test_a_refusal_for_now_that_may_have_been_charged_is_a_failure() -> None:
+    job = answered(submitting(), replace(OVERLOADED, charged=Charged.UNKNOWN))
+    assert (job.status, job.attempts[0].charged) == (Status.FAILED, Charged.UNKNOWN)
+
+
+def test_the_deadline_of_a_refused_job_says_what_the_provider_answered() -> None:
+    job = transitions.expired(refused(7), LATER)
+    assert job.error == Failure(
+        Code.DEADLINE,
+        "no result within 600 s; the provider refused it 7 times, the last time with provider_error: overloaded",
+    )
+
+
+def test_refusals_for_now_leave_one_line_on_the_timeline_and_no_webhooks() -> None:
+    job = refused(5, webhook_url="https://endpoint", webhook_events=tuple(Status))
+    assert [(event.what, event.times) for event in job.timeline] == [("refused for now: provider_error", 5)]
+    assert [item.event for item in job.deliveries] == ["submitting"]
+
+
+@pytest.mark.parametrize("number", [1, 3, 6])
+def test_the_late_success_of_a_refusal_that_lied_finds_its_line(number: int) -> None:
+    job = transitions.reported(refused(6), number, SUCCESS, NOW)
+    assert (job.status, {image.attempt for image in job.pending}) == (Status.STORING, {number})
+    assert [found for line in job.attempts for found in line.numbers] == [1, 2, 3, 4, 5, 6]
+    assert sum(line.times for line in job.attempts) == 6
+    for line in job.attempts:
+        assert (line.charged is Charged.YES) == (line.number == number)
+        assert (line.outcome is Outcome.SUCCEEDED) == (line.number == number)
+
+
+def test_a_refused_attempt_that_turns_out_to_run_is_not_sent_again() -> None:
+    job = transitions.reported(refused(3), 3, Running("ext"), NOW)
+    assert (job.status, job.attempts[-1].charged) == (Status.RUNNING, Charged.UNKNOWN)
+    assert [(line.number, line.outcome) for line in job.attempts] == [(2, Outcome.REJECTED), (3, Outcome.ACCEPTED)]
+
+
+def test_an_earlier_refused_attempt_that_turns_out_to_run_is_a_doubt_on_the_ledger() -> None:
+    sent = transitions.submitting(claimed(replace(refused(3), wake_at=NOW)), US, NOW)
+    job = transitions.reported(sent, 2, Running("ext"), NOW)
+    assert (job.status, job.holder) == (Status.SUBMITTING, US)
+    assert [(line.number, line.outcome) for line in job.attempts] == [
+        (1, Outcome.REJECTED),
+        (2, Outcome.ACCEPTED),
+        (3, Outcome.REJECTED),
+        (4, Outcome.SENDING),
+    ]
+
+
+@pytest.mark.parametrize("failure", [BUSY, OVERLOADED, LOST, MODERATED, REFUSED])
+@pytest.mark.parametrize("recovery", Recovery)
+def test_once_an_attempt_is_accepted_a_failing_answer_changes_nothing(failure: Failed, recovery: Recovery) -> None:
+    accepted = running(recovery)
+    job = answered(accepted, failure)
+    assert (job.status, job.attempts, job.wake_at) == (Status.RUNNING, accepted.attempts, accepted.wake_at)
+    assert job.timeline[-1].what == f"1 {failure.code} after it was accepted"
+
+
+def test_after_an_attempt_is_accepted_a_failing_callback_or_poll_is_believed() -> None:
+    for source in (Source.CALLBACK, Source.POLL):
+        assert transitions.reported(running(), 1, MODERATED, NOW, source=source).status is Status.FAILED
 
 
 # --- an end that nobody saw -------------------------------------------------------------------------------------------
@@ -414,7 +522,7 @@ def test_with_a_key_the_same_attempt_is_sent_again() -> None:
     job = resending()
     assert (job.status, job.has_unknown, transitions.next_number(job)) == (Status.QUEUED, True, 1)
     again = transitions.submitting(claimed(job), US, at(40), recovery=Recovery.KEY)
-    assert [(attempt.number, attempt.sends, attempt.started_at) for attempt in again.attempts] == [(1, 2, NOW)]
+    assert [(attempt.number, attempt.times, attempt.started_at) for attempt in again.attempts] == [(1, 2, NOW)]
     assert transitions.attempt_key(again, 1) == transitions.attempt_key(job, transitions.next_number(job))
 
 
@@ -428,7 +536,7 @@ def test_the_same_key_is_not_sent_for_ever() -> None:
             US,
             NOW,
         )
-    assert (job.status, job.attempts[0].sends, len(job.attempts)) == (Status.FAILED, ATTEMPTS, 1)
+    assert (job.status, job.attempts[0].times, len(job.attempts)) == (Status.FAILED, ATTEMPTS, 1)
     assert job.error is not None
     assert job.error.code is Code.OUTCOME_UNKNOWN
 
@@ -443,7 +551,7 @@ def test_once_the_key_is_used_up_the_policy_buys_a_new_attempt() -> None:
             US,
             NOW,
         )
-    assert [(attempt.number, attempt.sends) for attempt in job.attempts] == [(1, ATTEMPTS), (2, 1)]
+    assert [(attempt.number, attempt.times) for attempt in job.attempts] == [(1, ATTEMPTS), (2, 1)]
 
 
 def test_an_attempt_that_turns_out_to_run_is_not_sent_again() -> None:
@@ -465,35 +573,65 @@ def test_a_failure_that_is_told_before_the_resend_is_the_attempts_own(failure: F
     assert (job.status, job.attempts[0].outcome, transitions.next_number(job)) == (becomes, Outcome.REJECTED, 2)
 
 
-@pytest.mark.parametrize("failure", [REFUSED, BUSY])
-def test_a_refused_resend_says_nothing_of_the_first_send(failure: Failed) -> None:
-    job = transitions.reported(
-        transitions.submitting(claimed(resending()), US, NOW, recovery=Recovery.KEY), 1, failure, NOW
-    )
+def resent(**changes: object) -> Job:
+    """Attempt 1 is being sent again with the provider's own key."""
+    return transitions.submitting(claimed(resending(**changes)), US, NOW, recovery=Recovery.KEY)
+
+
+@pytest.mark.parametrize("failure", [REFUSED, BUSY, OVERLOADED, LOST])
+def test_a_refused_repeat_says_nothing_about_the_first_send(failure: Failed) -> None:
+    job = answered(resent(), failure)
     assert (job.status, job.has_unknown, transitions.next_number(job)) == (Status.QUEUED, True, 1)
-    assert job.attempts[0].charged is Charged.UNKNOWN
+    assert (job.attempts[0].charged, job.attempts[0].code) == (Charged.UNKNOWN, failure.code)
 
 
-def test_a_resend_that_is_refused_for_good_leaves_the_doubt() -> None:
-    job = transitions.reported(
-        transitions.submitting(claimed(resending()), US, NOW, recovery=Recovery.KEY), 1, MODERATED, NOW
-    )
+@pytest.mark.parametrize("failure", [REFUSED, BUSY, OVERLOADED, LOST])
+def test_with_a_key_each_retry_after_an_answer_is_the_same_attempt(failure: Failed) -> None:
+    job = answered(submitting(Recovery.KEY), failure)
+    assert (job.status, transitions.is_resend(job), transitions.next_number(job)) == (Status.QUEUED, True, 1)
+
+
+def test_with_a_key_an_attempt_that_was_only_refused_for_now_is_free() -> None:
+    job = refused(30, recovery=Recovery.KEY)
+    assert [(line.number, line.times, line.charged) for line in job.attempts] == [(1, 30, Charged.NO)]
+    assert transitions.retried(transitions.expired(job, LATER), LATER).status is Status.QUEUED
+
+
+def test_with_a_key_refusals_for_now_do_not_use_up_its_repeats() -> None:
+    job = refused(30, recovery=Recovery.KEY)
+    for count in range(1, ATTEMPTS + 1):
+        assert job.status is Status.QUEUED
+        job = transitions.submitting(claimed(replace(job, wake_at=NOW)), US, NOW, recovery=Recovery.KEY)
+        job = answered(job, LOST)
+        assert job.attempts[0].counted_times == count
+    assert (job.status, len(job.attempts), job.attempts[0].charged) == (Status.FAILED, 1, Charged.UNKNOWN)
+
+
+@pytest.mark.parametrize("source", [Source.CALLBACK, Source.POLL])
+def test_once_the_provider_says_that_its_job_ended_free_a_new_key_is_used(source: Source) -> None:
+    for job in (submitting(Recovery.KEY), running(Recovery.KEY), resending()):
+        ended = transitions.reported(job, 1, OVERLOADED, NOW, source=source)
+        assert (ended.status, ended.attempts[0].outcome, transitions.next_number(ended)) == (
+            Status.QUEUED,
+            Outcome.REJECTED,
+            2,
+        )
+
+
+def test_an_answer_that_names_the_providers_job_is_the_end_of_that_job() -> None:
+    job = answered(submitting(Recovery.KEY), replace(BUSY, external_id="their-job"))
+    assert (job.status, transitions.next_number(job)) == (Status.QUEUED, 2)
+
+
+def test_a_repeat_that_is_refused_for_good_leaves_the_doubt() -> None:
+    job = answered(resent(), MODERATED)
     assert (job.status, job.attempts[0].charged) == (Status.FAILED, Charged.UNKNOWN)
     assert transitions.reported(job, 1, SUCCESS, NOW).status is Status.STORING
 
 
-def test_a_refused_resend_does_not_undo_that_the_first_send_was_accepted() -> None:
-    """The first answer came late, from a worker that was believed dead."""
-    sent = transitions.reported(
-        transitions.submitting(claimed(resending()), US, NOW, recovery=Recovery.KEY), 1, Running("ext"), NOW
-    )
-    job = transitions.reported(sent, 1, REFUSED, NOW)
-    assert (job.status, transitions.next_number(job), job.attempts[0].charged) == (Status.QUEUED, 1, Charged.UNKNOWN)
-
-
-def test_the_refusal_of_a_resend_after_a_cancel_leaves_the_doubt() -> None:
-    sent = transitions.submitting(claimed(resending()), US, NOW, recovery=Recovery.KEY)
-    assert transitions.reported(transitions.canceled(sent, NOW), 1, REFUSED, NOW).attempts[0].charged is Charged.UNKNOWN
+def test_the_refusal_of_a_repeat_after_a_cancel_leaves_the_doubt() -> None:
+    job = answered(transitions.canceled(resent(), NOW), REFUSED)
+    assert job.attempts[0].charged is Charged.UNKNOWN
 
 
 def test_while_a_callback_can_still_come_the_job_waits_until_its_deadline() -> None:

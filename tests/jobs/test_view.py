@@ -88,6 +88,9 @@ def test_an_attempt_is_a_line_of_the_ledger() -> None:
     assert view(job())["attempts"] == [
         {
             "number": 1,
+            "first_number": None,
+            "times": 1,
+            "refusals": 0,
             "operation": "deepmode.generate",
             "provider": "deepmode",
             "started_at": "2026-11-20T08:30:00.123Z",

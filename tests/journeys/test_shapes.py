@@ -224,7 +224,7 @@ def test_the_vendor_charged_once_and_the_ledger_says_what(shape: Shape, ending: 
     assert submission["charged"]
     assert not submission["refunded"]
     assert (attempt.outcome, attempt.charged) == (Outcome.SUCCEEDED, Charged.YES)
-    assert attempt.sends == 1
+    assert attempt.times == 1
     told = (attempt.cost.amount, attempt.cost.unit.value) if attempt.cost else None
     assert told == shape.cost
 

@@ -6,14 +6,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from jobs import schedule
-from jobs.attempt import Outcome
+from jobs.attempt import Outcome, find_attempt
 from jobs.job import Job, Status
-from jobs.report import Charged
+from jobs.report import Charged, Code, Source
 
-from .world import DEAD, LATER, NAMES, Model, World
+from .world import DEAD, LATER, NAMES, Model, World, last_number, put
 
 #: a job must be final after so many steps of ours when nobody else does anything any more
 PATIENCE = 400
+#: and at its deadline after so many steps in which its provider refuses it
+REFUSED_STEPS = 15
 
 
 class Broken(AssertionError):
@@ -130,7 +132,7 @@ def _over(job: Job) -> bool:
 
 def _seen(model: Model, world: World) -> str:
     job = model.jobs[world.job]
-    attempts = " ".join(f"{a.number}:{a.outcome}/{a.charged}x{a.sends}" for a in job.attempts)
+    attempts = " ".join(f"{a.number}:{a.outcome}/{a.charged}x{a.times}" for a in job.attempts)
     why = f" ({job.error.code})" if job.error else ""
     return f"{job.status}{why} holder={job.holder} [{attempts}] charged={[charges for charges, _ in world.vendor]}"
 
@@ -143,7 +145,7 @@ def sent_once(seen: Seen) -> bool:
 
 
 def on_the_ledger_first(seen: Seen) -> bool:
-    return len(seen.world.sent) <= len(seen.job.attempts)
+    return len(seen.world.sent) <= last_number(seen.job)
 
 
 def charged_once(seen: Seen) -> bool:
@@ -153,8 +155,10 @@ def charged_once(seen: Seen) -> bool:
 
 def doubts_are_on_the_ledger(seen: Seen) -> bool:
     """What the vendor charged is never `no` on the ledger, and what nobody saw the end of is not taken for sure."""
-    for attempt, (charges, _) in zip(seen.job.attempts, seen.world.vendor, strict=False):
-        if charges and attempt.charged is Charged.NO:
+    for number, (charges, _) in enumerate(seen.world.vendor, start=1):
+        attempt = find_attempt(seen.job.attempts, number)
+        is_free = attempt is not None and attempt.charged is Charged.NO
+        if charges and is_free and number not in seen.world.lied:
             return False
     on_their_way = [attempt for attempt in seen.job.attempts if attempt.outcome is Outcome.SENDING]
     return not on_their_way or (seen.job.status is Status.SUBMITTING and on_their_way == [seen.job.attempts[-1]])
@@ -168,12 +172,14 @@ def only_what_was_done_succeeded(seen: Seen) -> bool:
 
 def forged_news_does_nothing(seen: Seen) -> bool:
     changed = seen.model.jobs.changed
-    for number in (0, len(seen.job.attempts) + 1):
+    for number in (0, last_number(seen.job) + 1):
         for heard in ("Succeeded", "Failed", "Running"):
             told = changed(
                 seen.world.job,
-                ("reported", number, heard, False),
-                lambda job, number=number, heard=heard: seen.model.reported(job, number, heard, inline=False),  # type: ignore[misc]
+                ("reported", number, heard, Source.CALLBACK, False),
+                lambda job, number=number, heard=heard: seen.model.reported(
+                    job, number, heard, Source.CALLBACK, inline=False
+                ),  # type: ignore[misc]
             )
             if told != seen.world.job:
                 return False
@@ -182,9 +188,8 @@ def forged_news_does_nothing(seen: Seen) -> bool:
 
 def nothing_told_is_lost(seen: Seen) -> bool:
     kept = (Outcome.SUCCEEDED, Outcome.SURPLUS)
-    return all(
-        seen.job.attempts[number - 1].outcome in kept for number in seen.world.told if number <= len(seen.job.attempts)
-    )
+    told = (find_attempt(seen.job.attempts, number) for number in seen.world.told)
+    return all(attempt is None or attempt.outcome in kept for attempt in told)
 
 
 def each_image_has_one_place(seen: Seen) -> bool:
@@ -238,7 +243,7 @@ def finals_are_sticky(seen: Seen) -> bool:
 
 def the_rescue_finds_what_is_stored(seen: Seen) -> bool:
     """Images that came inside an answer are in the storage before the record knows of them."""
-    sent = seen.before.status is Status.SUBMITTING and len(seen.before.attempts) in seen.world.stored
+    sent = seen.before.status is Status.SUBMITTING and last_number(seen.before) in seen.world.stored
     return seen.what != "sweep rescues" or not sent or seen.job.status in (Status.STORING, Status.SUCCEEDED)
 
 
@@ -259,6 +264,32 @@ def it_ends_alone(seen: Seen) -> bool:
     return False
 
 
+def a_refusal_for_now_is_no_failure(seen: Seen) -> bool:
+    """In this world only a refusal that says nothing about the request has this code."""
+    return seen.job.error is None or seen.job.error.code is not Code.RATE_LIMITED
+
+
+def it_ends_although_it_is_always_refused(seen: Seen) -> bool:
+    """Whether a job that its provider refuses for now, each time, still ends at its deadline."""
+    if seen.job.attempt is None or not seen.job.attempt.is_refused or _over(seen.job):
+        return True
+    model, world = seen.model, _abandoned(seen.model, seen.world)
+    for turn in range(2 * REFUSED_STEPS):
+        if _over(model.jobs[world.job]):
+            return True
+        steps = dict(model.time_steps(world))
+        if turn == REFUSED_STEPS and "the deadline comes" in steps:
+            world = steps["the deadline comes"]
+        me = world.workers[0]
+        if me.at == "calling":
+            world = put(world, 0, me._replace(at="answered", heard="Busy"))
+        elif me.at == "answered":
+            world = next(model.learn(world, 0))[1]
+        else:
+            world = next((after for after in _duties(model, world) if after != world), world)
+    return False
+
+
 SENTENCES: Mapping[str, Callable[[Seen], bool]] = {
     "an attempt is sent at most once, except under the provider's own key": sent_once,
     "an attempt is on the ledger before its bytes go out": on_the_ledger_first,
@@ -274,4 +305,6 @@ SENTENCES: Mapping[str, Callable[[Seen], bool]] = {
     "a final status stays, but for a late result and a person's word": finals_are_sticky,
     "a rescue finds what lies in the storage": the_rescue_finds_what_is_stored,
     "an accepted job ends in a final status": it_ends_alone,
+    "a job does not fail because its provider refuses it for now": a_refusal_for_now_is_no_failure,
+    "a job that is always refused ends at its deadline": it_ends_although_it_is_always_refused,
 }

@@ -29,10 +29,12 @@ SETTINGS = (
     Setting(CALLING_BACK),
     Setting(CALLING_BACK, CHARGE_AGAIN),
     Setting(CALLING_BACK, keep_late=True, images=2),
+    Setting(CALLING_BACK, lies=1, people=0),
     Setting(POLLED),
     Setting(POLLED, CHARGE_AGAIN),
     Setting(KEYED),
     Setting(KEYED, CHARGE_AGAIN),
     Setting(KEYED, keep_late=True, people=2),
+    Setting(KEYED, lies=1, people=0),
     Setting(LOOKED_UP),
 )

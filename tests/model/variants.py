@@ -40,9 +40,7 @@ class Mutation:
 _RETURN = "        return job\n"
 ATTEMPT_NOT_CHECKED = Mutation(
     "takes any report for one of the current attempt",
-    {
-        f"    if not 1 <= number <= len(job.attempts):\n{_RETURN}": "    number = len(job.attempts) or number\n    if not job.attempts:\n        return job\n"
-    },
+    {"line = find_attempt(job.attempts, number)": "line = job.attempt"},
 )
 SENDS_UNKNOWN_AGAIN = Mutation(
     "sends an attempt with an unknown outcome again, whatever the policy",
@@ -57,15 +55,15 @@ STORES_AFTER_CANCEL = Mutation(
 )
 NEW_KEY_FOR_THE_SAME_ATTEMPT = Mutation(
     "sends an attempt with an unknown outcome again under another key",
-    {"    return last is not None and last.outcome is Outcome.UNKNOWN and last.rec": "    return False and last.rec"},
+    {"return last is not None and last.recovery is Recovery.KEY and (": "return False and ("},
 )
 REFUSED_RESEND_BELIEVED = Mutation(
     "takes the refusal of a resend for the outcome of the first send",
-    {"attempt = attempt.repeating(job.attempts[-1])": "pass"},
+    {"attempt.repeating(job.attempts[-1])": "attempt"},
 )
 RUNS_AND_IS_SENT_AGAIN = Mutation(
     "still resends an attempt that turned out to run",
-    {" or (job.status is Status.QUEUED and is_resend(job))": ""},
+    {" or (job.status is Status.QUEUED and waits)": ""},
 )
 EARLY_CALLBACK_DROPPED = Mutation(
     "drops a callback that comes before the answer to the submit",
@@ -86,7 +84,7 @@ STORING_NOT_RESCUED = Mutation(
 DEAD_SENDER_NOT_RESCUED = Mutation(
     "ends the sending of an attempt only when its holder reports",
     {
-        "number not in (None, len(job.attempts)):": "number != len(job.attempts):",
+        "number not in (None, _last_number(job)):": "number != _last_number(job):",
         "    if not is_overdue(job, now):\n": "    if not is_overdue(job, now) or job.status is Status.SUBMITTING:\n",
     },
 )
@@ -102,6 +100,29 @@ STORED_TWICE = Mutation(
 DOUBT_FORGOTTEN = Mutation(
     "leaves an attempt that is being sent as it is",
     {"tuple(attempt.left() for attempt in job.attempts)": "job.attempts"},
+)
+REFUSAL_AFTER_ACCEPTANCE_BELIEVED = Mutation(
+    "sends another attempt when a submission is refused that the provider has accepted",
+    {"if source is Source.ANSWER and attempt.outcome is Outcome.ACCEPTED:": "if False:"},
+)
+REFUSED_WITH_A_NEW_KEY = Mutation(
+    "retries a refused submission with another key",
+    {"same_key = attempt.recovery is Recovery.KEY and": "same_key = False and"},
+)
+REFUSALS_COUNTED = Mutation(
+    "counts a refusal for now as an attempt",
+    {"if report.is_not_now and (same_key or attempt.recovery is not Recovery.KEY):": "if False:"},
+)
+REFUSED_PAST_THE_DEADLINE = Mutation(
+    "retries a refused job past its deadline",
+    {
+        "    if not is_overdue(job, now):\n": (
+            "    if not is_overdue(job, now) or (job.attempt is not None and job.attempt.is_refused):\n"
+        ),
+        "    if is_overdue(job, now):\n        return expired(job, now)\n    ready": "    ready",
+        "    if is_overdue(job, now):\n        return expired(job, now)\n    if job.status": "    if job.status",
+        "left_seconds = max((job.deadline_at - now).total_seconds(), 0.0)": "left_seconds = wait_seconds",
+    },
 )
 
 
@@ -194,5 +215,13 @@ def variants() -> tuple[Variant, ...]:
         mutant(DEAD_SENDER_NOT_RESCUED, Setting(SYNCHRONOUS), ENDS),
         mutant(STORED_TWICE, Setting(SYNCHRONOUS), "each image is stored once, or missing says which is not and why"),
         mutant(DOUBT_FORGOTTEN, Setting(SYNCHRONOUS), DOUBT),
+        mutant(REFUSAL_AFTER_ACCEPTANCE_BELIEVED, Setting(CALLING_BACK, lies=1, people=0), ONCE),
+        mutant(REFUSED_WITH_A_NEW_KEY, Setting(KEYED, lies=1, people=0), ONCE),
+        mutant(
+            REFUSALS_COUNTED,
+            Setting(SYNCHRONOUS, attempts=1),
+            "a job does not fail because its provider refuses it for now",
+        ),
+        mutant(REFUSED_PAST_THE_DEADLINE, Setting(SYNCHRONOUS), "a job that is always refused ends at its deadline"),
         world(RescueForgetsWhatIsStored, Setting(INLINE), "a rescue finds what lies in the storage"),
     )

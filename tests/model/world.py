@@ -14,11 +14,11 @@ from types import ModuleType
 from typing import NamedTuple, TypeVar
 
 from jobs import schedule, transitions
-from jobs.attempt import Recovery
+from jobs.attempt import Outcome, Recovery, find_attempt
 from jobs.errors import ChargePossible, NotPossible
 from jobs.images import Artifact, Kept, Missing, PendingImage, Postponed
 from jobs.job import Job, OnUnknown, Status
-from jobs.report import Charged, Code, Failed, Image, Report, Running, Succeeded
+from jobs.report import Charged, Code, Failed, Image, Report, Running, Source, Succeeded
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
@@ -60,6 +60,8 @@ class Setting:
     faults: int = 2
     #: answers that refuse and cost nothing
     refusals: int = 1
+    #: refusals of a submission that the provider has accepted
+    lies: int = 0
     #: callbacks that come once more
     repeats: int = 1
     #: cancels and retries
@@ -70,9 +72,8 @@ class Setting:
     @property
     def name(self) -> str:
         policy = "-charge_again" if self.on_unknown is OnUnknown.CHARGE_AGAIN else ""
-        return (
-            f"{self.vendor.name}{policy}{'-keep-late' if self.keep_late else ''}{f'-{self.images}' * (self.images > 1)}"
-        )
+        more = f"{'-keep-late' if self.keep_late else ''}{'-lies' if self.lies else ''}"
+        return f"{self.vendor.name}{policy}{more}{f'-{self.images}' * (self.images > 1)}"
 
 
 class Worker(NamedTuple):
@@ -105,12 +106,15 @@ class World(NamedTuple):
     stored: tuple[int, ...] = ()
     #: how often each attempt's bytes went out
     sent: tuple[int, ...] = ()
+    #: attempts that were refused although the provider had accepted them, before we knew
+    lied: tuple[int, ...] = ()
     #: attempts whose success we were told of and took
     told: tuple[int, ...] = ()
     #: a person said that it may be charged again
     word: bool = False
     faults: int = 0
     refusals: int = 0
+    lies: int = 0
     repeats: int = 0
     people: int = 0
     pauses: int = 0
@@ -131,8 +135,8 @@ class Jobs:
         self.reports: dict[str, Report] = {
             "Running": Running("ext"),
             "Succeeded": Succeeded(images),
-            "Busy": Failed(Code.RATE_LIMITED, "", retryable=True, charged=Charged.NO),
-            "Refused": Failed(Code.PROVIDER_ERROR, "", retryable=True, charged=Charged.NO, not_sent=True),
+            "Busy": Failed(Code.RATE_LIMITED, "", retryable=True, not_now=True),
+            "Refused": Failed(Code.RATE_LIMITED, "", retryable=True, not_sent=True),
             "Failed": Failed(Code.MODERATED, "", charged=Charged.NO),
             "Lost": Failed(Code.PROVIDER_ERROR, "", retryable=True, charged=Charged.UNKNOWN),
         }
@@ -244,6 +248,7 @@ class Model:
             self.jobs.first,
             faults=setting.faults,
             refusals=setting.refusals,
+            lies=setting.lies,
             repeats=setting.repeats,
             people=setting.people,
             pauses=setting.pauses,
@@ -350,7 +355,9 @@ class Model:
         inline = self.vendor.inline
 
         def learned(job: Job) -> Job:
-            return self.transitions.claimed(self.reported(job, me.number, me.heard, inline=inline), name, NOW)
+            return self.transitions.claimed(
+                self.reported(job, me.number, me.heard, Source.ANSWER, inline=inline), name, NOW
+            )
 
         after = self.update(world, me.known, ("learned", name, me.number, me.heard), learned)
         heard = self.took(world, me.number, me.heard)._replace(job=after)
@@ -417,32 +424,28 @@ class Model:
 
     def rescued(self, world: World, holder: str) -> World:
         job = self.jobs[world.job]
-        number = len(job.attempts)
+        number = last_number(job)
         if job.status is Status.SUBMITTING and self.vendor.inline and number in world.stored:
-            return self.told(world, number, "Succeeded", inline=True)
+            return self.told(world, number, "Succeeded", Source.ANSWER, inline=True)
         after = self.update(
             world, world.job, ("rescued", holder), lambda job: self.transitions.outcome_lost(job, holder, NOW)
         )
         return world._replace(job=after)
 
     def polled(self, world: World) -> Step:
-        number = len(self.jobs[world.job].attempts)
+        number = last_number(self.jobs[world.job])
         _, state = _attempt(world, number)
         heard = {"working": "Running", "done": "Succeeded", "failed": "Failed"}.get(state)
         if heard is None:
             after = self.update(world, world.job, "asked", lambda job: self.transitions.poll_postponed(job, NOW))
             return "poll learns nothing", world._replace(job=after)
-        return f"poll says {heard} of {number}", self.told(world, number, heard)
+        return f"poll says {heard} of {number}", self.told(world, number, heard, Source.POLL)
 
     # --- the vendor -----------------------------------------------------------------------------------------------
 
     def vendor_steps(self, world: World) -> Iterator[Step]:
         for slot in (0, 1):
-            me = world.workers[slot]
-            if me.at == "calling":
-                waiting = put(world, slot, me._replace(at="waiting"))
-                for what, heard, after in self.arrived(waiting, me.number):
-                    yield what, put(after, slot, me._replace(at="answered", heard=heard))
+            yield from self.heard(world, slot)
         for number in sorted(set(world.orphans)):
             rest = world._replace(orphans=_without(world.orphans, number))
             yield f"request {number} is lost on the wire", rest
@@ -456,6 +459,22 @@ class Model:
                     yield f"vendor fails {number}", failed
         for letter in sorted(set(world.mail)):
             yield from self.called_back(world, letter)
+
+    def heard(self, world: World, slot: int) -> Iterator[Step]:
+        """The submission of a worker reaches the vendor, and is answered now or later."""
+        me = world.workers[slot]
+        if me.at == "waiting":
+            yield from self.answered(world, slot)
+        if me.at != "calling":
+            return
+        waiting = put(world, slot, me._replace(at="waiting"))
+        for what, heard, after in self.arrived(waiting, me.number):
+            yield what, put(after, slot, me._replace(at="answered", heard=heard))
+        charges, state = _attempt(world, me.number)
+        if world.lies and not state:
+            mail = tuple(sorted((*world.mail, (me.number, "Running"))))
+            begun = _entered(waiting, me.number, charges + 1, "working")
+            yield f"vendor begins {me.number} and says so", begun._replace(mail=mail)
 
     def arrived(self, world: World, number: int) -> Iterator[tuple[str, str, World]]:
         """The request is there: what happens, what is answered, and the world then."""
@@ -475,6 +494,18 @@ class Model:
             yield f"vendor is too busy for {number}", "Busy", less
             yield f"vendor refuses {number}", "Failed", _entered(less, number, charges, "failed")
 
+    def answered(self, world: World, slot: int) -> Iterator[Step]:
+        """The answer to a submission that the vendor has begun; it may be the refusal of somebody between us."""
+        me = world.workers[slot]
+        yield f"vendor answers {me.number}", put(world, slot, me._replace(at="answered", heard="Running"))
+        line = find_attempt(self.jobs[world.job].attempts, me.number)
+        is_known = line is not None and line.outcome is Outcome.ACCEPTED
+        if world.lies and (is_known or self.vendor.keyed):
+            lied = world.lied if is_known else _with(world.lied, me.number)
+            less = world._replace(lies=world.lies - 1, lied=lied)
+            busy = put(less, slot, me._replace(at="answered", heard="Busy"))
+            yield f"vendor is too busy for {me.number}, which it has begun", busy
+
     def finished(self, world: World, number: int, charges: int, state: str) -> World:
         after = _entered(world, number, charges, state)
         if not self.vendor.calls_back:
@@ -484,25 +515,25 @@ class Model:
 
     def called_back(self, world: World, letter: tuple[int, str]) -> Iterator[Step]:
         number, heard = letter
-        told = self.told(world, number, heard)
+        told = self.told(world, number, heard, Source.CALLBACK)
         yield f"callback says {heard} of {number}", told._replace(mail=_without(world.mail, letter))
         if world.repeats:
             yield f"callback says {heard} of {number}, and will again", told._replace(repeats=world.repeats - 1)
 
     # --- news -----------------------------------------------------------------------------------------------------
 
-    def told(self, world: World, number: int, heard: str, *, inline: bool = False) -> World:
+    def told(self, world: World, number: int, heard: str, source: Source, *, inline: bool = False) -> World:
         after = self.update(
             world,
             world.job,
-            ("reported", number, heard, inline),
-            lambda job: self.reported(job, number, heard, inline=inline),
+            ("reported", number, heard, source, inline),
+            lambda job: self.reported(job, number, heard, source, inline=inline),
         )
         return self.took(world, number, heard)._replace(job=after)
 
-    def reported(self, job: Job, number: int, heard: str, *, inline: bool) -> Job:
+    def reported(self, job: Job, number: int, heard: str, source: Source, *, inline: bool) -> Job:
         kept = self.jobs.artifacts(number, tuple(range(self.setting.images))) if inline and heard == "Succeeded" else {}
-        return self.transitions.reported(job, number, self.jobs.reports[heard], NOW, inline=dict(kept))
+        return self.transitions.reported(job, number, self.jobs.reports[heard], NOW, source=source, inline=dict(kept))
 
     def took(self, world: World, number: int, heard: str) -> World:
         return world._replace(told=_with(world.told, number)) if heard == "Succeeded" else world
@@ -552,6 +583,11 @@ def put(world: World, slot: int, worker: Worker) -> World:
     """The state with this worker in its place."""
     workers = (worker, world.workers[1]) if slot == 0 else (world.workers[0], worker)
     return world._replace(workers=workers)
+
+
+def last_number(job: Job) -> int:
+    """The number of the current attempt; 0 before the first."""
+    return job.attempt.number if job.attempt else 0
 
 
 def _with(numbers: tuple[int, ...], number: int) -> tuple[int, ...]:

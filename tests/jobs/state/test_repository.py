@@ -412,7 +412,7 @@ def test_an_attempt_whose_write_was_heard_late_is_on_the_ledger_once(wired: Repo
     wire.losing = nothing
     change = wired.update(job.id, lambda job, now: transitions.submitting(job, US, now))
     assert change.applied
-    assert [attempt.sends for attempt in wired.get(job.id).attempts] == [1]
+    assert [attempt.times for attempt in wired.get(job.id).attempts] == [1]
 
 
 def test_who_lost_the_answer_and_then_the_job_does_not_send(wired: Repository, wire: Wire, beside: Repository) -> None:
