@@ -1,4 +1,4 @@
-"""The settings: the only reader of the environment.
+"""Settings: the only reader of the environment.
 
 Every setting has a name in the environment and a default that is right for one machine. A malformed one raises
 `SettingsError` with its name and an example, before anything starts.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import os
 import re
+import shlex
+import socket
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -22,6 +24,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from . import providers
 from .errors import SettingsError
 from .job import FINAL, Status
+
+#: the folder of the stack that `darkroom up` runs, and its file with the settings that reach it
+STACK_FOLDER, STACK_FILE = Path(".darkroom"), "env"
 
 _PREFIX = "DARKROOM_"
 
@@ -39,58 +44,128 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_commas)]
 
 
 class Settings(BaseSettings):
-    """What the environment says, checked and frozen. Each field is the variable `DARKROOM_<FIELD>`."""
+    """The settings of a process, checked and frozen. Each field is the variable `DARKROOM_<FIELD>`."""
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
-    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False, examples=["redis://127.0.0.1:6379/0"])
-    #: where Celery's messages go; the same Redis unless set
-    broker_url: str = Field(default="", repr=False, examples=["amqp://guest@rabbitmq//"])
+    redis_url: str = Field(
+        default="redis://127.0.0.1:6379/0",
+        repr=False,
+        examples=["redis://127.0.0.1:6379/0"],
+        description="The Redis that holds the jobs, `redis://` or `rediss://`. Unless it is set, the Redis of the stack "
+        "that `darkroom up` runs in this folder.",
+    )
+    broker_url: str = Field(
+        default="",
+        repr=False,
+        examples=["amqp://guest@rabbitmq//"],
+        description="Celery's broker. Default: the same Redis.",
+    )
     storage_url: str = Field(
-        default_factory=lambda: f"file://{Path.home() / '.local/share/darkroom'}", examples=["s3://bucket/prefix"]
+        default_factory=lambda: f"file://{Path.home() / '.local/share/darkroom'}",
+        examples=["s3://bucket/prefix"],
+        description="Where images are stored: `s3://bucket/prefix` or `file:///folder`.",
     )
-    #: where providers reach `/webhooks`; without it nothing calls back
-    public_url: str = Field(default="", examples=["https://darkroom.example.com"])
-    #: the first signs callback tokens and file URLs, all verify
-    secret_keys: Secrets = Field(default=(), examples=["a-long-random-string,the-one-before"])
-    #: bearer keys of the HTTP API; without any it refuses everything
-    api_keys: Secrets = Field(default=(), examples=["key-one,key-two"])
-    #: requests to the HTTP API that each API key may make; without it there is no limit
-    rate_limit: str = Field(default="", examples=["600/minute"])
-    #: where jobs tell of themselves, unless a job says otherwise
-    webhook_url: str = Field(default="", repr=False, examples=["https://app.example.com/darkroom"])
-    #: the statuses of which they tell
-    webhook_events: Annotated[tuple[Status, ...], NoDecode] = Field(default=FINAL, examples=["succeeded,failed"])
-    #: Standard Webhooks secrets that sign what we send; all of them sign, so that receivers can change over
-    webhook_secrets: Secrets = Field(default=(), examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
-    #: networks that downloads and deliveries may reach although they are private, by plain http too
+    public_url: str = Field(
+        default="",
+        examples=["https://darkroom.example.com"],
+        description="Where providers reach the receiver. Without it no provider calls back; they are polled instead, or hold the connection.",
+    )
+    secret_keys: Secrets = Field(
+        default=(),
+        examples=["a-long-random-string,the-one-before"],
+        description="Keys of callback tokens and file URLs: the first signs, all verify. The receiver needs one.",
+    )
+    api_keys: Secrets = Field(
+        default=(),
+        examples=["key-one,key-two"],
+        description="Bearer keys of the HTTP API, beside those of `darkroom keys`. Without any key it refuses every request.",
+    )
+    rate_limit: str = Field(
+        default="",
+        examples=["600/minute"],
+        description="How many requests each API key may make in a second, minute, hour or day. Default: any number.",
+    )
+    webhook_url: str = Field(
+        default="",
+        repr=False,
+        examples=["https://app.example.com/darkroom"],
+        description="Where webhooks about jobs are sent, unless a job has a `webhook_url` of its own.",
+    )
+    webhook_events: Annotated[tuple[Status, ...], NoDecode] = Field(
+        default=FINAL, examples=["succeeded,failed"], description="The statuses that send a webhook."
+    )
+    webhook_secrets: Secrets = Field(
+        default=(),
+        examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
+        description="Standard Webhooks secrets. Each signs every webhook, so that endpoints can change from one to the next.",
+    )
     allowed_private_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
-        default=(), examples=["127.0.0.0/8,10.1.0.0/16"]
+        default=(),
+        examples=["127.0.0.0/8,10.1.0.0/16"],
+        description="Private networks that image URLs and webhooks may reach, also by plain http.",
     )
-    #: how long records, idempotency keys and staged inputs are kept after the end
-    retention_seconds: int = Field(default=7 * 86400, ge=60, examples=["604800"])
-    #: where paid results and accepted callbacks wait for a store that is away
+    retention_seconds: int = Field(
+        default=7 * 86400,
+        ge=60,
+        examples=["604800"],
+        description="How long a complete job, its idempotency key and its input images are kept, in seconds.",
+    )
     spool_dir: Path = Field(
-        default_factory=lambda: Path.home() / ".local/share/darkroom/spool", examples=["/var/spool/darkroom"]
+        default_factory=lambda: Path.home() / ".local/share/darkroom/spool",
+        examples=["/var/spool/darkroom"],
+        description="The folder where paid images and accepted callbacks wait while the storage or Redis is away.",
     )
-    #: the most that may wait there
-    spool_max_bytes: int = Field(default=10 << 30, ge=1 << 20, examples=["10737418240"])
-    #: provider calls that one worker process keeps open at once
-    max_calls_in_flight: int = Field(default=1000, ge=1, le=100_000, examples=["1000"])
-    #: bytes of images that one worker process holds at once
-    max_bytes_in_flight: int = Field(default=512 << 20, ge=64 << 20, examples=["536870912"])
-    #: the largest image that is taken from a provider
-    max_image_bytes: int = Field(default=64 << 20, ge=1 << 10, examples=["67108864"])
-    #: replicas of Redis that must have a write before it counts; 0: the primary alone
-    redis_wait_replicas: int = Field(default=0, ge=0, le=16, examples=["1"])
-    #: how the worker and the receiver write their log: "text", or "json" for one JSON object a line
-    log_format: Literal["text", "json"] = Field(default="text", examples=["json"])
-    #: how long a worker may be silent before it ends itself for its supervisor to restart
-    watchdog_seconds: float = Field(default=60.0, ge=5, le=3600, examples=["60"])
-    #: how long a stopping worker waits for what is in flight
-    drain_seconds: float = Field(default=30.0, ge=0, le=3600, examples=["30"])
+    spool_max_bytes: int = Field(
+        default=10 << 30, ge=1 << 20, examples=["10737418240"], description="The most that waits there, in bytes."
+    )
+    max_calls_in_flight: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        examples=["1000"],
+        description="How many provider calls one worker process keeps open at once.",
+    )
+    max_bytes_in_flight: int = Field(
+        default=512 << 20,
+        ge=64 << 20,
+        examples=["536870912"],
+        description="The most that one worker process holds of images at once, in bytes.",
+    )
+    max_image_bytes: int = Field(
+        default=64 << 20,
+        ge=1 << 10,
+        examples=["67108864"],
+        description="The largest image that is accepted from a provider, in bytes.",
+    )
+    redis_wait_replicas: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        examples=["1"],
+        description="How many replicas of Redis must have a write before it counts; 0: the primary alone.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        examples=["json"],
+        description="How the worker and the receiver write their log: `text`, or `json` for one object a line.",
+    )
+    watchdog_seconds: float = Field(
+        default=60.0,
+        ge=5,
+        le=3600,
+        examples=["60"],
+        description="How long a worker may stall before it exits, for its supervisor to restart it, in seconds.",
+    )
+    drain_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        examples=["30"],
+        description="How long a stopping worker waits for the calls that are in flight, in seconds.",
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -107,14 +182,14 @@ class Settings(BaseSettings):
     def _is_redis(cls, value: str) -> str:
         parts = urlsplit(value)
         if parts.scheme not in {"redis", "rediss"} or parts.port == 0:
-            raise ValueError("is no Redis URL (redis:// or rediss://)")
+            raise ValueError("not a valid Redis URL (redis:// or rediss://)")
         return value
 
     @field_validator("broker_url")
     @classmethod
     def _is_broker(cls, value: str) -> str:
         if value and not urlsplit(value).scheme:
-            raise ValueError("is no URL of a broker")
+            raise ValueError("not a valid broker URL")
         return value
 
     @field_validator("storage_url")
@@ -122,91 +197,133 @@ class Settings(BaseSettings):
     def _is_storage(cls, value: str) -> str:
         parts = urlsplit(value)
         if (parts.scheme, bool(parts.netloc)) not in {("s3", True), ("file", False)}:
-            raise ValueError("is neither s3://bucket/prefix nor file:///folder")
+            raise ValueError("not a valid storage URL (s3://bucket/prefix or file:///folder)")
         return value
 
     @field_validator("rate_limit")
     @classmethod
     def _is_rate(cls, value: str) -> str:
         if value and not _RATE.fullmatch(value):
-            raise ValueError("is no rate: a number of requests, a slash, and second, minute, hour or day")
+            raise ValueError("not a valid rate (a number of requests, a slash, and second, minute, hour or day)")
         return value
 
     @field_validator("webhook_events", mode="before")
     @classmethod
     def _are_statuses(cls, value: Any) -> Any:
         if strange := set(named := _commas(value)) - set(Status):
-            raise ValueError(f"holds {', '.join(sorted(strange))}; allowed: {', '.join(Status)}")
+            raise ValueError(f"should be of {', '.join(Status)}, not {', '.join(sorted(strange))}")
         return named
 
     @field_validator("webhook_secrets")
     @classmethod
     def _are_webhook_secrets(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        for secret in value:
-            _check_webhook_secret(secret.get_secret_value())
+        for text in (secret.get_secret_value() for secret in value):
+            try:
+                key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+            except ValueError:
+                key = b""
+            if not text.startswith("whsec_") or not 24 <= len(key) <= 64:
+                raise ValueError("not a valid webhook secret (whsec_ and the base64 of 24 to 64 bytes)")
         return value
 
     @field_validator("public_url", "webhook_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         if value and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname):
-            raise ValueError("is no http(s) URL")
+            raise ValueError("not a valid http(s) URL")
         return value.rstrip("/")
 
     @property
     def broker(self) -> str:
-        return self.broker_url or _as_broker(self.redis_url)
+        """The URL of the broker as Celery spells it, which does not know a `db` in the query of a Redis URL."""
+        parts = urlsplit(self.redis_url)
+        query = dict(parse_qsl(parts.query))
+        database = query.pop("db", None)
+        if self.broker_url or database is None:
+            return self.broker_url or self.redis_url
+        return urlunsplit((parts.scheme, parts.netloc, f"/{database}", urlencode(query), ""))
 
     @property
     def broker_is_redis(self) -> bool:
-        """Whether broker and record are one Redis database, so that one script writes both."""
+        """Whether broker and records share a Redis database, so that one script writes both."""
         return self.broker_url in ("", self.redis_url)
 
     @property
     def rate(self) -> tuple[int, int] | None:
-        """How many requests an API key may make in how many seconds; None: any number."""
+        """How many requests an API key may make, in how many seconds; None: any number."""
         found = _RATE.fullmatch(self.rate_limit)
         return (int(found[1]), _SECONDS[found[2]]) if found else None
 
     def signing_keys(self) -> tuple[str, ...]:
-        """The secret keys, the signing one first. Raises SettingsError when there is none."""
+        """The secret keys, the one that signs first. Raises SettingsError when there is none."""
         if not self.secret_keys:
-            raise SettingsError("DARKROOM_SECRET_KEYS", "is not set", "a-long-random-string")
+            raise SettingsError("DARKROOM_SECRET_KEYS", "not set", "a-long-random-string")
         return tuple(key.get_secret_value() for key in self.secret_keys)
 
     @property
     def callback_base(self) -> str | None:
-        """The URL below which callbacks come in, or None when none can. Raises SettingsError without a secret key."""
+        """The URL below which callbacks arrive; None without a public URL. Raises SettingsError without a secret key."""
         return f"{self.public_url}/webhooks" if self.public_url and self.signing_keys() else None
 
     @classmethod
     def read(cls) -> Self:
-        """The settings of the environment. Raises SettingsError for the first malformed one."""
+        """The settings of the environment, and of the stack that runs in this folder. Raises SettingsError."""
+        stack = {} if os.environ.get("DARKROOM_REDIS_URL") else stack_environment()
+        found: dict[str, Any] = {
+            name.removeprefix(_PREFIX).lower(): value
+            for name, value in stack.items()
+            if value and not os.environ.get(name)
+        }
         try:
-            return cls()
+            return cls(**{name: found[name] for name in cls.model_fields.keys() & found.keys()})
         except ValidationError as error:
             raise _settings_error(cls, _PREFIX, error) from None
 
 
 class ProviderSettings(BaseModel):
-    """What a worker needs of one provider: `<NAME>_API_KEY`, `<NAME>_BASE_URL` and the provider's own options."""
+    """What a worker needs for one provider: `<NAME>_API_KEY`, `<NAME>_BASE_URL` and the provider's own options."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
+    #: the key of the account at the provider; empty: this process does not work for the provider
     api_key: SecretStr = SecretStr("")
+    #: where its API is
     base_url: str = Field(examples=["https://api.example.com"])
+    #: the provider's `Options`
     options: Any = None
 
     @field_validator("base_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         if urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname:
-            raise ValueError("is no http(s) URL")
+            raise ValueError("not a valid http(s) URL")
         return value.rstrip("/")
 
     @property
     def enabled(self) -> bool:
+        """Whether the key is set."""
         return bool(self.api_key.get_secret_value())
+
+
+def environment() -> dict[str, str]:
+    """A copy of the environment, for child processes and for settings that are not Darkroom's own."""
+    return dict(os.environ)
+
+
+def stack_environment(folder: Path = STACK_FOLDER) -> dict[str, str]:
+    """The `DARKROOM_` variables of the stack that `darkroom up` runs in this folder; empty where its Redis does not answer."""
+    try:
+        lines = shlex.split((folder / STACK_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    found = dict(line.split("=", 1) for line in lines if line.startswith(_PREFIX) and "=" in line)
+    redis = urlsplit(found.get("DARKROOM_REDIS_URL", ""))
+    try:
+        with socket.create_connection((redis.hostname, redis.port or 6379), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return found if connection.recv(1) in (b"+", b"-") else {}
+    except OSError:
+        return {}
 
 
 def provider_settings(name: str, environ: Mapping[str, str] | None = None) -> ProviderSettings:
@@ -232,49 +349,42 @@ def provider_settings(name: str, environ: Mapping[str, str] | None = None) -> Pr
 
 
 def enabled_providers(environ: Mapping[str, str] | None = None) -> dict[str, ProviderSettings]:
-    """The providers whose key is set."""
+    """The providers whose key is set, by name."""
     found = {name: provider_settings(name, environ) for name in providers.names()}
     return {name: settings for name, settings in found.items() if settings.enabled}
 
 
 def current() -> Settings:
-    """The settings of the environment as it is now; read again only when it changed."""
-    return _read(tuple(map(_TABLE.get, _NAMES)))
+    """The settings of the environment as it is now; read again only after a change."""
+    values = tuple(map(_TABLE.get, _NAMES))
+    return _read(values, () if values[_REDIS] else _stack_version())
+
+
+def _stack_version() -> tuple[int, ...]:
+    """Tells one stack in this folder from the next."""
+    try:
+        found = os.stat(STACK_FOLDER / STACK_FILE)  # noqa: PTH116 - a third of the time of Path.stat, at every enqueue
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 @lru_cache(maxsize=8)
-def _read(_values: tuple[Any, ...]) -> Settings:
+def _read(_values: tuple[Any, ...], _stack: tuple[int, ...]) -> Settings:
     return Settings.read()
 
 
-def _as_broker(redis_url: str) -> str:
-    """The same database as Celery spells it, which knows no `db` in the query."""
-    parts = urlsplit(redis_url)
-    query = dict(parse_qsl(parts.query))
-    database = query.pop("db", None)
-    if database is None:
-        return redis_url
-    return urlunsplit((parts.scheme, parts.netloc, f"/{database}", urlencode(query), ""))
-
-
-def _check_webhook_secret(secret: str) -> None:
-    try:
-        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except ValueError:
-        key = b""
-    if not secret.startswith("whsec_") or not 24 <= len(key) <= 64:
-        raise ValueError("holds a secret that is not whsec_ and the base64 of 24 to 64 bytes")
-
-
-#: the table behind `os.environ`, and our names as its keys: every enqueue looks whether something changed, and through
-#: `os.environ` that takes longer than writing the job's record
+#: the table behind `os.environ`, and our names as its keys: each enqueue checks whether a setting has changed, which takes
+#: longer through `os.environ` than writing the job's record
 _TABLE: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
 _NAMES = tuple(os.environ.encodekey(_PREFIX + name.upper()) for name in Settings.model_fields)
+#: the place of DARKROOM_REDIS_URL in `_NAMES`
+_REDIS = list(Settings.model_fields).index("redis_url")
 
 
 def _settings_error(model: type[BaseModel], prefix: str, error: ValidationError) -> SettingsError:
     first = error.errors()[0]
     field = str(first["loc"][0])
     examples = model.model_fields[field].examples or [model.model_fields[field].default]
-    problem = first["msg"].removeprefix("Value error, ")
+    problem = first["msg"].removeprefix("Value error, ").removeprefix("Input ").partition(", unable to ")[0]
     return SettingsError(f"{prefix}{field.upper()}", problem, str(examples[0]))

@@ -6,7 +6,6 @@ holds its token: leave access logs off, or let them show no paths.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import partial
 
@@ -14,7 +13,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from jobs import logs, providers
 from jobs.darkroom import Darkroom
-from jobs.settings import Settings, provider_settings
+from jobs.settings import Settings, environment, provider_settings
 from jobs.state.api_keys import KeyStore
 from jobs.state.rate_limit import Limit
 from jobs.storage.spool import Spool
@@ -49,7 +48,7 @@ def create_app(
     this process answer requests, where GRANIAN_BLOCKING_THREADS does not say so; a stream of events ends after
     `stream_seconds`. Raises SettingsError.
     """
-    environ = os.environ if environ is None else environ
+    environ = environment() if environ is None else environ
     settings = settings or Settings.read()
     threads = threads or thread_count(environ)
     logs.install(logs.secrets_of(settings, environ))

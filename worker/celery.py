@@ -7,7 +7,6 @@ by one bootstep, which on SIGTERM finishes what is in progress.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from typing import Any
 
@@ -16,7 +15,7 @@ from celery.signals import celeryd_init, setup_logging
 
 from jobs import logs, queue
 from jobs.errors import SettingsError
-from jobs.settings import Settings, enabled_providers
+from jobs.settings import Settings, enabled_providers, environment
 
 from . import process
 
@@ -34,7 +33,7 @@ try:
     _settings = Settings.read()
 except SettingsError as error:
     sys.exit(f"darkroom: {error}")
-logs.install(logs.secrets_of(_settings, os.environ))
+logs.install(logs.secrets_of(_settings, environment()))
 
 app = queue.application(_settings)
 app.conf.update(

@@ -7,15 +7,11 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 import click
 
 from ..errors import ChargePossible, DarkroomError, InvalidRequest, SettingsError, Unavailable
 from .console import complain, note
-
-#: where `up` keeps its data, and where the other commands look for a running stack
-STACK_FOLDER = Path(".darkroom")
 
 #: each command and the module that holds it; loaded when it is called for
 _COMMANDS: Mapping[str, str] = {
@@ -62,28 +58,18 @@ def darkroom(context: click.Context) -> None:
     Start with `darkroom demo`: everything on this machine, no key needed.
     """
     if context.invoked_subcommand not in _SELF_CONTAINED:
-        _join_running_stack()
         _hide_secrets()
-
-
-def _join_running_stack() -> None:
-    """Without a Redis of its own, a command speaks to the stack that `darkroom up` runs in this folder."""
-    if os.environ.get("DARKROOM_REDIS_URL") or not (STACK_FOLDER / "env").is_file():
-        return
-    from ..embedded.files import read_env_file
-
-    if found := read_env_file(STACK_FOLDER):
-        note(f"with the stack that runs in {STACK_FOLDER}")
-        os.environ.update({name: value for name, value in found.items() if not os.environ.get(name)})
 
 
 def _hide_secrets() -> None:
     """What libraries log of a command passes the same border as a worker's log."""
     from .. import logs
-    from ..settings import Settings
+    from ..settings import Settings, environment, stack_environment
 
+    if not environment().get("DARKROOM_REDIS_URL") and stack_environment():
+        note("with the stack that runs in .darkroom")
     try:
-        logs.install(logs.secrets_of(Settings.read(), os.environ))
+        logs.install(logs.secrets_of(Settings.read(), environment()))
     except SettingsError:
         logs.install()  # the command itself says what is wrong, where that matters to it
 

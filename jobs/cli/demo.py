@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -25,6 +24,7 @@ from ..embedded.stack import Stack, without_password
 from ..errors import StorageError
 from ..job import Job, Status
 from ..request import Request
+from ..settings import environment
 from .console import complain, ending_on_signals, err, images_cell, note, out, print_json, status_cell, table, warn
 from .follow import follow
 
@@ -48,7 +48,7 @@ _HEEDED = ("DARKROOM_REDIS_URL", "DARKROOM_BROKER_URL")
 def demo(folder: Path | None, as_json: bool) -> int:
     """Run jobs of all operations on this machine, without any key. Exit 0 only if every picture was stored and read back."""
     chosen = folder or Path(tempfile.mkdtemp(prefix="darkroom-demo-"))
-    given = {name: os.environ[name] for name in _HEEDED if os.environ.get(name)}
+    given = {name: value for name, value in environment().items() if name in _HEEDED and value}
     with ending_on_signals():
         note("starting Redis, the sandbox, the receiver and a worker")
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -238,7 +237,7 @@ def _provider(name: str, served: frozenset[str]) -> Finding:
 
 
 def _has_key(name: str) -> bool:
-    return provider_settings(name, os.environ).enabled
+    return provider_settings(name).enabled
 
 
 def _jobs(house: Darkroom) -> Findings:

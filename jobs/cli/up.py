@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +9,10 @@ from pathlib import Path
 import click
 
 from .. import providers
-from ..embedded.files import ENV_FILE, make_private_folder, read_env_file, write_env_file
+from ..embedded.files import make_private_folder, write_env_file
 from ..embedded.stack import Stack, without_password
 from ..errors import NotPossible
-from . import STACK_FOLDER
+from ..settings import STACK_FILE, STACK_FOLDER, environment, stack_environment
 from .console import ending_on_signals, out, table, warn
 
 _LOOK_SECONDS = 1.0
@@ -28,7 +27,7 @@ def up(folder: Path, port: int) -> None:
     Vendors whose key is set (..._API_KEY) are called for real, the sandbox plays the others. Other commands find the stack when they
     run in the same folder.
     """
-    if read_env_file(folder):
+    if stack_environment(folder):
         raise NotPossible(f"a stack runs in {folder} already; stop it first, or choose another --folder")
     make_private_folder(folder)
     _ignore(folder)
@@ -45,9 +44,10 @@ def up(folder: Path, port: int) -> None:
 
 def _given() -> dict[str, str]:
     """The settings that the person made: ours, and those of the vendors whose key is set."""
-    keyed = [name.upper() for name in providers.names() if os.environ.get(f"{name.upper()}_API_KEY")]
+    given = environment()
+    keyed = [name.upper() for name in providers.names() if given.get(f"{name.upper()}_API_KEY")]
     prefixes = ("DARKROOM_", *(f"{name}_" for name in keyed))
-    return {name: value for name, value in os.environ.items() if name.startswith(prefixes) and value}
+    return {name: value for name, value in given.items() if name.startswith(prefixes) and value}
 
 
 def _ignore(folder: Path) -> None:
@@ -77,7 +77,7 @@ def _facts(stack: Stack) -> Iterator[tuple[str, str]]:
     yield "enqueue", 'darkroom enqueue OPERATION -p prompt="a lake at dawn" -p image_field=@photo.png'
     yield "operations", ", ".join(providers.operation_names())
     yield "follow", "darkroom watch"
-    yield "for your application", f"set -a; . {_shown(stack.folder / ENV_FILE)}"
+    yield "for your application", f"set -a; . {_shown(stack.folder / STACK_FILE)}"
     yield "stop", "Ctrl-C"
 
 

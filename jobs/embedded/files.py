@@ -8,10 +8,8 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import redis
+from ..settings import STACK_FILE
 
-#: the file, in the folder of a running stack, that says how to reach it
-ENV_FILE = "env"
 #: what the names of Darkroom's own settings begin with
 PREFIX = "DARKROOM_"
 
@@ -31,17 +29,8 @@ def load_secret(file: Path) -> str:
 def write_env_file(folder: Path, environ: Mapping[str, str]) -> Path:
     """Write how to reach the stack, as lines that a shell can read too; nobody else can read them."""
     lines = (f"{name}={shlex.quote(value)}\n" for name, value in environ.items() if name.startswith(PREFIX))
-    _write_private(folder / ENV_FILE, "".join(sorted(lines)))
-    return folder / ENV_FILE
-
-
-def read_env_file(folder: Path) -> dict[str, str]:
-    """What `write_env_file` wrote, if the Redis of that stack answers; otherwise nothing."""
-    file = folder / ENV_FILE
-    if not file.is_file():
-        return {}
-    found = dict(part.split("=", 1) for part in shlex.split(file.read_text()))
-    return found if redis.is_up(found.get("DARKROOM_REDIS_URL", "")) else {}
+    _write_private(folder / STACK_FILE, "".join(sorted(lines)))
+    return folder / STACK_FILE
 
 
 def _write_private(file: Path, text: str) -> None:

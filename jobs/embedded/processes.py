@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from ..errors import DarkroomError
+from ..settings import environment
 from . import guard
 
 #: how long a process may take until it answers, in seconds
@@ -51,7 +52,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=command.folder,
-                env={**os.environ, **command.environ},
+                env={**environment(), **command.environ},
                 start_new_session=True,
             )
 

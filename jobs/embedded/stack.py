@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -17,7 +16,7 @@ from .. import providers
 from ..darkroom import Darkroom
 from ..errors import DarkroomError
 from ..sandbox.faults import PROVIDERS as SANDBOXED
-from ..settings import Settings
+from ..settings import Settings, environment
 from . import redis
 from .commands import receiver_command, sandbox_command, worker_command
 from .files import PREFIX, load_secret, make_private_folder
@@ -148,7 +147,7 @@ class Stack:
             "GRANIAN_BLOCKING_THREADS": str(BLOCKING_THREADS),
         }
         prefixes = (PREFIX, *(f"{name.upper()}_" for name in providers.names()))
-        blank = {name: "" for name in os.environ if name.startswith(prefixes)}
+        blank = {name: "" for name in environment() if name.startswith(prefixes)}
         fixed = {
             "DARKROOM_REDIS_URL": redis_url,
             # The sandbox serves its results on this machine; workers must be allowed to fetch them.

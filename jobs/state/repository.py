@@ -40,13 +40,11 @@ GRACE_SECONDS = 3.0
 SWEEP_LEASE_SECONDS = 10.0
 #: what a dead worker held comes back sooner, for a rescuer may die too, and both are to be found within 15 s
 RESCUE_LEASE_SECONDS = 5.0
-#: the longest that a job may take before its retention begins: a deadline and a day of deliveries
-LONGEST_LIFE_SECONDS = 8 * 86_400
 #: a queued job whose message has not arrived after so long is taken from the line
 MESSAGE_GRACE_SECONDS = 10.0
 
-#: the longest that a job can live before its retention begins: the longest deadline, deliveries, and a margin
-_LONGEST_LIFE_SECONDS = 14 * 86_400
+#: the longest that a job lives before its retention begins: the longest deadline, a day of deliveries, and a margin
+LONGEST_LIFE_SECONDS = 14 * 86_400
 
 Transition = Callable[[Job, datetime], Job]
 
@@ -252,7 +250,7 @@ class Repository:
     @property
     def _owned_ms(self) -> int:
         """How long an owner's index knows a job: longer than its record can live."""
-        return 1000 * (self._retention + _LONGEST_LIFE_SECONDS)
+        return 1000 * (self._retention + LONGEST_LIFE_SECONDS)
 
     def update(
         self,

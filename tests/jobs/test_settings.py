@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from jobs import settings as settings_module
 from jobs.errors import SettingsError
-from jobs.settings import Settings, current, enabled_providers, provider_settings
+from jobs.settings import (
+    STACK_FILE,
+    STACK_FOLDER,
+    Settings,
+    current,
+    enabled_providers,
+    provider_settings,
+    stack_environment,
+)
 
 MALFORMED = {
     "DARKROOM_REDIS_URL": [
@@ -100,7 +110,7 @@ def test_no_secret_is_in_a_repr_or_an_error(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_callbacks_need_a_public_url_and_a_key_that_signs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKROOM_PUBLIC_URL", "https://darkroom.example/")
-    with pytest.raises(SettingsError, match="DARKROOM_SECRET_KEYS: is not set; for example"):
+    with pytest.raises(SettingsError, match="DARKROOM_SECRET_KEYS: not set; for example"):
         _ = Settings.read().callback_base
     monkeypatch.setenv("DARKROOM_SECRET_KEYS", "a-key-that-signs")
     assert Settings.read().callback_base == "https://darkroom.example/webhooks"
@@ -176,3 +186,83 @@ def test_a_malformed_setting_of_a_provider_is_named(environ: dict[str, str], nam
         provider_settings("phota", environ)
     assert error.value.name == name
     assert f"for example {name}=" in str(error.value)
+
+
+# --- the stack of this folder -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stack(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which a stack runs, as far as its Redis and its file go; it is the current folder."""
+    (tmp_path / STACK_FOLDER).mkdir()
+    (tmp_path / STACK_FOLDER / STACK_FILE).write_text(
+        f"DARKROOM_REDIS_URL={redis_url}\nDARKROOM_STORAGE_URL='file:///of the stack'\nDARKROOM_WEBHOOK_URL=\n"
+        "DARKROOM_RETENTION_SECONDS=120\nDARKROOM_FUTURE_SETTING=1\nPATH=/nowhere\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_python_finds_the_stack_that_runs_in_its_folder(
+    stack: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (current().redis_url, current().storage_url) == (redis_url, "file:///of the stack")
+    assert current().retention_seconds == 120
+    monkeypatch.setenv("DARKROOM_RETENTION_SECONDS", "240")
+    assert current().retention_seconds == 240
+    assert "PATH" not in stack_environment()
+
+
+def test_a_redis_url_of_ones_own_leaves_the_stack_alone(stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_REDIS_URL", "redis://redis:6379/1")
+    assert (current().redis_url, current().retention_seconds) == ("redis://redis:6379/1", 7 * 86400)
+
+
+@pytest.mark.parametrize("text", ["", "DARKROOM_REDIS_URL='", "DARKROOM_REDIS_URL=redis://127.0.0.1:{port}/0", "\x00"])
+def test_a_stack_that_has_ended_is_ignored(stack: Path, free_port: int, text: str) -> None:
+    (STACK_FOLDER / STACK_FILE).write_text(text.format(port=free_port))
+    assert stack_environment() == {}
+    assert current().redis_url == "redis://127.0.0.1:6379/0"
+
+
+def test_another_stack_in_the_same_folder_is_noticed(stack: Path) -> None:
+    assert current().retention_seconds == 120
+    file = STACK_FOLDER / STACK_FILE
+    text = file.read_text().replace("=120", "=180")
+    file.unlink()
+    file.write_text(text)
+    assert current().retention_seconds == 180
+
+
+# --- the only reader --------------------------------------------------------------------------------------------------
+
+
+def test_no_other_module_reads_the_environment() -> None:
+    root = Path(settings_module.__file__).parents[1]
+    readers = {
+        str(path.relative_to(root))
+        for package in ("jobs", "worker", "webhooks")
+        for path in (root / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (
+            (isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv", "getenvb"))
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "os"
+        )
+        or (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "os"
+            and {"environ", "getenv"} & {a.name for a in node.names}
+        )
+    }
+    assert readers == {"jobs/settings.py"}
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_every_setting_says_what_it_means(name: str) -> None:
+    field = Settings.model_fields[name]
+    assert field.description
+    if name.endswith("_seconds"):
+        assert "in seconds" in field.description
+    if "bytes" in name:
+        assert "in bytes" in field.description

@@ -233,7 +233,7 @@ def test_a_malformed_setting_is_named_with_an_example(darkroom: Darkroom_, bare:
     bare.setenv("DARKROOM_REDIS_URL", "localhost:6379")
     said = darkroom("list")
     assert said.code == 2
-    assert said.err.startswith("error: DARKROOM_REDIS_URL: is no Redis URL")
+    assert said.err.startswith("error: DARKROOM_REDIS_URL: not a valid Redis URL")
     assert "DARKROOM_REDIS_URL=redis://127.0.0.1:6379/0" in said.err
 
 

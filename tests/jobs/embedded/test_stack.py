@@ -14,10 +14,11 @@ import pytest
 
 from jobs import Status
 from jobs.embedded import DidNotStart
-from jobs.embedded.files import read_env_file, write_env_file
+from jobs.embedded.files import write_env_file
 from jobs.embedded.stack import RedisInUse, Stack, without_password
 from jobs.providers import deepmode
 from jobs.sandbox.faults import PROVIDERS as SANDBOXED
+from jobs.settings import stack_environment
 from jobs.state.repository import Repository
 
 REQUEST = deepmode.Generate(model_id="b8a9", prompt="a lake at dawn")
@@ -90,14 +91,14 @@ def test_only_the_owner_can_read_its_secrets(stack: Stack) -> None:
 
 def test_the_env_file_is_read_back_while_the_stack_runs(stack: Stack, tmp_path: Path) -> None:
     write_env_file(stack.folder, stack.environ)
-    found = read_env_file(stack.folder)
+    found = stack_environment(stack.folder)
     assert found == {name: value for name, value in stack.environ.items() if name.startswith("DARKROOM_")}
-    assert read_env_file(tmp_path) == {}
+    assert stack_environment(tmp_path) == {}
 
 
 def test_the_env_file_of_a_stack_that_has_ended_is_ignored(tmp_path: Path, free_port: int) -> None:
     (tmp_path / "env").write_text(f"DARKROOM_REDIS_URL=redis://127.0.0.1:{free_port}/0\n")
-    assert read_env_file(tmp_path) == {}
+    assert stack_environment(tmp_path) == {}
 
 
 def test_a_stack_with_a_sandbox_refuses_a_redis_that_other_workers_use(redis_url: str, tmp_path: Path) -> None:
