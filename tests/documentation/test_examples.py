@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from documentation.pages import Block, pages
+from documentation.pages import ROOT, Block, blocks, pages
 from PIL import Image
 
 from jobs import Status
@@ -54,6 +55,18 @@ def test_an_example_works_as_it_stands(stack: Stack, tmp_path: Path, block: Bloc
     assert new
     assert {stack.darkroom.wait(job.id, 30).status for job in new} == {Status.SUCCEEDED}
     assert block.page != "docs/reference/http.md" or f"{stack.url}/files/" in ran.stdout
+
+
+def test_the_python_of_all_pages_fits_the_types_of_the_public_api(tmp_path: Path) -> None:
+    for block in blocks("python"):
+        name = re.sub(r"\W", "_", str(block))
+        (tmp_path / f"{name}.py").write_text(block.text)
+    command = [sys.executable, "-m", "mypy", "--config-file=", "--check-untyped-defs", "--ignore-missing-imports"]
+    ran = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=100, cwd=ROOT)
+    # A block may go on with what the one above it has defined.
+    faults = [line for line in ran.stdout.splitlines() if ": error:" in line and "[name-defined]" not in line]
+    assert faults == []
+    assert " source files" in ran.stdout
 
 
 def test_there_are_examples_in_each_language() -> None:
