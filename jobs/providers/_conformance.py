@@ -204,13 +204,13 @@ def _requirements_by_ability(
     provider: Provider, operation: Operation, mine: Sequence[Exchange]
 ) -> Iterator[tuple[str, bool]]:
     name = operation.name
-    able = {
-        ability
-        for one in mine
-        if one.kind == "abilities"
-        for case in one.data.get("cases", [])
-        for ability in case.get("able", [])
-    }
+    recorded = (case for one in mine if one.kind == "abilities" for case in one.data.get("cases", []))
+    able = {ability for case in recorded for ability in case.get("able", [])}
+    with suppress(Nonconformity, InvalidRequest):  # a missing or wrong example is the matter of another check
+        request: Any = operation.request.model_validate(example(operation))
+        for has_callback in (True, False):
+            found = operation.abilities(request, has_callback=has_callback, options=provider.options())
+            able |= {ability for ability, is_able in asdict(found).items() if is_able}
     if able & {"poll", "lookup"}:
         yield f"call-poll-*.json: the call of a poll of {name}", _has(mine, "call", of="poll")
         yield f"poll-*.json: an answer to a poll of {name}", _has(mine, "poll")

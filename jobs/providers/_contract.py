@@ -207,16 +207,16 @@ class OperationDefaults:
     def poll(self, external_id: str, context: Context) -> Call:
         raise NotImplementedError("this operation is never polled: its abilities say so")
 
-    def read_poll(self, request: Any, response: Response) -> Report | None:  # noqa: ARG002 - overridden
+    def read_poll(self, request: Any, response: Response) -> Report | None:
         return None
 
-    def read_callback(self, body: Any) -> Report:  # noqa: ARG002 - overridden
+    def read_callback(self, body: Any) -> Report:
         raise InvalidCallback("this operation sends no callbacks")
 
-    def remint(self, image: Image, context: Context) -> Call | None:  # noqa: ARG002 - overridden
+    def remint(self, image: Image, context: Context) -> Call | None:
         return None
 
-    def read_remint(self, response: Response) -> Image | None:  # noqa: ARG002 - overridden
+    def read_remint(self, response: Response) -> Image | None:
         return None
 
 

@@ -80,13 +80,13 @@ class _ReveRemix(OperationDefaults):
     request: type[Request] = ReveRemix
     deadline_seconds = 600.0
 
-    def abilities(self, request: ReveRemix, *, has_callback: bool, options: Options) -> Abilities:  # noqa: ARG002 - the contract's signature
+    def abilities(self, request: ReveRemix, *, has_callback: bool, options: Options) -> Abilities:
         return Abilities(inline_images=True)  # `url` may be null and `b64_json` set, whatever was asked
 
-    def images_expected(self, request: ReveRemix) -> int:  # noqa: ARG002 - the contract's signature
+    def images_expected(self, request: ReveRemix) -> int:
         return 1
 
-    def price(self, request: ReveRemix) -> Cost | None:  # noqa: ARG002 - the contract's signature
+    def price(self, request: ReveRemix) -> Cost | None:
         return None
 
     def submit(self, request: ReveRemix, context: Context) -> Call:
@@ -98,7 +98,7 @@ class _ReveRemix(OperationDefaults):
             timeout_seconds=context.options.timeout_seconds,
         )
 
-    def read_answer(self, request: ReveRemix, response: Response) -> Report:  # noqa: ARG002 - the contract's signature
+    def read_answer(self, request: ReveRemix, response: Response) -> Report:
         body = parsing.mapping(response.document())
         if not response.ok or (parsing.first(body, "statusCode", "error") and not body.get("data")):
             return _refused(response, body)

@@ -197,13 +197,13 @@ class _IdeogramRemix(OperationDefaults):
     request: type[Request] = IdeogramRemix
     deadline_seconds = 900.0
 
-    def abilities(self, request: IdeogramRemix, *, has_callback: bool, options: Options) -> Abilities:  # noqa: ARG002 - the contract's signature
+    def abilities(self, request: IdeogramRemix, *, has_callback: bool, options: Options) -> Abilities:
         return Abilities(poll=True, callback=has_callback and bool(options.callback_field))
 
     def images_expected(self, request: IdeogramRemix) -> int:
         return request.num_images
 
-    def price(self, request: IdeogramRemix) -> Cost | None:  # noqa: ARG002 - the contract's signature
+    def price(self, request: IdeogramRemix) -> Cost | None:
         return None
 
     def submit(self, request: IdeogramRemix, context: Context) -> Call:
@@ -220,7 +220,7 @@ class _IdeogramRemix(OperationDefaults):
             timeout_seconds=context.options.timeout_seconds,
         )
 
-    def read_answer(self, request: IdeogramRemix, response: Response) -> Report:  # noqa: ARG002 - the contract's signature
+    def read_answer(self, request: IdeogramRemix, response: Response) -> Report:
         body = parsing.mapping(response.document())
         if not response.ok or _is_error(body):
             return _refused(response, body)
@@ -230,7 +230,7 @@ class _IdeogramRemix(OperationDefaults):
         path = context.options.task_path.replace("{task_id}", quote(external_id, safe=""))
         return Call("GET", path, headers=bearer(context), timeout_seconds=30.0)
 
-    def read_poll(self, request: IdeogramRemix, response: Response) -> Report | None:  # noqa: ARG002 - the contract's signature
+    def read_poll(self, request: IdeogramRemix, response: Response) -> Report | None:
         """What a poll says of the task; a refused poll says nothing, unless it says that the content was refused."""
         body = parsing.mapping(response.document())
         if not response.ok or _is_error(body):

@@ -112,11 +112,11 @@ class FaceIdRemix(Request):
 class _Operation(OperationDefaults):
     """What both operations share: the shapes of their answers, and fresh URLs for images."""
 
-    def price(self, request: Any) -> Cost | None:  # noqa: ARG002 - the contract's signature
+    def price(self, request: Any) -> Cost | None:
         """1 credit a call, for any number of images."""
         return Cost(1.0, Unit.CREDIT)
 
-    def read_answer(self, request: Any, response: Response) -> Report:  # noqa: ARG002 - the contract's signature
+    def read_answer(self, request: Any, response: Response) -> Report:
         if not response.ok:
             return failed_by_status(response, error_message(_PROVIDER, response))
         body = parsing.mapping(response.document())
@@ -142,7 +142,7 @@ class _Generate(_Operation):
     request: type[Request] = Generate
     deadline_seconds = 900.0
 
-    def abilities(self, request: Generate, *, has_callback: bool, options: Options) -> Abilities:  # noqa: ARG002 - the contract's signature
+    def abilities(self, request: Generate, *, has_callback: bool, options: Options) -> Abilities:
         return Abilities(callback=has_callback)
 
     def images_expected(self, request: Generate) -> int:
@@ -167,7 +167,7 @@ class _FaceIdRemix(_Operation):
     def abilities(self, request: FaceIdRemix, *, has_callback: bool, options: Options) -> Abilities:
         return Abilities(callback=_calls_back(request, options) and has_callback, poll=True)
 
-    def images_expected(self, request: FaceIdRemix) -> int:  # noqa: ARG002 - the contract's signature
+    def images_expected(self, request: FaceIdRemix) -> int:
         return 1
 
     def submit(self, request: FaceIdRemix, context: Context) -> Call:
@@ -186,7 +186,7 @@ class _FaceIdRemix(_Operation):
     def poll(self, external_id: str, context: Context) -> Call:
         return _lookup(external_id, context)  # [inferred]: the page does not say how an async result comes
 
-    def read_poll(self, request: Any, response: Response) -> Report | None:  # noqa: ARG002 - the contract's signature
+    def read_poll(self, request: Any, response: Response) -> Report | None:
         return _result(parsing.mapping(response.document())) if response.ok else None
 
 

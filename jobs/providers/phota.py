@@ -125,7 +125,7 @@ class _Remix(OperationDefaults):
         callback = {"callback_url": context.callback_url} if context.callback_url else {}
         return _remix(body | {"async": True, "client_request_id": context.attempt_key} | callback, context, 60.0)
 
-    def read_answer(self, request: Remix, response: Response) -> Report:  # noqa: ARG002 - the contract's signature
+    def read_answer(self, request: Remix, response: Response) -> Report:
         if not response.ok:
             return _refused(response)
         return _report(parsing.mapping(response.document())) or unreadable(_PROVIDER, response)
@@ -134,7 +134,7 @@ class _Remix(OperationDefaults):
         path = f"/v1/phota/jobs/{quote(external_id, safe='')}"
         return Call("GET", path, headers=_headers(context), timeout_seconds=30.0)
 
-    def read_poll(self, request: Remix, response: Response) -> Report | None:  # noqa: ARG002 - the contract's signature
+    def read_poll(self, request: Remix, response: Response) -> Report | None:
         """What a poll says of the job; a refused poll says nothing."""
         return _report(parsing.mapping(response.document())) if response.ok else None
 
@@ -243,7 +243,7 @@ def _is_moderation_code(body: Mapping[str, Any]) -> bool:
 # Signed callbacks -------------------------------------------------------------------------------------------------
 
 
-def verify(options: _Options, headers: Mapping[str, str], body: bytes, now: datetime) -> None:  # noqa: ARG001 - the contract's signature
+def verify(options: _Options, headers: Mapping[str, str], body: bytes, now: datetime) -> None:
     """Check `X-Phota-Signature`, an HMAC-SHA256 in hex or base64 [unknown which], if `PHOTA_WEBHOOK_SECRET` is set."""
     secret = options.webhook_secret.get_secret_value()
     if not secret:
