@@ -46,7 +46,8 @@ def test_a_running_stack_is_sound(examined: Any, bare: pytest.MonkeyPatch, stack
             bare.setenv(name, value)
     code, found = examined()
     assert code == 0
-    assert {finding["state"] for finding in found.values()} == {"ok"}
+    without_key = set(providers.names()) - {*stack.played, *stack.real}
+    assert {finding["state"] for name, finding in found.items() if name not in without_key} == {"ok"}
     assert "Redis 6" in found["redis"]["says"] or "Redis" in found["redis"]["says"]
     assert "writes only once" in found["storage"]["says"]
     assert set(found) >= {"redis", "broker", "storage", "receiver", "workers", "jobs", *providers.names()}
