@@ -37,7 +37,7 @@ from dataclasses import dataclass, replace
 
 
 class DarkroomError(Exception):
-    """The root of the tree."""
+    """Every error that Darkroom raises on purpose is one."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class FieldError:
 
 
 class InvalidRequest(DarkroomError, ValueError):
-    """The request is wrong; nothing was written, sent or charged.
+    """The request is wrong; nothing was written, sent or charged. The message has a line for every fault."""
 
-    `errors` lists every fault at once; the message has a line for each.
-    """
+    #: every fault, in the order of the fields
+    errors: tuple[FieldError, ...]
 
     def __init__(self, *errors: FieldError) -> None:
         super().__init__(*errors)
@@ -76,7 +76,14 @@ class InvalidRequest(DarkroomError, ValueError):
 
 
 class SettingsError(DarkroomError, ValueError):
-    """A setting is malformed or missing. `name` is the environment variable; the message shows an example that works."""
+    """A setting is malformed or missing. The message shows an example that works."""
+
+    #: the environment variable
+    name: str
+    #: what is wrong with its value
+    problem: str
+    #: a value that works
+    example: str
 
     def __init__(self, name: str, problem: str, example: str) -> None:
         super().__init__(name, problem, example)
@@ -89,7 +96,10 @@ class SettingsError(DarkroomError, ValueError):
 
 
 class JobNotFound(DarkroomError, LookupError):
-    """No job has this id, or its retention is over. `job_id` is the id that was asked for."""
+    """No job has this id, or its retention is over."""
+
+    #: the id that was asked for
+    job_id: str
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id)
@@ -100,7 +110,12 @@ class JobNotFound(DarkroomError, LookupError):
 
 
 class IdempotencyConflict(DarkroomError):
-    """The idempotency key was used for another request. `job_id` is the job that was enqueued with it."""
+    """The idempotency key was used for another request."""
+
+    #: the idempotency key
+    key: str
+    #: the job that was enqueued with it, the first one of a batch
+    job_id: str
 
     def __init__(self, key: str, job_id: str) -> None:
         super().__init__(key, job_id)
@@ -119,7 +134,10 @@ class NotPossible(DarkroomError):
 
 
 class ChargePossible(NotPossible):
-    """A retry may be charged a second time; accept that with `may_charge_again=True`. `job_id` is the job."""
+    """A retry may be charged a second time; accept that with `may_charge_again=True`."""
+
+    #: the job
+    job_id: str
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id)
@@ -141,7 +159,10 @@ class RedisUnavailable(Unavailable):
 
 
 class StorageError(Unavailable):
-    """The storage refused or did not answer. `retryable` tells whether the same call may work later."""
+    """The storage refused, or did not answer."""
+
+    #: whether the same call may work later
+    retryable: bool
 
     def __init__(self, message: str, *, retryable: bool = True) -> None:
         super().__init__(message)

@@ -36,8 +36,13 @@ _PROVIDER = "AIML API"
 class Options(ProviderOptions):
     """`AIMLAPI_...` in the environment."""
 
-    #: how long a call may hold the connection
-    timeout_seconds: float = Field(default=300.0, gt=0, le=3600, examples=["300"])
+    timeout_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        le=3600,
+        examples=["300"],
+        description="How long a call may hold the connection, in seconds.",
+    )
 
 
 class ReveRemix(Request):

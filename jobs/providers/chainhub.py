@@ -50,14 +50,28 @@ _URL_LIFE_SECONDS = 86400.0
 class Options(ProviderOptions):
     """`CHAINHUB_...` in the environment."""
 
-    #: how long a submit may take: other gateways of the family render before they answer
-    timeout_seconds: float = Field(default=300.0, gt=0, le=3600, examples=["300"])
-    #: the path of a poll [unknown]
-    task_path: str = Field(default="/ideogram/task/{task_id}", examples=["/ideogram/task/{task_id}"])
-    #: the form field of the callback URL [inferred]; `none`: send no callback URL, only poll
-    callback_field: str = Field(default="callback_url", examples=["callback_url"])
-    #: the secret that signs updates, `whsec_...`; without it only the token in the callback's URL is checked
-    webhook_secret: SecretStr = Field(default=SecretStr(""), examples=["whsec_dGVzdHNlY3JldA=="])
+    timeout_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        le=3600,
+        examples=["300"],
+        description="How long a submit may take, in seconds: other gateways of the family render before they answer.",
+    )
+    task_path: str = Field(
+        default="/ideogram/task/{task_id}",
+        examples=["/ideogram/task/{task_id}"],
+        description="The path of a poll.",  # [unknown]
+    )
+    callback_field: str = Field(
+        default="callback_url",
+        examples=["callback_url"],
+        description="The form field of the callback URL; `none`: send no callback URL, only poll.",  # [inferred]
+    )
+    webhook_secret: SecretStr = Field(
+        default=SecretStr(""),
+        examples=["whsec_dGVzdHNlY3JldA=="],
+        description="The secret that signs updates, `whsec_...`; without it only the token in the callback's URL is checked.",
+    )
 
     @field_validator("task_path")
     @classmethod

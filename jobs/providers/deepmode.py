@@ -43,10 +43,14 @@ _AS_FILE = ImageRule(wants_bytes=True)
 class Options(ProviderOptions):
     """`DEEPMODE_...` in the environment."""
 
-    #: how long a synchronous call may take
-    timeout_seconds: float = Field(default=600.0, gt=0, le=3600, examples=["600"])
-    #: how the result of a face-id remix with `mode=async` comes [unknown]: by the image lookup or by callback
-    face_id_result: Literal["poll", "callback"] = Field(default="poll", examples=["poll"])
+    timeout_seconds: float = Field(
+        default=600.0, gt=0, le=3600, examples=["600"], description="How long a synchronous call may take, in seconds."
+    )
+    face_id_result: Literal["poll", "callback"] = Field(
+        default="poll",
+        examples=["poll"],
+        description="How the result of a face-id remix with `mode=async` comes: by the image lookup or by callback.",  # [unknown]
+    )
 
 
 class Generate(Request):

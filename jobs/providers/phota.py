@@ -48,10 +48,14 @@ _PRICE_WITH_PROFILE = 0.15
 class _Options(ProviderOptions):
     """`PHOTA_...` in the environment."""
 
-    #: how long a synchronous call may take
-    timeout_seconds: float = Field(default=600.0, gt=0, le=3600, examples=["600"])
-    #: the secret that signs callbacks; without it only the token in the callback's URL is checked
-    webhook_secret: SecretStr = Field(default=SecretStr(""), examples=["a-long-random-string"])
+    timeout_seconds: float = Field(
+        default=600.0, gt=0, le=3600, examples=["600"], description="How long a synchronous call may take, in seconds."
+    )
+    webhook_secret: SecretStr = Field(
+        default=SecretStr(""),
+        examples=["a-long-random-string"],
+        description="The secret that signs callbacks; without it only the token in the callback's URL is checked.",
+    )
 
     @property
     def is_async(self) -> bool:
@@ -59,7 +63,16 @@ class _Options(ProviderOptions):
 
 
 #: PHOTA_ASYNC; Python's grammar keeps a field of this name out of a class
-_ASYNC: dict[str, Any] = {"async": (bool, Field(default=False, examples=["true"]))}
+_ASYNC: dict[str, Any] = {
+    "async": (
+        bool,
+        Field(
+            default=False,
+            examples=["true"],
+            description="Whether Phota acknowledges at once, and calls back or is polled.",
+        ),
+    )
+}
 Options = create_model("Options", __base__=_Options, **_ASYNC)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from types import ModuleType
 from typing import Any
 
 import pytest
-from documentation import cli_reference, demo_picture
+from documentation import cli_reference, demo_picture, python_reference, settings_reference
 from documentation.pages import ROOT, page
 
+import jobs
 from jobs import Charged, Code, OnUnknown, Outcome, Status, providers
 from jobs.sandbox.faults import PROVIDERS
 from jobs.settings import Settings
@@ -65,6 +67,30 @@ def test_each_problem_and_its_members_are_listed() -> None:
     members = set(DOCUMENT["components"]["schemas"]["Problem"]["properties"]) - {"type", "title", "status", "detail"}
     assert members <= set(re.findall(r"`(\w+)`", " ".join(cells[2] for cells in rows)))
     assert all(cells[1] and cells[3] for cells in rows)
+
+
+# --- Python and settings ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reference", [python_reference, settings_reference], ids=lambda module: module.PAGE.name)
+def test_the_page_is_written_as_the_code_says(reference: ModuleType) -> None:
+    said = reference.PAGE.read_text()
+    assert said == reference.written(), "the code has changed: run `make docs` and commit what it writes"
+
+
+def test_every_public_name_has_a_section() -> None:
+    text = python_reference.PAGE.read_text()
+    assert [name for name in jobs.__all__ if f"\n### `jobs.{name}`\n" not in text] == []
+    assert " |  |\n" not in text, "an attribute without a meaning: give it a `#:` comment"
+
+
+def test_every_setting_has_a_meaning_and_an_example() -> None:
+    rows = [line for line in settings_reference.PAGE.read_text().splitlines() if line.startswith("| `")]
+    assert rows
+    for row in rows:
+        _, variable, meaning, _, example, _ = re.split(r"(?<!\\)\|", row)
+        assert meaning.strip(), variable
+        assert example.strip(" `"), variable
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
