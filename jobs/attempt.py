@@ -47,16 +47,19 @@ class Attempt:
     operation: str
     #: when it was sent first
     started_at: datetime
-    #: the id of the worker process that sent it
+    #: internal: the id of the worker process that sent it
     holder: str
+    #: what became of it, as far as it is known
     outcome: Outcome = Outcome.SENDING
+    #: internal: how an unknown outcome can be found out
     recovery: Recovery = Recovery.NONE
-    #: whether the provider can be asked about it while it runs
+    #: internal: whether the provider can be asked about it while it runs
     polled: bool = False
-    #: whether its answer can hold the images themselves
+    #: internal: whether its answer can hold the images themselves
     inline: bool = False
     #: the provider's name for it
     external_id: str | None = None
+    #: whether it was charged
     charged: Charged = Charged.UNKNOWN
     #: what it is expected to cost
     expected_cost: Cost | None = None

@@ -43,6 +43,7 @@ class Delivery:
     id: str
     #: the status that the job came to
     event: str
+    #: when the event happened
     created_at: datetime
     #: when it is tried next; None: it was delivered or given up
     next_at: datetime | None

@@ -71,15 +71,19 @@ class Artifact:
 
     #: the provider's order, from 0
     index: int
+    #: the key of the object in the storage
     key: str
+    #: the media type, by its bytes: image/jpeg, image/png, image/webp or image/gif
     content_type: str
-    #: bytes
+    #: in bytes
     size: int
-    #: hex
+    #: the SHA-256 of the content, 64 hexadecimal digits
     sha256: str
-    #: pixels
+    #: in pixels
     width: int
+    #: in pixels
     height: int
+    #: the number of the attempt that made it
     attempt: int = 1
     #: internal: the storage that holds it
     storage: ArtifactStorage | None = field(default=None, repr=False, compare=False)
@@ -113,10 +117,13 @@ class Artifact:
 class Missing:
     """An image that was asked for and is not there."""
 
+    #: the provider's order, from 0
     index: int
+    #: the kind of failure
     code: Code
+    #: one sentence for a person, without secrets
     message: str
-    #: what is needed to fetch it again when a person retries
+    #: internal: what is needed to fetch the image again when a person retries the job
     image: PendingImage | None = field(default=None, repr=False)
 
 

@@ -59,6 +59,7 @@ class OnUnknown(StrEnum):
 class Failure:
     """Why a job failed."""
 
+    #: the kind of failure
     code: Code
     #: one sentence for a person, without secrets
     message: str
@@ -70,6 +71,7 @@ class Event:
 
     #: when it happened first
     at: datetime
+    #: what happened, in a few words
     what: str
     #: how many times in a row it happened
     times: int = 1
@@ -85,7 +87,9 @@ class Job:
     operation: str
     #: the fields of the request as JSON; images are URLs, or references to staged inputs
     params: Mapping[str, Any]
+    #: where the job is on its way
     status: Status
+    #: when it was enqueued
     created_at: datetime
     #: when the job last changed; deliveries of webhooks do not count
     updated_at: datetime
@@ -119,6 +123,7 @@ class Job:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     #: the name of the API key that enqueued it; empty for the Python API
     owner: str = ""
+    #: what to do about an attempt whose outcome is unknown
     on_unknown: OnUnknown = OnUnknown.FAIL
     #: whether images that arrive after a cancel are stored
     keep_late: bool = False

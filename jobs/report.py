@@ -27,8 +27,11 @@ class Code(StrEnum):
 class Charged(StrEnum):
     """Whether an attempt costs money."""
 
+    #: it was not charged
     NO = "no"
+    #: it was charged
     YES = "yes"
+    #: nobody can tell; assume that it was charged
     UNKNOWN = "unknown"
 
 
@@ -43,8 +46,11 @@ class Source(StrEnum):
 class Unit(StrEnum):
     """What a price is counted in."""
 
+    #: a credit at the provider
     CREDIT = "credit"
+    #: a US dollar
     USD = "usd"
+    #: a token at the provider
     TOKEN = "token"  # noqa: S105 - a unit of price
 
 
@@ -52,7 +58,9 @@ class Unit(StrEnum):
 class Cost:
     """What an attempt costs: an amount of a unit."""
 
+    #: how many units
     amount: float
+    #: what is counted
     unit: Unit
 
 

@@ -7,6 +7,7 @@ import doctest
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,21 @@ def test_a_function_documents_each_argument_its_result_its_errors_and_an_example
         assert error in jobs.__all__
 
 
-@pytest.mark.parametrize("kind", [jobs.FieldError, jobs.NewJob, jobs.Operation, jobs.OperationField, jobs.Page])
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES.values() if dataclasses.is_dataclass(kind)])
 def test_each_field_of_a_public_value_says_what_it_means(kind: type) -> None:
-    """By a comment that an editor shows, unless its name and the class say it all."""
+    """By a comment, which editors and the reference show."""
     source = inspect.getsource(kind)
     for field in dataclasses.fields(kind):
         assert re.search(
             rf"#: .*\n(?:    #: .*\n)*    {field.name}: |^    {field.name}: .*  #: ", source, re.MULTILINE
         ), f"{kind.__name__}.{field.name} has no `#:` comment"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES.values() if issubclass(kind, Enum)])
+def test_each_member_of_a_public_enumeration_says_what_it_means(kind: type[Enum]) -> None:
+    source = inspect.getsource(kind)
+    for member in kind:
+        assert re.search(rf"    {member.name} = .*#: |#: .*\n    {member.name} = ", source), member
 
 
 @pytest.fixture
