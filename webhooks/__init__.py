@@ -15,7 +15,7 @@ from jobs import logs, providers
 from jobs.darkroom import Darkroom
 from jobs.settings import Settings, environment, provider_settings
 from jobs.state.api_keys import KeyStore
-from jobs.state.rate_limit import Limit
+from jobs.state.rate_limit import RateLimit
 from jobs.storage.spool import Spool
 
 from . import api, docs, files, health
@@ -79,7 +79,7 @@ def _api(receiver: Receiver, darkroom: Darkroom, threads: int, stream_seconds: f
     store = KeyStore.open(settings.redis_url)
     receiver.resources.callback(store.close)
     keys = ApiKeys([key.get_secret_value() for key in settings.api_keys], store)
-    limit = Limit.open(settings.redis_url, settings.rate) if settings.rate else None
+    limit = RateLimit.open(settings.redis_url, settings.rate) if settings.rate else None
     if limit is not None:
         receiver.resources.callback(limit.close)
     return Api(darkroom, keys, limit, WaitingThreads(threads), stream_seconds)

@@ -108,7 +108,7 @@ class Sweep:
         found = self.repository.get_many(tick.due)
         for job_id, job in found.items():
             if job is None:
-                self.repository.forget(job_id)
+                self.repository.remove_due(job_id)
         for job in sorted((job for job in found.values() if job is not None), key=_first_expiry):
             self.attend(job, tick.living)
         claimed = sum(self._claim(provider) for provider in self.providers)
@@ -122,7 +122,7 @@ class Sweep:
         room = min(self.running.room, BATCH)
         if room <= 0:
             return 0
-        claimed = self.repository.take(provider, room)
+        claimed = self.repository.take_from_lane(provider, room)
         for job_id in claimed:
             if self.running.acquire(job_id, wait=False):
                 self.run(job_id)

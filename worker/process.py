@@ -150,7 +150,7 @@ class Process:
         with suppress(Unavailable):
             for job_id in self.sweep.repository.held(self.holder):
                 self.sweep.repository.update(job_id, lambda job, now: transitions.outcome_lost(job, self.holder, now))
-            self.sweep.repository.leave(self.holder)
+            self.sweep.repository.remove_worker(self.holder)
         for service in self.services:
             service.stop()
         self.darkroom.close()
@@ -231,7 +231,7 @@ def _sweep(work: Work, lease: Lease, enabled: Mapping[str, ProviderSettings], ho
     operations = [name for provider in enabled for name in providers.provider(provider).operations]
     started_at = datetime.now(UTC).isoformat()
     return Sweep(
-        repository=work.runner.darkroom.repository.patient(_SWEEP_RETRY_SECONDS),
+        repository=work.runner.darkroom.repository.with_patience(_SWEEP_RETRY_SECONDS),
         holder=work.runner.holder,
         description={"hostname": hostname, "pid": os.getpid(), "started_at": started_at, "operations": operations},
         providers=tuple(enabled),

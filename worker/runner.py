@@ -245,7 +245,7 @@ class Runner:
         elif schedule.is_overdue(job, now):
             await self._update(job.id, transitions.expired, known=job)
         elif self._is_for_others(job, now):
-            await self.blocking(lambda: self.darkroom.repository.hand_on(job))
+            await self.blocking(lambda: self.darkroom.repository.put_in_lane(job))
         elif schedule.is_poll_due(job, now):
             await self._poll(job)
         elif job.pending and job.holder is None:

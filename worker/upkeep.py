@@ -35,7 +35,7 @@ class Cleanup:
 
     def run_once(self) -> bool:
         """Delete what is past its retention, if it is this worker's turn."""
-        if self.darkroom.repository.turn(self.name, CLEANUP_SECONDS):
+        if self.darkroom.repository.take_turn(self.name, CLEANUP_SECONDS):
             self.darkroom.repository.prune()
             self.delete_inputs()
         return False

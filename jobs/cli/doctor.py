@@ -221,7 +221,7 @@ def _workers(house: Darkroom) -> Findings:
 
 
 def _providers(house: Darkroom) -> Findings:
-    served = house.repository.served()
+    served = house.repository.served_operations()
     for name in providers.names():
         yield _provider(name, served)
 

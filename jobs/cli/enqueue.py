@@ -64,7 +64,7 @@ def enqueue(
         on_unknown=OnUnknown(on_unknown),
         keep_late=keep_late,
     )
-    if job.operation not in house.repository.served():
+    if job.operation not in house.repository.served_operations():
         warn(f"no worker serves {job.operation} at this moment; the job waits until {job.deadline_at:%H:%M:%S} UTC")
     if wait:
         job = house.wait(job.id)

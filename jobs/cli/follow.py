@@ -30,7 +30,7 @@ def get(job_id: str, as_json: bool) -> None:
     if as_json:
         print_json(JobView.of(job))
         return
-    out().print(detail(job, served=job.status.final or job.operation in house.repository.served()))
+    out().print(detail(job, served=job.status.final or job.operation in house.repository.served_operations()))
 
 
 @click.command(short_help="Follow jobs live until all are final.")

@@ -16,18 +16,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Self, cast
+from typing import Self, cast
 
 from pydantic import TypeAdapter
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
-from ..errors import FieldError, InvalidRequest, RedisUnavailable
-from .keys import PREFIX
+from ..errors import FieldError, InvalidRequest
+from .connection import RetryingRedis, connect
+from .keys import API_KEYS
 
-_KEYS = PREFIX + "keys"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _KEY = re.compile(r"drk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 
@@ -57,13 +54,12 @@ class KeyStore:
     """The keys in one Redis database. Thread-safe. Raises RedisUnavailable."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        self._redis = RetryingRedis(redis)
 
     @classmethod
     def open(cls, url: str) -> Self:
         """The keys at this Redis URL; connects when first used."""
-        retry = Retry(NoBackoff(), 1)
-        return cls(Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3, socket_keepalive=True, retry=retry))
+        return cls(connect(url, answer_seconds=3))
 
     def new(self, name: str, scopes: Iterable[str]) -> tuple[ApiKey, str]:
         """A new key: what is kept of it, and the key itself, which nobody can show again. Raises InvalidRequest."""
@@ -81,30 +77,24 @@ class KeyStore:
         id = secrets.token_hex(6)
         secret = f"drk_{id}_{secrets.token_urlsafe(32)}"
         key = ApiKey(id, name, frozenset(map(Scope, wanted)), datetime.now(UTC), digest(secret))
-        self._ask(lambda: self._redis.hset(_KEYS, id, _kept.dump_json(key).decode()))
+        self._redis.call(lambda redis: redis.hset(API_KEYS, id, _kept.dump_json(key).decode()))
         return key, secret
 
     def all(self) -> tuple[ApiKey, ...]:
         """All keys, the oldest first. One round trip."""
-        found = cast(dict[bytes, bytes], self._ask(lambda: self._redis.hgetall(_KEYS)))
+        found = cast(dict[bytes, bytes], self._redis.call(lambda redis: redis.hgetall(API_KEYS)))
         return tuple(sorted(map(_kept.validate_json, found.values()), key=lambda key: key.created_at))
 
     def revoke(self, name_or_id: str) -> tuple[ApiKey, ...]:
         """Forgets a key by its id, or all of a name; returns them. Receivers learn of it within seconds."""
         gone = tuple(key for key in self.all() if name_or_id in (key.id, key.name))
         if gone:
-            self._ask(lambda: self._redis.hdel(_KEYS, *(key.id for key in gone)))
+            self._redis.call(lambda redis: redis.hdel(API_KEYS, *(key.id for key in gone)))
         return gone
 
     def close(self) -> None:
         """Close the connections."""
         self._redis.close()
-
-    def _ask(self, command: Any) -> Any:
-        try:
-            return command()
-        except RedisError as error:
-            raise RedisUnavailable(f"Redis: {type(error).__name__}") from error
 
 
 def digest(key: str) -> str:

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from weakref import WeakSet
 
 from redis import Redis
-from redis.backoff import ExponentialBackoff
 from redis.client import PubSub
 from redis.exceptions import RedisError
 
+from .connection import backoff_seconds
 from .keys import channel
 
 _log = logging.getLogger(__name__)
@@ -28,8 +28,6 @@ CHECK_SECONDS = 5.0
 JOIN_SECONDS = 0.05
 #: the listener hangs up after so many seconds without a waiter
 IDLE_SECONDS = 5.0
-#: the pause before the listener subscribes again after its connection was lost: the first and the longest, in seconds
-BACKOFF_SECONDS = (0.1, 2.0)
 
 
 class Waiter:
@@ -108,7 +106,7 @@ class Changes:
         self._waiters, self._listener = {}, None
 
     def _listen(self) -> None:
-        backoff, failures = ExponentialBackoff(base=BACKOFF_SECONDS[0], cap=BACKOFF_SECONDS[1]), 0
+        failures = 0
         while self._has_waiters():
             try:
                 with self._redis.pubsub() as pubsub:  # type: ignore[no-untyped-call]
@@ -118,7 +116,7 @@ class Changes:
                             self._wake(name)
             except (RedisError, OSError) as error:
                 failures += 1
-                pause = backoff.compute(failures)
+                pause = backoff_seconds(failures)
                 _log.warning("lost the subscription to changes of jobs (%s); retrying in %g s", error, pause)
                 self._closed.wait(pause)
 

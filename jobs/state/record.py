@@ -31,13 +31,13 @@ def loaded(job_id: str, record: bytes | None) -> Job:
     if not record:
         raise JobNotFound(job_id)
     version, _, body = record.partition(b" ")
-    if not readable(record):
+    if not is_readable(record):
         raise Unavailable(f"job {job_id} was written by a later version of Darkroom; upgrade this process")
     # The record does not repeat its id and its version; they are put back in front of its first field.
     return _JSON.validate_json(b'{"id":"%b","version":"%b",%b' % (job_id.encode(), version, body.removeprefix(b"{")))
 
 
-def readable(record: bytes) -> bool:
+def is_readable(record: bytes) -> bool:
     """Whether this process knows the shape of a record."""
     return int(record.split(b".", 1)[0]) <= SCHEMA
 

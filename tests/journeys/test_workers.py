@@ -89,7 +89,7 @@ def test_a_job_whose_message_was_lost_runs_all_the_same(pair: Any, early: dict[s
 
 
 def test_a_job_that_no_worker_serves_waits_and_ends_at_its_deadline(pair: Any, early: dict[str, Any]) -> None:
-    assert "deepmode.generate" not in pair.darkroom.repository.served()
+    assert "deepmode.generate" not in pair.darkroom.repository.served_operations()
     job = pair.wait(early["unserved"])
     assert (job.status, job.error.code) == (Status.FAILED, Code.DEADLINE)
     assert job.attempts == ()

@@ -70,12 +70,12 @@ def test_waits_on_while_redis_is_still_away(
 
 
 def test_of_a_forgotten_job_does_not_stop_those_behind_it(
-    cut_off: FlaskClient, jobs: Any, spool: Spool, replay: CallbackSpool, darkroom: Any, redis_url: str
+    cut_off: FlaskClient, jobs: Any, spool: Spool, replay: CallbackSpool, redis: Any
 ) -> None:
     forgotten, job = jobs.submitting(), jobs.submitting()
     for each in (forgotten, job):
         cut_off.post(jobs.callback_path(each), json=RESULT)
-    darkroom.repository._redis.delete(f"darkroom:job:{forgotten.id}")
+    redis.delete(f"darkroom:job:{forgotten.id}")
 
     assert replay.replay() == 2
 

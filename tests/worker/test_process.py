@@ -174,5 +174,5 @@ def test_two_processes_on_one_machine_are_two_holders(new_worker: Any) -> None:
 def test_a_process_tells_what_it_serves(new_worker: Any, sandbox: Any) -> None:
     worker = new_worker({"DEEPMODE_API_KEY": ""})
     worker.process.start()
-    served = worker.darkroom.repository.served()
+    served = worker.darkroom.repository.served_operations()
     assert served == {"aimlapi.reve-remix", "chainhub.ideogram-remix", "phota.remix"}

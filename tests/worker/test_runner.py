@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from jobs import Charged, Code, Outcome, Status, StorageError, schedule, transitions
 from jobs.attempt import Recovery
@@ -232,19 +233,19 @@ def test_a_poll_that_taught_nothing_is_repeated_later(worker: Any, png: bytes, s
 
 
 def test_a_poll_that_comes_to_a_worker_without_the_vendors_key_is_handed_on(
-    worker: Any, png: bytes, sandbox: Any
+    worker: Any, png: bytes, sandbox: Any, redis: Redis
 ) -> None:
     """Left in the due set it could come to the wrong workers for ever: their looks keep step with it."""
     job = worker.run(worker.enqueue(ideogram(png)))
     worker.darkroom.advance(job.id, lambda job, now: _due(job, now))
     job = worker.get(job)
-    take = worker.darkroom.repository.take
+    take = worker.darkroom.repository.take_from_lane
     assert take("chainhub", 10) == ()
     worker.do(worker.with_images(providers={}).attend(job, frozenset()))
     assert (take("chainhub", 10), take("chainhub", 10)) == ((job.id,), ())
     assert worker.run(job).status is Status.SUCCEEDED
     worker.do(worker.with_images(providers={}).attend(job, frozenset()))  # by then the record is another
-    assert worker.darkroom.repository._redis.zcard("darkroom:lane:chainhub") == 0
+    assert redis.zcard("darkroom:lane:chainhub") == 0
 
 
 def test_a_job_whose_holder_lives_is_left_to_it(worker: Any, png: bytes) -> None:

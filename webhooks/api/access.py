@@ -14,7 +14,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 from jobs import Job, JobNotFound
 from jobs.darkroom import Darkroom
 from jobs.state.api_keys import Scope
-from jobs.state.rate_limit import Limit
+from jobs.state.rate_limit import RateLimit
 
 from ..auth import ApiKeys, Caller, forbidden, unauthorized
 from ..bodies import parse_json, read_body
@@ -36,7 +36,7 @@ class Api:
 
     darkroom: Darkroom
     keys: ApiKeys
-    limit: Limit | None
+    limit: RateLimit | None
     waiting: WaitingThreads
     #: a stream of events ends after so long; the client comes back with the last id, and its key is looked at again
     stream_seconds: float
@@ -111,15 +111,19 @@ def guard(routes: Blueprint, api: Api) -> None:
     routes.register_error_handler(Full, _full)
 
 
-def _limited(limit: Limit | None, found: Caller) -> Response | None:
+def _limited(limit: RateLimit | None, found: Caller) -> Response | None:
     if limit is None:
         return None
-    taken = limit.take(found.key)
-    g.limit_headers = taken.headers
-    if not taken.wait_seconds:
+    count = limit.count(found.key)
+    # As in draft-ietf-httpapi-ratelimit-headers-10.
+    g.limit_headers = {
+        "RateLimit-Policy": f'"key";q={limit.requests};w={limit.seconds}',
+        "RateLimit": f'"key";r={count.remaining};t={count.full_in_seconds}',
+    }
+    if not count.wait_seconds:
         return None
     detail = f"This API key may ask {limit.requests} times in {limit.seconds} s."
-    return problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(taken.wait_seconds)})
+    return problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(count.wait_seconds)})
 
 
 def _scoped(found: Caller) -> Response | None:

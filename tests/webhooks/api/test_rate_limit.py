@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from flask import Flask
 
 from jobs.settings import Settings
-from jobs.state.rate_limit import Limit
 
 RESULT = {"images": [{"id": "a", "image_url": "https://pictures.example.com/a.png"}]}
 
@@ -61,18 +59,3 @@ def test_callbacks_are_never_limited(limited: Any, jobs: Any) -> None:
     called = [jobs.submitting() for _ in range(6)]
 
     assert {limited.client.post(jobs.callback_path(job), json=RESULT).status_code for job in called} == {200}
-
-
-def test_processes_and_threads_share_one_count(redis_url: str) -> None:
-    processes = [Limit.open(redis_url, (50, 3600)) for _ in range(2)]
-
-    with ThreadPoolExecutor(8) as clients:
-        taken = list(clients.map(lambda number: processes[number % 2].take("a-key"), range(120)))
-
-    assert sum(not one.wait_seconds for one in taken) == 50
-
-
-def test_what_is_used_comes_back_with_time(redis_url: str) -> None:
-    limit = Limit.open(redis_url, (1000, 1))
-
-    assert not any(limit.take("a-key").wait_seconds for _ in range(300))
