@@ -1,9 +1,8 @@
-"""The OpenAPI 3.1 document of `/v1`, made from the models that check what comes in."""
+"""The OpenAPI 3.1 document of `/v1`, made from the models that validate requests."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -12,238 +11,62 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from jobs import providers
 from jobs.state.api_keys import Scope
-from jobs.view import JobView
 
-from .api.models import Batch, Cancel, JobPage, Problem, Redeliver, Retry, Search, Upload, examples, new_batch, new_job
-
-_JSON, _PROBLEM = "application/json", "application/problem+json"
-
-#: an example that names no job of anybody
-_NO_JOB = "0" * 32
+from .api.models import Problem, example_params, new_batch_schema, new_job_schema
+from .problems import CONTENT_TYPE as PROBLEM
+from .routes import JSON, ROUTES, Answer, Route
 
 _ERRORS: Mapping[int, str] = {
-    400: "The request could not be read.",
-    401: "No API key, or none of ours.",
-    403: "The API key lacks the scope that is named.",
-    404: "No such job, its retention is over, or it is another key's.",
-    408: "The body took too long to come.",
+    400: "The request could not be parsed.",
+    401: "There is no API key, or it is invalid.",
+    403: "The API key lacks the scope in `required_scope`.",
+    404: "It does not exist, was deleted, or belongs to another owner.",
+    408: "The body took too long to arrive.",
     409: "The job's status does not allow it; `reason` says why.",
     413: "The body is too large.",
-    415: "The body is of another media type.",
-    422: "Fields are wrong, each named in `errors`; or the idempotency key was used for something else.",
-    429: "The API key asked too often.",
-    500: "Something failed on our side.",
-    503: "Redis or the storage is away, or everybody who may wait already does.",
+    415: "The media type of the body is not supported.",
+    422: "Fields are invalid, each listed in `errors`; or the idempotency key was used for another request.",
+    429: "The API key's rate limit is exceeded.",
+    500: "An internal error.",
+    503: "Redis or the storage is unavailable, or too many requests are waiting.",
 }
-_ALWAYS = (401, 403, 429, 500, 503)
-_WITH_BODY = (400, 408, 413, 415, 422)
+#: the errors of every route
+_COMMON_ERRORS = (401, 403, 429, 500, 503)
 
 _HEADERS: Mapping[str, Any] = {
-    "Location": ("Where the job can be followed.", {"type": "string"}),
-    "ETag": ("The record's version, for If-None-Match.", {"type": "string"}),
-    "Retry-After": ("Seconds until it is worth asking again.", {"type": "integer", "minimum": 0}),
+    "Location": ("The URL of the job.", {"type": "string"}),
+    "ETag": ("The version of the job, for If-None-Match.", {"type": "string"}),
+    "Retry-After": ("Seconds after which to ask again.", {"type": "integer", "minimum": 0}),
     "Preference-Applied": ("The wait that was granted.", {"type": "string"}),
-    "RateLimit": ("What is left of the limit, where there is one.", {"type": "string"}),
-    "RateLimit-Policy": ("The limit, where there is one.", {"type": "string"}),
-    "WWW-Authenticate": ("What is wanted.", {"type": "string"}),
+    "RateLimit": ("What is left of the rate limit, if there is one.", {"type": "string"}),
+    "RateLimit-Policy": ("The rate limit, if there is one.", {"type": "string"}),
+    "WWW-Authenticate": ("The required authentication.", {"type": "string"}),
 }
+_RATE_LIMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
+_ERROR_HEADERS = {401: ("WWW-Authenticate",), 429: ("Retry-After", *_RATE_LIMIT_HEADERS), 503: ("Retry-After",)}
 
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer: what it means, its model, its headers."""
-
-    status: int
-    text: str
-    model: type[BaseModel] | None = None
-    headers: Sequence[str] = ()
-    media_type: str = _JSON
-
-
-@dataclass(frozen=True)
-class Route:
-    """One operation of the document."""
-
-    method: str
-    path: str
-    id: str
-    summary: str
-    answers: Sequence[Answer]
-    description: str = ""
-    parameters: Sequence[Any] = ()
-    body: Any = None
-    body_required: bool = True
-    errors: Sequence[int] = ()
-    tag: str = "jobs"
-
-
-def _header(name: str, text: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"name": name, "in": "header", "description": text, "required": False, "schema": schema}
-
-
-_ID = {
-    "name": "job_id",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
-    "example": _NO_JOB,
-}
-_IDEMPOTENCY_KEY = _header(
-    "Idempotency-Key",
-    "The same key with the same body returns what the first one made; with another body it is refused (422).",
-    {"type": "string", "format": "idempotency-key", "minLength": 1, "maxLength": 255},
-)
-_PREFER = _header(
-    "Prefer",
-    "`wait=30` holds the answer until the job is final, at most so many seconds (60).",
-    {"type": "string", "examples": ["wait=0"]},
-)
-_IF_NONE_MATCH = _header("If-None-Match", "An ETag: 304 when the job is still that.", {"type": "string"})
-_LAST_EVENT_ID = _header(
-    "Last-Event-ID", "The `id` of the last event that was seen: what is known is not sent again.", {"type": "string"}
-)
-
-_JOB_HEADERS = ("ETag", "Retry-After")
-_ORDERED = Answer(202, "The job, with what was ordered under way.", JobView, _JOB_HEADERS)
-
-
-def _routes() -> Sequence[Route]:
-    return (
-        Route(
-            "post",
-            "/v1/jobs",
-            "enqueue",
-            "Enqueue a job",
-            (
-                Answer(202, "Accepted.", JobView, ("Location", "Retry-After")),
-                Answer(200, "Accepted before under this idempotency key.", JobView, ("Location", *_JOB_HEADERS)),
-            ),
-            "An image field takes an https URL, the reference of an upload, or base64.",
-            (_IDEMPOTENCY_KEY,),
-            new_job(),
-            errors=_WITH_BODY,
-        ),
-        Route(
-            "get",
-            "/v1/jobs",
-            "list",
-            "List jobs",
-            (Answer(200, "A page, the latest first.", JobPage),),
-            "A page may be short, or empty, although `next_cursor` leads on.",
-            _query(Search),
-            errors=(422,),
-        ),
-        Route(
-            "get",
-            "/v1/jobs/{job_id}",
-            "get",
-            "Get a job, or wait for it",
-            (
-                Answer(200, "The job.", JobView, (*_JOB_HEADERS, "Preference-Applied")),
-                Answer(304, "It is what you have.", None, _JOB_HEADERS),
-            ),
-            parameters=(_ID, _PREFER, _IF_NONE_MATCH),
-            errors=(404,),
-        ),
-        Route(
-            "get",
-            "/v1/jobs/{job_id}/events",
-            "follow",
-            "Follow a job by server-sent events",
-            (
-                Answer(200, "Events named `job`, each with the job as data.", None, (), "text/event-stream"),
-                Answer(204, "It is final, and you know that."),
-            ),
-            "The stream begins with the job as it stands and ends when it is final. When it breaks, come back with "
-            "`Last-Event-ID`.",
-            (_ID, _LAST_EVENT_ID),
-            errors=(404,),
-        ),
-        Route(
-            "post",
-            "/v1/jobs/{job_id}/cancel",
-            "cancel",
-            "Cancel a job that waits for a provider",
-            (Answer(200, "It is canceled.", JobView, _JOB_HEADERS),),
-            "`reason` of a 409: `already_final`, or `too_late`: its pictures are being stored.",
-            (_ID,),
-            Cancel,
-            body_required=False,
-            errors=(404, 409, *_WITH_BODY),
-        ),
-        Route(
-            "post",
-            "/v1/jobs/{job_id}/retry",
-            "retry",
-            "Try a failed or canceled job again",
-            (_ORDERED,),
-            "`reason` of a 409: `charge_possible` (send `may_charge_again` to accept that), `not_final` or `succeeded`.",
-            (_ID,),
-            Retry,
-            body_required=False,
-            errors=(404, 409, *_WITH_BODY),
-        ),
-        Route(
-            "post",
-            "/v1/jobs/{job_id}/redeliver",
-            "redeliver",
-            "Send webhooks of a job again",
-            (_ORDERED,),
-            "`reason` of a 409: `no_such_delivery`.",
-            (_ID,),
-            Redeliver,
-            body_required=False,
-            errors=(404, 409, *_WITH_BODY),
-        ),
-        Route(
-            "post",
-            "/v1/batches",
-            "enqueue_many",
-            "Enqueue up to 1,000 jobs, all or none",
-            (
-                Answer(202, "All are accepted.", Batch),
-                Answer(200, "All were accepted before under this idempotency key.", Batch),
-            ),
-            parameters=(_IDEMPOTENCY_KEY,),
-            body=new_batch(),
-            errors=_WITH_BODY,
-        ),
-        Route(
-            "post",
-            "/v1/uploads",
-            "upload",
-            "Upload an image for any image field",
-            (Answer(201, "It is kept under its SHA-256.", Upload),),
-            "JPEG, PNG, WebP or GIF, as the part `file` of a form.",
-            body=_FORM,
-            errors=_WITH_BODY,
-            tag="images",
-        ),
-    )
-
-
-_FORM = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"file": {"type": "string", "format": "binary", "description": "The image."}},
-                "required": ["file"],
-                "additionalProperties": False,
-            },
-            "encoding": {"file": {"contentType": "image/jpeg, image/png, image/webp, image/gif"}},
-        }
+#: one event; OpenAPI 3.1 cannot describe a stream of them
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "For Last-Event-ID."},
+        "event": {"const": "job"},
+        "data": {
+            "type": "string",
+            "contentMediaType": JSON,
+            "contentSchema": {"$ref": "#/components/schemas/Job"},
+        },
     },
+    "required": ["id", "event", "data"],
 }
 
 
 def document() -> dict[str, Any]:
-    """The whole document."""
-    models = _Models(_routes())
+    """The document."""
+    schemas, references = _schemas()
     paths: dict[str, dict[str, Any]] = {}
-    for route in _routes():
-        paths.setdefault(route.path, {})[route.method] = _operation(route, models)
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method] = _operation(route, references)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -254,136 +77,107 @@ def document() -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "security": [{"key": []}],
-        "tags": [{"name": "jobs"}, {"name": "images"}],
+        "tags": [{"name": name} for name in dict.fromkeys(route.tag for route in ROUTES)],
         "paths": paths,
         "components": {
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "An API key, with its scopes."}
             },
-            "schemas": models.schemas,
-            "responses": {str(status): _error(status, text) for status, text in _ERRORS.items()},
+            "schemas": schemas,
+            "responses": {
+                str(status): {
+                    "description": text,
+                    "headers": _headers(_ERROR_HEADERS.get(status, ())),
+                    "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                }
+                for status, text in _ERRORS.items()
+            },
         },
     }
 
 
-class _Schema(GenerateJsonSchema):
-    """Leaves the suffix of `JobView` and its parts out of the document."""
+class _JsonSchema(GenerateJsonSchema):
+    """Names a schema as API clients see it: `Job` for `JobView`, `Retry` for `RetryBody`."""
 
     def normalize_name(self, name: str) -> str:
-        return super().normalize_name(name).removesuffix("View")
+        return super().normalize_name(name).removesuffix("View").removesuffix("Body")
 
 
-class _Models:
-    """The schemas of all models, and references to them."""
-
-    def __init__(self, routes: Sequence[Route]) -> None:
-        taken = {route.body for route in routes if isinstance(route.body, type)}
-        told = {answer.model for route in routes for answer in route.answers if answer.model}
-        wanted: list[Any] = [(model, "validation") for model in taken]
-        wanted += [(model, "serialization") for model in (*told, Problem)]
-        wanted.sort(key=lambda pair: pair[0].__name__)
-        refs, definitions = models_json_schema(
-            wanted, schema_generator=_Schema, ref_template="#/components/schemas/{model}"
-        )
-        self._refs = {model: schema for (model, _), schema in refs.items()}
-        self.schemas = definitions["$defs"]
-
-    def ref(self, model: type[BaseModel]) -> Mapping[str, Any]:
-        return self._refs[model]
+def _schemas() -> tuple[dict[str, Any], Mapping[Any, Mapping[str, Any]]]:
+    """The schemas of all models, by name, and a reference to each model's."""
+    bodies = {route.body for route in ROUTES if isinstance(route.body, type)}
+    answers = {answer.model for route in ROUTES for answer in route.answers if answer.model} | {Problem}
+    models: list[Any] = [(model, "validation") for model in bodies] + [(model, "serialization") for model in answers]
+    models.sort(key=lambda pair: pair[0].__name__)
+    references, definitions = models_json_schema(
+        models, schema_generator=_JsonSchema, ref_template="#/components/schemas/{model}"
+    )
+    return definitions["$defs"], {model: reference for (model, _), reference in references.items()}
 
 
-def _operation(route: Route, models: _Models) -> dict[str, Any]:
+def _operation(route: Route, references: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+    """A route as OpenAPI describes it."""
     scope = Scope.JOBS_READ if route.method == "get" else Scope.JOBS_WRITE
-    errors = sorted({*_ALWAYS, *route.errors})
-    found: dict[str, Any] = {
+    errors = sorted({*_COMMON_ERRORS, *map(int, route.errors)})
+    operation: dict[str, Any] = {
         "operationId": route.id,
         "summary": route.summary,
         "description": " ".join(filter(None, (route.description, f"Scope: `{scope}`."))),
         "tags": [route.tag],
         "security": [{"key": [scope.value]}],
-        "parameters": list(route.parameters),
+        "parameters": [*route.parameters, *(_query_parameters(route.query) if route.query else ())],
         "responses": {
-            **{str(answer.status): _answer(answer, models) for answer in route.answers},
+            **{str(answer.status): _answer(answer, references) for answer in route.answers},
             **{str(status): {"$ref": f"#/components/responses/{status}"} for status in errors},
         },
     }
-    if route.body is not None:
-        found["requestBody"] = route.body if isinstance(route.body, dict) else _body(route, models)
-    return found
+    if isinstance(route.body, Mapping):
+        operation["requestBody"] = route.body
+    elif route.body is not None:
+        content = {"schema": references[route.body], **_examples(route.body)}
+        operation["requestBody"] = {"required": route.body_required, "content": {JSON: content}}
+    return operation
 
 
-def _body(route: Route, models: _Models) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": models.ref(route.body)}
-    if shown := _examples(route.body):
-        content["examples"] = shown
-    return {"required": route.body_required, "content": {_JSON: content}}
-
-
-def _examples(model: type[BaseModel]) -> dict[str, Any]:
-    """An example of each operation, as its provider's file has it; they run."""
+def _examples(body: type[BaseModel]) -> dict[str, Any]:
+    """The examples of the providers' own files; they run."""
     jobs = [
-        {"operation": name, "params": example, "metadata": {"user": "42"}}
+        {"operation": name, "params": params, "metadata": {"user": "42"}}
         for name in providers.operation_names()
-        for example in examples(name)
+        for params in example_params(name)
     ]
-    if model is new_job():
-        return {job["operation"]: {"value": job} for job in jobs}
-    return {"two": {"value": {"jobs": jobs[:2]}}} if model is new_batch() else {}
+    if body is new_job_schema():
+        return {"examples": {job["operation"]: {"value": job} for job in jobs}}
+    return {"examples": {"two jobs": {"value": {"jobs": jobs[:2]}}}} if body is new_batch_schema() else {}
 
 
-def _query(model: type[BaseModel]) -> Sequence[Any]:
-    schemas = model.model_json_schema()["properties"]
-    return tuple(_parameter(name, dict(schema)) for name, schema in schemas.items())
+def _query_parameters(model: type[BaseModel]) -> Sequence[dict[str, Any]]:
+    """The parameters of a query. One that is null by default is simply not sent."""
+    parameters = []
+    for name, field in model.model_json_schema()["properties"].items():
+        schema = {key: value for key, value in field.items() if key not in ("description", "title")}
+        if "anyOf" in schema:
+            schema = next(option for option in schema["anyOf"] if option != {"type": "null"})
+        if schema.get("default", "") in (None, []):
+            del schema["default"]
+        description = field.get("description", "")
+        parameters.append(
+            {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+        )
+    return parameters
 
 
-def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    text = schema.pop("description", "")
-    schema.pop("title", None)
-    if any(option == {"type": "null"} for option in schema.get("anyOf", ())):
-        # A parameter that is not sent is the null of a query.
-        schema = next(option for option in schema["anyOf"] if option != {"type": "null"})
-    if schema.get("default", "") in (None, []):
-        schema.pop("default")
-    return {"name": name, "in": "query", "required": False, "description": text, "schema": schema}
-
-
-#: one event; OpenAPI 3.1 has no word for a stream of them
-_SERVER_SENT = {
-    "type": "object",
-    "properties": {
-        "id": {"type": "string", "description": "For Last-Event-ID."},
-        "event": {"const": "job"},
-        "data": {
-            "type": "string",
-            "contentMediaType": _JSON,
-            "contentSchema": {"$ref": "#/components/schemas/Job"},
-        },
-    },
-    "required": ["id", "event", "data"],
-}
-
-
-def _answer(answer: Answer, models: _Models) -> dict[str, Any]:
-    found: dict[str, Any] = {"description": answer.text, "headers": _headers(*answer.headers, *_LIMIT_HEADERS)}
-    if answer.model:
-        found["content"] = {answer.media_type: {"schema": models.ref(answer.model)}}
-    elif answer.media_type != _JSON:
-        found["content"] = {answer.media_type: {"schema": _SERVER_SENT}}
-    return found
-
-
-_LIMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
-
-
-def _error(status: int, text: str) -> dict[str, Any]:
-    headers = {401: ("WWW-Authenticate",), 429: ("Retry-After", *_LIMIT_HEADERS), 503: ("Retry-After",)}
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {
-        "description": text,
-        "headers": _headers(*headers.get(status, ())),
-        "content": {_PROBLEM: {"schema": schema}},
+def _answer(answer: Answer, references: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "description": answer.description,
+        "headers": _headers((*answer.headers, *_RATE_LIMIT_HEADERS)),
     }
+    if answer.model:
+        described["content"] = {answer.media_type: {"schema": references[answer.model]}}
+    elif answer.media_type != JSON:
+        described["content"] = {answer.media_type: {"schema": _EVENT}}
+    return described
 
 
-def _headers(*names: str) -> dict[str, Any]:
+def _headers(names: Sequence[str]) -> dict[str, Any]:
     return {name: {"description": _HEADERS[name][0], "schema": _HEADERS[name][1]} for name in names}

@@ -54,8 +54,8 @@ def test_no_route_is_listed_that_does_not_exist() -> None:
 
 
 def test_each_route_without_a_key_is_listed() -> None:
-    app = create_app(Settings(secret_keys="a-secret-key"), environ={})  # type: ignore[arg-type]
-    rules = {re.sub(r"<(?:path:)?(\w+)>", r"<\1>", rule.rule) for rule in app.url_map.iter_rules()}
+    with create_app(Settings(secret_keys="a-secret-key"), environ={}) as app:  # type: ignore[arg-type]
+        rules = {re.sub(r"<(?:path:)?(\w+)>", r"<\1>", rule.rule) for rule in app.url_map.iter_rules()}
     listed = {re.sub(r"^`[A-Z]+ (\S+)`$", r"\1", cells[0]) for cells in HTTP.rows("Routes without a key")}
     assert {rule for rule in rules if not rule.startswith("/v1")} <= listed
 

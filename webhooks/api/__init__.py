@@ -1,20 +1,9 @@
-"""`/v1`: jobs over HTTP, for whoever holds an API key."""
+"""`/v1`: jobs over HTTP, for the holders of API keys. A file for each resource; `access` has what they share."""
 
 from __future__ import annotations
 
-from flask import Blueprint
+# Each module adds its views to the blueprint.
+from . import batches, events, jobs, operations, uploads
+from .access import Api, routes
 
-from . import events, jobs, uploads
-from .access import Api, guard
-
-__all__ = ["Api", "blueprint"]
-
-
-def blueprint(api: Api) -> Blueprint:
-    """The routes below `/v1`."""
-    routes = Blueprint("api", __name__, url_prefix="/v1")
-    guard(routes, api)
-    jobs.add(routes, api)
-    events.add(routes, api)
-    uploads.add(routes, api)
-    return routes
+__all__ = ["Api", "batches", "events", "jobs", "operations", "routes", "uploads"]

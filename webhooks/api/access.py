@@ -1,4 +1,4 @@
-"""What all of `/v1` goes through: whose key it is, what the key allows, how often it may ask, and whose job it is."""
+"""The blueprint of `/v1`, and what each of its requests passes: the API key, its rate limit, its scopes, its jobs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import Any
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, current_app, g, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from jobs import Job, JobNotFound
@@ -20,117 +20,114 @@ from ..auth import ApiKeys, Caller, forbidden, unauthorized
 from ..bodies import parse_json, read_body
 from ..problems import problem, unavailable
 from ..waiting import WaitingThreads
-from .models import checked
 
-#: a body of this size is there with its head, or soon after; a larger one is waited for like a job
+#: a body up to this size arrives with its head or soon after, in bytes; reading a larger one counts as waiting
 SMALL_BYTES = 256 << 10
-#: the largest body of an order about a job that exists
-MAX_ORDER_BYTES = 64 << 10
-#: how soon whoever found no free seat should come again
-FULL_SECONDS = 2
+#: a client that may not wait should retry after so many seconds
+RETRY_SECONDS = 2
+
+#: everything below `/v1`
+routes = Blueprint("api", __name__, url_prefix="/v1")
+
+
+class TooManyWaiting(Exception):
+    """As many threads wait as may; the others are for callbacks."""
 
 
 @dataclass(frozen=True)
 class Api:
-    """What the routes of `/v1` work with."""
+    """What the views of one application work with."""
 
     darkroom: Darkroom
     keys: ApiKeys
-    limit: RateLimit | None
+    #: of each API key; None: no limit
+    rate_limit: RateLimit | None
     waiting: WaitingThreads
-    #: a stream of events ends after so long; the client comes back with the last id, and its key is looked at again
+    #: a stream of events ends after so many seconds; the client reconnects, and its key is checked again
     stream_seconds: float
 
     def job(self, job_id: str) -> Job:
-        """A job of the caller's. Raises JobNotFound for another's too, in the same words."""
-        return self.own(self.darkroom.get(job_id))
-
-    def own(self, job: Job) -> Job:
-        """The job, if the caller may see it. Raises JobNotFound."""
+        """Read a job of the caller. Raises JobNotFound, also for the job of another owner."""
+        job = self.darkroom.get(job_id)
         if not caller().admin and job.owner != caller().name:
             raise JobNotFound(job.id)
         return job
 
-    def to_change(self, job_id: str) -> str:
-        """The id of a job that the caller may change; an admin's costs no look at the job. Raises JobNotFound."""
-        return job_id if caller().admin else self.job(job_id).id
+    def check_owner(self, job_id: str) -> None:
+        """Raise JobNotFound unless the caller may change the job. Costs no round trip for an admin."""
+        if not caller().admin:
+            self.job(job_id)
 
-    def json(self, model: Any, limit: int, *, default: Any = None) -> Any:
-        """The JSON body as a model. Raises BadRequest, UnsupportedMediaType, Full, or InvalidFields."""
+    def read_json(self, max_bytes: int, *, default: Any = None) -> Any:
+        """Read the body as JSON; without a body return `default`, unless that is None.
+
+        Raises BadRequest, UnsupportedMediaType, RequestEntityTooLarge, RequestTimeout or TooManyWaiting.
+        """
         small = request.content_length is not None and request.content_length <= SMALL_BYTES
-        with self.waiting.read() if small else self.waiting.wait() as seated:
-            body = read_body(request.environ, limit) if seated else _refuse()
+        with self.waiting.read() if small else self.waiting.wait() as allowed:
+            if not allowed:
+                raise TooManyWaiting
+            body = read_body(request.environ, max_bytes)
         if not body and default is not None:
             return default
         if request.mimetype and request.mimetype != "application/json":
             raise UnsupportedMediaType
-        return checked(model, parse_json(body))
+        return parse_json(body)
 
     @contextmanager
-    def seat(self) -> Iterator[None]:
-        """A seat among those who wait. Raises Full."""
-        with self.waiting.wait() as seated:
-            if not seated:
-                _refuse()
+    def wait(self) -> Iterator[None]:
+        """Let this thread wait during the block. Raises TooManyWaiting."""
+        with self.waiting.wait() as allowed:
+            if not allowed:
+                raise TooManyWaiting
             yield
 
 
-class Full(Exception):
-    """Everybody who may wait does; the other threads are for callbacks."""
-
-
-def _refuse() -> NoReturn:
-    raise Full
+def api() -> Api:
+    """The `Api` of this request's application."""
+    found: Api = current_app.extensions["darkroom"]
+    return found
 
 
 def caller() -> Caller:
-    """Whose key the request at hand holds."""
+    """The holder of this request's API key."""
     found: Caller = g.caller
     return found
 
 
-def guard(routes: Blueprint, api: Api) -> None:
-    """Lets in who may come in."""
-
-    @routes.before_request
-    def admitted() -> Response | None:
-        given = request.headers.get("Authorization", "")
-        found = api.keys.caller(given)
-        if found is None:
-            return unauthorized(key_given=bool(given))
-        g.caller = found
-        return _limited(api.limit, found) or _scoped(found)
-
-    @routes.after_request
-    def told(response: Response) -> Response:
-        response.headers.update(g.get("limit_headers", {}))
-        response.headers.setdefault("Cache-Control", "private, no-store")
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
-
-    routes.register_error_handler(Full, _full)
-
-
-def _limited(limit: RateLimit | None, found: Caller) -> Response | None:
-    if limit is None:
-        return None
-    count = limit.count(found.key)
-    # As in draft-ietf-httpapi-ratelimit-headers-10.
-    g.limit_headers = {
-        "RateLimit-Policy": f'"key";q={limit.requests};w={limit.seconds}',
-        "RateLimit": f'"key";r={count.remaining};t={count.full_in_seconds}',
-    }
-    if not count.wait_seconds:
-        return None
-    detail = f"This API key may ask {limit.requests} times in {limit.seconds} s."
-    return problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(count.wait_seconds)})
-
-
-def _scoped(found: Caller) -> Response | None:
+@routes.before_request
+def admit() -> Response | None:
+    """Refuse requests without a key, over the key's limit, or without the scope that they need."""
+    authorization = request.headers.get("Authorization", "")
+    found = api().keys.caller(authorization)
+    if found is None:
+        return unauthorized(key_given=bool(authorization))
+    g.caller = found
+    if limit := api().rate_limit:
+        count = limit.count(found.key)
+        # As in draft-ietf-httpapi-ratelimit-headers-10.
+        g.limit_headers = {
+            "RateLimit-Policy": f'"key";q={limit.requests};w={limit.seconds}',
+            "RateLimit": f'"key";r={count.remaining};t={count.full_in_seconds}',
+        }
+        if count.wait_seconds:
+            detail = f"Too many requests: this API key is limited to {limit.requests} in {limit.seconds} s."
+            return problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(count.wait_seconds)})
     scope = Scope.JOBS_READ if request.method in ("GET", "HEAD") else Scope.JOBS_WRITE
     return None if found.allows(scope) else forbidden(scope)
 
 
-def _full(_: Full) -> Response:
-    detail = "Everybody who may wait at this process does; come again, or ask without waiting."
-    return unavailable(detail, seconds=FULL_SECONDS)
+@routes.after_request
+def add_headers(response: Response) -> Response:
+    """Add what is left of the rate limit, and keep answers out of shared caches."""
+    response.headers.update(g.get("limit_headers", {}))
+    response.headers.setdefault("Cache-Control", "private, no-store")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+@routes.errorhandler(TooManyWaiting)
+def refuse_waiting(_: TooManyWaiting) -> Response:
+    """Answer 503."""
+    detail = "Too many requests are waiting at this process. Retry later, or without waiting."
+    return unavailable(detail, seconds=RETRY_SECONDS)

@@ -1,10 +1,12 @@
-"""What `/v1` takes, as pydantic models: the one source of validation and of the OpenAPI document."""
+"""What `/v1` accepts and answers, as pydantic models: validation and the OpenAPI document are made from them."""
 
 from __future__ import annotations
 
+import json
+import operator
 import re
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, reduce
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -15,192 +17,224 @@ from pydantic import (
     ConfigDict,
     Field,
     RootModel,
-    TypeAdapter,
     ValidationError,
     WithJsonSchema,
     create_model,
 )
 
-from jobs import OnUnknown, Status, providers
+from jobs import InvalidRequest, OnUnknown, Status, providers
 from jobs.job import FINAL
 from jobs.listing import CURSOR
-from jobs.new_job import MAX_DEADLINE_SECONDS, MAX_URL_LENGTH, NewJob
-from jobs.view import JobView, Sha256
+from jobs.new_job import MAX_DEADLINE_SECONDS, MAX_URL_LENGTH
+from jobs.request import field_errors
+from jobs.view import JobView, Sha256, View
 
-from ..problems import InvalidFields, Wrong
-
-#: the most jobs of a batch
+#: the largest batch
 MAX_JOBS = 1000
-#: a page holds so many jobs at most
+#: the largest page of a list
 MAX_PAGE = 100
 
 _PORT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
 _HTTP_URL = rf"^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:(?:{_PORT}))?(/[!-~]*)?$"
-
-Model = TypeVar("Model", bound=BaseModel)
+_URL_SCHEMA = {"type": "string", "maxLength": MAX_URL_LENGTH, "pattern": _HTTP_URL}
 
 
 class Body(BaseModel):
-    """The root of what is taken: unknown fields are refused, and types are not guessed."""
+    """The base of what is accepted: unknown fields are refused, and types are not guessed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        # In the OpenAPI document it is `Retry`, not `RetryBody`.
+        model_title_generator=lambda model: model.__name__.removesuffix("Body"),
+    )
+
+
+Model = TypeVar("Model", bound=Body)
+
+
+def validate(model: type[Model], value: Any) -> Model:
+    """The value as a model. Raises InvalidRequest with every fault."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise InvalidRequest(*field_errors(error, model)) from None
+
+
+# --- new jobs -------------------------------------------------------------------------------------------------------
 
 
 class JobOptions(Body):
-    """What can be wanted for a job, whatever its operation."""
+    """The options of a new job of any operation."""
 
     metadata: dict[str, Any] = Field(
-        default_factory=dict, description="Yours, at most 16 kB as JSON; it comes back with the job."
+        default_factory=dict,
+        description="Your own data, at most 16 kB as JSON. It comes back with the job and in webhooks.",
     )
     deadline_seconds: float | None = Field(
-        None,
+        default=None,
         ge=1,
         le=MAX_DEADLINE_SECONDS,
         allow_inf_nan=False,
         strict=True,
-        description="How long a provider is waited for, from now on. By default the operation's own.",
+        description="How long to wait for the provider, in seconds. By default the operation's own deadline.",
     )
     on_unknown: OnUnknown = Field(
-        OnUnknown.FAIL,
-        description="What becomes of a job whose submission ended unseen and cannot be looked up: it fails, or it is "
-        "submitted again, which may be charged twice.",
+        default=OnUnknown.FAIL,
+        description="What happens when nobody can tell whether an attempt was charged: the job fails, or it is submitted "
+        "again, which may be charged a second time.",
     )
-    keep_late: bool = Field(False, strict=True, description="Keep the pictures of a canceled job that come after all.")
-    webhook_url: str | None = Field(
-        None,
-        max_length=MAX_URL_LENGTH,
-        pattern=_HTTP_URL,
-        description="Where the job tells of itself by signed webhooks; https, unless private networks are allowed.",
+    keep_late: bool = Field(
+        default=False,
+        strict=True,
+        description="Whether the images of a canceled job are stored if they arrive after all.",
+    )
+    webhook_url: (
+        # Its value may contain a secret, so it is checked where errors do not repeat it.
+        Annotated[str, Field(min_length=1), WithJsonSchema(_URL_SCHEMA)] | None
+    ) = Field(
+        default=None,
+        description="Where webhooks about the job are sent: an https URL (http where private networks are allowed).",
     )
     webhook_events: tuple[Status, ...] | None = Field(
-        None,
+        default=None,
         max_length=len(Status),
-        description=f"The statuses of which it tells; {', '.join(FINAL)} unless the server was told otherwise.",
+        description=f"The statuses that send a webhook. By default {', '.join(FINAL)}, unless the server is configured "
+        "otherwise.",
     )
+
+
+class NewJobBody(JobOptions):
+    """A new job, whose params are not validated yet."""
+
+    operation: str
+    params: dict[str, Any]
+
+
+class BatchBody(Body):
+    """A new batch, whose jobs are not validated yet."""
+
+    jobs: list[Any] = Field(min_length=1, max_length=MAX_JOBS)
 
 
 @cache
-def new_job() -> Any:
-    """The model of a new job: one variant for each operation, told apart by `operation`."""
-    variants = tuple(_variant(name) for name in providers.operation_names())
-    union: Any = Annotated[_either(variants), Field(discriminator="operation")]
-    # A class of this name, so that the document calls it so.
+def new_job_schema() -> Any:
+    """The model that describes a new job: one variant for each operation, with its own params."""
+    variants = [_variant(name) for name in providers.operation_names()]
+    union: Any = Annotated[reduce(operator.or_, variants), Field(discriminator="operation")]
+    # The document shows the name of the class.
     return type("NewJob", (RootModel[union],), {"__doc__": "A job of one of the operations.", "__module__": __name__})
-
-
-def _either(variants: tuple[Any, ...]) -> Any:
-    union = variants[0]
-    for variant in variants[1:]:
-        union = union | variant
-    return union
 
 
 def _variant(operation: str) -> type[JobOptions]:
     request = providers.operation(operation).request
-    shown: Any = {"examples": [{"operation": operation, "params": example} for example in examples(operation)]}
+    examples: Any = [{"operation": operation, "params": example} for example in example_params(operation)]
     fields: Any = {
-        "operation": (Literal[operation], Field(description="What is to be rendered.")),
+        "operation": (Literal[operation], Field(description="What to render.")),
         "params": (request, Field(description="The operation's own fields.")),
     }
-    words = re.split(r"[.-]", operation)
-    name = "New" + "".join(word.capitalize() for word in words)
+    name = "New" + "".join(word.capitalize() for word in re.split(r"[.-]", operation))
     model: type[JobOptions] = create_model(name, __base__=JobOptions, __doc__=request.__doc__, **fields)
-    model.model_config = {**model.model_config, "json_schema_extra": shown}
+    model.model_config = {**model.model_config, "json_schema_extra": {"examples": examples}}
     model.model_rebuild(force=True)
     return model
 
 
-def examples(operation: str) -> Sequence[Any]:
-    """The params that the operation's own file gives as examples."""
-    extra: Any = providers.operation(operation).request.model_config.get("json_schema_extra")
-    return tuple(extra.get("examples", ())) if isinstance(extra, Mapping) else ()
-
-
 @cache
-def new_batch() -> type[BaseModel]:
-    """The model of many new jobs."""
+def new_batch_schema() -> type[BaseModel]:
+    """The model that describes a new batch."""
     field: Any = (
-        list[new_job()],  # type: ignore[misc]
+        list[new_job_schema()],  # type: ignore[misc]
         Field(min_length=1, max_length=MAX_JOBS, description="The jobs: all are enqueued, or none."),
     )
     return create_model("NewBatch", __base__=Body, __doc__="Jobs that are enqueued together.", jobs=field)
 
 
-def wanted(job: Any) -> NewJob:
-    """What a new job of the model wants."""
-    new = job.root
-    return NewJob(
-        new.params,
-        new.metadata,
-        new.deadline_seconds,
-        new.on_unknown,
-        new.keep_late,
-        new.webhook_url,
-        new.webhook_events,
+def example_params(operation: str) -> tuple[Any, ...]:
+    """The examples of `params` in the provider's own file."""
+    extra: Any = providers.operation(operation).request.model_config.get("json_schema_extra")
+    return tuple(extra.get("examples", ())) if isinstance(extra, Mapping) else ()
+
+
+# --- actions on a job -----------------------------------------------------------------------------------------------
+
+
+class CancelBody(Body):
+    """Nothing needs to be sent."""
+
+
+class RetryBody(Body):
+    """How to retry a job."""
+
+    may_charge_again: bool = Field(
+        default=False, strict=True, description="Whether you accept that the provider may charge a second time."
     )
 
 
-class Cancel(Body):
-    """Nothing needs to be said."""
+class RedeliverBody(Body):
+    """Which webhooks to send again."""
+
+    delivery: str | None = Field(
+        default=None, max_length=100, description="The id of a delivery. By default all deliveries of the job."
+    )
 
 
-class Retry(Body):
-    """How a job is to be tried again."""
-
-    may_charge_again: bool = Field(False, strict=True, description="Accept that the provider may charge a second time.")
+# --- the query of a list --------------------------------------------------------------------------------------------
 
 
-class Redeliver(Body):
-    """What is to be delivered again."""
-
-    delivery: str | None = Field(None, max_length=100, description="The id of a delivery; without it, all of the job.")
-
-
-def _commas(value: Any) -> Any:
+def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
-def _digits(value: Any) -> Any:
+def _parse_limit(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(r"[1-9][0-9]{0,2}", value):
-        raise ValueError(f"is no number from 1 to {MAX_PAGE}")
+        raise ValueError(f"should be a number from 1 to {MAX_PAGE}")
     return value
 
 
-def _operation(value: Any) -> Any:
-    if value not in providers.operation_names():
-        raise ValueError(f"is unknown; allowed: {', '.join(providers.operation_names())}")
-    return value
+def _check_operation(value: Any) -> Any:
+    try:
+        return providers.operation(value).name
+    except InvalidRequest as error:
+        raise ValueError(error.errors[0].message) from None
 
 
-def _truth(value: Any) -> Any:
+def _parse_flag(value: Any) -> Any:
     if value not in ("true", "false"):
-        raise ValueError("is neither true nor false")
+        raise ValueError("should be true or false")
     return value == "true"
 
 
 _STATUSES = "|".join(Status)
 
 
-class Search(Body):
+class JobQuery(Body):
     """The query of `GET /v1/jobs`."""
 
     status: Annotated[
         tuple[Status, ...],
-        BeforeValidator(_commas),
+        BeforeValidator(_split),
         WithJsonSchema({"type": "string", "pattern": f"^({_STATUSES})(,({_STATUSES}))*$", "example": "queued,running"}),
-    ] = Field((), description="One of the statuses, or several with commas between them.")
+    ] = Field(default=(), description="Only jobs with this status, or with one of several separated by commas.")
     operation: Annotated[
         str | None,
-        BeforeValidator(_operation),
+        BeforeValidator(_check_operation),
         WithJsonSchema({"type": "string", "enum": list(providers.operation_names())}),
-    ] = Field(None, description="Jobs of this operation only.")
-    unknown: Annotated[bool, BeforeValidator(_truth), WithJsonSchema({"type": "boolean"})] = Field(
-        False, description="Jobs with an attempt whose end nobody saw, and that may have been charged, only."
+    ] = Field(default=None, description="Only jobs of this operation.")
+    unknown: Annotated[bool, BeforeValidator(_parse_flag), WithJsonSchema({"type": "boolean"})] = Field(
+        default=False,
+        description="Only jobs with an attempt whose outcome is unknown, so that it may have been charged.",
     )
     limit: Annotated[
-        int, BeforeValidator(_digits), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_PAGE})
-    ] = Field(20, ge=1, le=MAX_PAGE, description="How many jobs at most.")
-    cursor: str | None = Field(None, pattern=f"^({CURSOR.pattern})?$", description="`next_cursor` of the page before.")
+        int, BeforeValidator(_parse_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_PAGE})
+    ] = Field(default=20, ge=1, le=MAX_PAGE, description="The largest number of jobs in the page.")
+    cursor: str | None = Field(
+        default=None, pattern=f"^({CURSOR.pattern})?$", description="`next_cursor` of the page before."
+    )
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
 
 
 class JobPage(BaseModel):
@@ -250,24 +284,44 @@ class Problem(BaseModel):
     required_scope: str | None = Field(default=None, description="With 403: the scope that the API key lacks.")
 
 
+def _parse_example(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+class OperationFieldView(View):
+    """One field of an operation's params."""
+
+    name: str = Field(description="The name of the field.")
+    type: str = Field(description="What the field accepts, in words.")
+    required: bool = Field(description="Whether params must have it.")
+    default: Any = Field(description="Its value when params do not have it.")
+    description: str = Field(description="What it means.")
+
+
+class OperationView(View):
+    """One service of a provider, and how to ask for it."""
+
+    model_config = ConfigDict(validate_by_name=True)
+
+    name: str = Field(description="The name, for example `deepmode.generate`.")
+    provider: str = Field(description="The provider, for example `deepmode`.")
+    description: str = Field(description="What it renders, in a sentence.")
+    price: str = Field(description="What the example is expected to cost, in words.")
+    result: str = Field(description="How the result arrives, in words.")
+    deadline_seconds: float = Field(description="How long a job waits for the provider by default, in seconds.")
+    fields: tuple[OperationFieldView, ...] = Field(description="The fields of `params`.")
+    params_schema: dict[str, Any] = Field(validation_alias="schema", description="The JSON schema of `params`.")
+    example: Annotated[dict[str, Any], BeforeValidator(_parse_example)] = Field(
+        validation_alias="json_example", description="The body of a `POST /v1/jobs` that runs."
+    )
+
+
+class OperationList(BaseModel):
+    """All operations."""
+
+    operations: tuple[OperationView, ...] = Field(description="The operations, by name.")
+
+
 def json_response(model: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> Response:
     """The model as a JSON response."""
     return Response(model.model_dump_json(), status, content_type="application/json")
-
-
-def checked(model: Any, value: Any) -> Any:
-    """The value as a model. Raises InvalidFields that names each field."""
-    try:
-        return TypeAdapter(model).validate_python(value, context={"base64_images": True})
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False, include_input=False)
-        raise InvalidFields([_wrong(fault["loc"], fault["type"], fault["msg"]) for fault in faults[:20]]) from None
-
-
-def _wrong(path: tuple[int | str, ...], kind: str, message: str) -> Wrong:
-    # The variants of a union stand in the path by their tag, which nobody wrote there.
-    parts = [str(part) for part in path if part not in providers.operation_names()]
-    if kind.startswith("union_tag"):
-        names = ", ".join(providers.operation_names())
-        return Wrong(".".join([*parts, "operation"]), f"is missing or unknown; allowed: {names}")
-    return Wrong(".".join(parts) or "body", message.removeprefix("Value error, "))

@@ -15,7 +15,7 @@ import pytest
 from flask import Flask
 
 from jobs.report import Code, Failed, Running
-from webhooks.api.events import told
+from webhooks.api.events import job_events
 
 AUTHORIZED = {"Authorization": "Bearer the-api-key-of-a-test"}
 RESULT = json.dumps({"images": [{"id": "a", "image_url": "https://pictures.example.com/a.png"}]})
@@ -69,10 +69,10 @@ def test_a_stream_ends_in_time_and_is_taken_up_again(new_app: Callable[..., Flas
 def test_a_silent_stream_says_now_and_then_that_it_lives(darkroom: Any, jobs: Any) -> None:
     job = jobs.submitting()
     changes = darkroom.repository.changes
-    lines = list(told(changes, job.id, lambda: darkroom.get(job.id), "", 0.5, heartbeat_seconds=0.1))
+    lines = list(job_events(changes, job.id, lambda: darkroom.get(job.id), "", 0.5, heartbeat_seconds=0.1))
 
     assert statuses("".join(lines)) == ["submitting"]
-    assert 2 <= "".join(lines).count(": still here") <= 5
+    assert 2 <= "".join(lines).count(": heartbeat") <= 5
 
 
 def test_a_job_that_never_was_has_no_stream(api: Any) -> None:
