@@ -10,18 +10,18 @@ from enum import StrEnum
 class Code(StrEnum):
     """Why a job or an image failed."""
 
-    INVALID_REQUEST = "invalid_request"  #: the provider refused the parameters
-    UNAUTHORIZED = "unauthorized"  #: the provider refused our key
-    OUT_OF_CREDIT = "out_of_credit"  #: the account is empty
-    MODERATED = "moderated"  #: refused for its content
-    RATE_LIMITED = "rate_limited"  #: too many requests
-    PROVIDER_ERROR = "provider_error"  #: the provider failed, or said what nobody understands
-    TIMEOUT = "timeout"  #: the provider gave up on the rendering
-    DEADLINE = "deadline"  #: our own waiting ended
-    OUTCOME_UNKNOWN = "outcome_unknown"  #: sent, and nobody saw the end
-    RESULT_EXPIRED = "result_expired"  #: the image's URL died before the image was kept
-    RESULT_REJECTED = "result_rejected"  #: no image, too large, forbidden address, cut short
-    STORAGE_ERROR = "storage_error"  #: our storage refused it
+    INVALID_REQUEST = "invalid_request"  #: the provider refused the fields of the request
+    UNAUTHORIZED = "unauthorized"  #: the provider refused the API key
+    OUT_OF_CREDIT = "out_of_credit"  #: the account at the provider has no credit left
+    MODERATED = "moderated"  #: the provider refused the content
+    RATE_LIMITED = "rate_limited"  #: the provider refused because of too many requests
+    PROVIDER_ERROR = "provider_error"  #: the provider failed, or gave an answer that cannot be read
+    TIMEOUT = "timeout"  #: the provider gave up rendering
+    DEADLINE = "deadline"  #: the job's deadline passed
+    OUTCOME_UNKNOWN = "outcome_unknown"  #: an attempt was sent, and its outcome cannot be found out
+    RESULT_EXPIRED = "result_expired"  #: the URL of the image stopped working before the image was stored
+    RESULT_REJECTED = "result_rejected"  #: the file is not an image that we store: too large, cut short, or at a forbidden address
+    STORAGE_ERROR = "storage_error"  #: the storage refused the image
 
 
 class Charged(StrEnum):

@@ -145,7 +145,7 @@ class Settings(BaseSettings):
         ge=0,
         le=16,
         examples=["1"],
-        description="How many replicas of Redis must have a write before it counts; 0: the primary alone.",
+        description="How many replicas of Redis have to confirm a write; 0: none, the primary alone.",
     )
     log_format: Literal["text", "json"] = Field(
         default="text",
