@@ -1,4 +1,4 @@
-"""What can be done with a job: enqueue, get, wait, cancel, retry, and the news of a provider. Each is one change and one dispatch."""
+"""Everything that can be done with jobs, bound to one set of settings: `Darkroom`. `jobs.api` documents it for users."""
 
 from __future__ import annotations
 
@@ -27,22 +27,28 @@ from .state.repository import Change, Existing, Repository, Transition
 from .storage import Storage, open_storage
 from .values import replace
 
-#: how long a rescue may take
+#: how long another worker may take to find the images of an answer that a dead one had begun to store, in seconds
 _RESCUE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Darkroom:
-    """Everything that acts on jobs, bound to one set of settings. Thread-safe."""
+    """Enqueues and changes jobs. Thread-safe."""
 
     settings: Settings
+    #: the jobs in Redis
     repository: Repository
+    #: the images
     storage: Storage
+    #: wakes workers
     dispatch: queue.Dispatch
 
     @classmethod
     def open(cls, settings: Settings, *, patience_seconds: float = 0.0) -> Self:
-        """Opens Redis, broker and storage; each connects when it is first used."""
+        """The Darkroom of these settings; Redis, broker and storage are connected when they are first used.
+
+        Calls wait up to `patience_seconds` for a Redis that is away.
+        """
         repository = Repository.open(
             settings.redis_url,
             retention_seconds=settings.retention_seconds,
@@ -58,12 +64,10 @@ class Darkroom:
         return cls(settings, repository, storage, dispatch)
 
     def close(self) -> None:
-        """Wake whoever waits and close the connections to Redis, the broker and the storage."""
+        """Wake all waiters, and close the connections to Redis, the broker and the storage."""
         self.repository.close()
         self.dispatch.app.close()
         self.storage.close()
-
-    # --- producers ------------------------------------------------------------------------------------------------
 
     def enqueue(
         self,
@@ -79,10 +83,10 @@ class Darkroom:
         owner: str = "",
         fingerprint: str = "",
     ) -> Job:
-        """Accepts one request. One round trip to Redis, and one to the storage for each image that is not a URL.
+        """Enqueue one request; see `jobs.enqueue`.
 
-        The idempotency key stands for the request and the `fingerprint` of whatever else the caller wants to be the same.
-        Raises InvalidRequest (nothing was written), IdempotencyConflict, RedisUnavailable or StorageError.
+        `owner` is the name of the API key that asks. `fingerprint` stands for what else must be the same, besides the
+        request, when an idempotency key is used again.
         """
         new = NewJob(request, metadata, deadline_seconds, on_unknown, keep_late, webhook_url, webhook_events)
         [job] = self._make({"": new}, idempotency_key, owner)
@@ -98,15 +102,12 @@ class Darkroom:
     def enqueue_many(
         self, new_jobs: Sequence[NewJob], *, idempotency_key: str | None = None, owner: str = "", fingerprint: str = ""
     ) -> tuple[Job, ...]:
-        """Accepts all of these requests or none, in one step. The field of each FieldError begins with a request's index.
-
-        Raises what `enqueue` does.
-        """
+        """Enqueue all of these requests or none; see `jobs.enqueue_many`, and `enqueue` for the other arguments."""
         if not new_jobs:
             return ()
         jobs = self._make({f"{index}.": new for index, new in enumerate(new_jobs)}, idempotency_key, owner)
         now = jobs[0].created_at
-        # A millisecond apart, so that lists show them in their order.
+        # A millisecond apart, so that lists keep their order.
         jobs = [replace(job, created_at=now - timedelta(milliseconds=i)) for i, job in enumerate(reversed(jobs))][::-1]
         digest = _digest(fingerprint, *jobs) if idempotency_key else ""
         made = self.repository.create_many(
@@ -117,7 +118,7 @@ class Darkroom:
         if isinstance(made, Existing):
             found = self.repository.get_many(_same(made, idempotency_key or "", digest))
             return tuple(self.bound(job) for job in found.values() if job)
-        # Where the broker does not take one, it need not be asked for each of a thousand.
+        # When the broker is away, it is asked once, not for each of a thousand jobs.
         all(self.dispatch.publish(job) for job in jobs)
         return tuple(jobs)
 
@@ -132,12 +133,11 @@ class Darkroom:
         )
 
     def get(self, job_id: str) -> Job:
-        """The job as it stands. Raises JobNotFound. One round trip."""
+        """Get the job; see `jobs.get`."""
         job = self.repository.get(_checked_id(job_id))
-        # A worker may still find pictures of an answer that a dead one had begun to keep.
         grace = timedelta(seconds=_RESCUE_SECONDS if job.attempt and job.attempt.inline and job.holder else 0)
         if schedule.is_overdue(job, self.repository.now() - grace):
-            # No worker lives to see the deadline; whoever asks ends the waiting.
+            # No worker is running that would see the deadline.
             job = self.repository.update(job.id, transitions.expired, known=job).after
         return self.bound(job)
 
@@ -190,18 +190,18 @@ class Darkroom:
         return job
 
     def cancel(self, job_id: str) -> Job:
-        """Cancels a job that still waits for a provider; a job past that is returned as it is. Raises JobNotFound."""
+        """Cancel the job; see `jobs.cancel`."""
         return self.bound(self.advance(_checked_id(job_id), transitions.canceled).after)
 
     def retry(self, job_id: str, *, may_charge_again: bool = False) -> Job:
-        """Tries a failed or canceled job again. Raises JobNotFound, NotPossible, or ChargePossible."""
+        """Retry the job; see `jobs.retry`."""
         change = self.advance(
             _checked_id(job_id), lambda job, now: transitions.retried(job, now, may_charge_again=may_charge_again)
         )
         return self.bound(change.after)
 
     def redeliver(self, job_id: str, delivery_id: str | None = None) -> Job:
-        """Tries a delivery of the job (all of them, without an id) anew. Raises JobNotFound or NotPossible."""
+        """Send webhooks of the job again; see `jobs.redeliver`."""
         return self.bound(
             self.advance(_checked_id(job_id), lambda job, now: transitions.redelivered(job, delivery_id, now)).after
         )
@@ -213,36 +213,33 @@ class Darkroom:
         storage = ArtifactStorage(self.storage.url, self.storage.get)
         return replace(job, artifacts=tuple(replace(item, storage=storage) for item in job.artifacts))
 
-    # --- news -----------------------------------------------------------------------------------------------------
-
     def advance(self, job_id: str, change: Transition, *, known: Job | None = None) -> Change:
-        """One change and one dispatch: whoever must act on the changed job is told in the same step."""
+        """Change a job, and wake a worker where the changed job needs one, in one step.
+
+        `known` saves reading the record. Raises JobNotFound, and what `change` raises.
+        """
         done = self.repository.update(job_id, change, known=known, message=self.dispatch.message)
         if done.applied:
             self.dispatch.publish(done.after)
         return done
 
     def report(self, job_id: str, number: int, report: Report, *, known: Job | None = None) -> Change:
-        """What a provider said of one attempt, by a callback."""
+        """Change a job by the report of a callback about attempt `number`."""
         return self.advance(job_id, reporting(number, report, Source.CALLBACK), known=known)
 
 
 def reporting(
     number: int, report: Report, source: Source, *, inline: Mapping[int, Inline] | None = None
 ) -> Callable[[Job, datetime], Job]:
-    """The change that a report makes, which came by `source`."""
+    """The change that a report about attempt `number` makes; prompts that the provider quotes are left out."""
 
     def change(job: Job, now: datetime) -> Job:
-        return transitions.reported(job, number, _discreet(report, job), now, source=source, inline=inline)
+        discreet = report
+        if isinstance(report, Failed):
+            discreet = replace(report, message=redaction.unquoted(report.message, job.params))
+        return transitions.reported(job, number, discreet, now, source=source, inline=inline)
 
     return change
-
-
-def _discreet(report: Report, job: Job) -> Report:
-    """The report without what the vendor quotes of the request's prompts."""
-    if not isinstance(report, Failed):
-        return report
-    return replace(report, message=redaction.unquoted(report.message, job.params))
 
 
 def _checked_id(job_id: str) -> str:
@@ -258,7 +255,7 @@ def _digest(fingerprint: str, *jobs: Job) -> str:
 
 
 def _same(existing: Existing, idempotency_key: str, digest: str) -> Sequence[str]:
-    """The ids of the jobs that this request created before. Raises IdempotencyConflict when it was another request."""
+    """The ids of the jobs that this request has created before. Raises IdempotencyConflict for another request."""
     if existing.request_digest != digest:
         raise IdempotencyConflict(idempotency_key, existing.job_ids[0])
     return existing.job_ids
@@ -270,5 +267,5 @@ def _open(settings: Settings) -> Darkroom:
 
 
 def current() -> Darkroom:
-    """The Darkroom of this process's environment."""
+    """The Darkroom of the environment, as it is now."""
     return _open(current_settings())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -111,45 +111,27 @@ def list_page(repository: Repository, filter_: Filter, *, limit: int, cursor: st
     Reads at most MAX_RECORDS records, so a page of rare jobs may be short or empty although its cursor continues.
     Raises InvalidRequest for a limit or a cursor that is malformed.
     """
+    match = CURSOR.fullmatch(cursor or "")
     if not 1 <= limit <= MAX_PAGE:
         raise InvalidRequest(FieldError("limit", f"should be 1 to {MAX_PAGE}, not {limit}"))
+    if cursor is not None and match is None:
+        raise InvalidRequest(FieldError("cursor", "should be the next_cursor of the page before"))
+    before = (float(match[1]), match[2]) if match else None
     found: list[Job] = []
-    before = _position(cursor)
-    for job in _walk(repository, filter_, before, limit if filter_.is_indexed else CHUNK):
-        if job is None:
-            return Page(tuple(found), None)
-        before = int(job.created_at.timestamp() * 1000), job.id
-        if filter_.accepts(job):
-            found.append(job)
-        if len(found) == limit:
-            break
-    return Page(tuple(found), f"{before[0]:.0f}-{before[1]}" if before else None)
-
-
-def _walk(
-    repository: Repository, filter_: Filter, before: tuple[float, str] | None, chunk: int
-) -> Iterator[Job | None]:
-    """The jobs that the index yields, at most MAX_RECORDS; None at their end."""
+    chunk = limit if filter_.is_indexed else CHUNK
     for _ in range(0, MAX_RECORDS, chunk):
         jobs = repository.list(filter_.status, unknown=filter_.unknown, owner=filter_.owner, before=before, limit=chunk)
+        if not jobs:
+            return Page(tuple(found), None)
         for job in jobs:
             if filter_.created_after and job.created_at <= filter_.created_after:
-                yield None
-                return
-            yield job
-        if not jobs:
-            yield None
-            return
-        before = int(jobs[-1].created_at.timestamp() * 1000), jobs[-1].id
-
-
-def _position(cursor: str | None) -> tuple[float, str] | None:
-    if cursor is None:
-        return None
-    match = CURSOR.fullmatch(cursor)
-    if match is None:
-        raise InvalidRequest(FieldError("cursor", "should be the next_cursor of the page before"))
-    return float(match[1]), match[2]
+                return Page(tuple(found), None)
+            before = int(job.created_at.timestamp() * 1000), job.id
+            if filter_.accepts(job):
+                found.append(job)
+            if len(found) == limit:
+                return Page(tuple(found), f"{before[0]}-{before[1]}")
+    return Page(tuple(found), f"{before[0]:.0f}-{before[1]}" if before else None)
 
 
 def _matches(stored: object, wanted: JsonValue) -> bool:

@@ -74,13 +74,19 @@ def make_jobs(
     Each stands under the path that precedes its fields in an error: "" for a single one, "0." for the first of many.
     Raises InvalidRequest with every fault of all of them, before the first image is stored.
     """
-    errors = [*_key_errors(idempotency_key)]
+    errors = []
+    if idempotency_key and (
+        not isinstance(idempotency_key, str)
+        or len(idempotency_key) > MAX_KEY_LENGTH
+        or not idempotency_key.isprintable()
+    ):
+        errors.append(FieldError("idempotency_key", f"should be 1 to {MAX_KEY_LENGTH} printable characters"))
     images: dict[str, _LocalImages] = {}
     events: dict[str, tuple[Status, ...]] = {}
     for path, new in new_jobs.items():
-        images[path], image_errors = _checked_images(new.request, settings, storage)
+        images[path], image_errors = _checked_fields(new.request, settings, storage)
         events[path], event_errors = _checked_events(new.webhook_events, settings)
-        found = (*_field_errors(new.request), *image_errors, *_option_errors(new, settings), *event_errors)
+        found = (*image_errors, *_option_errors(new, settings), *event_errors)
         errors += [FieldError(f"{path}{error.field}", error.message, error.value, error.allowed) for error in found]
     if errors:
         raise InvalidRequest(*errors)
@@ -137,21 +143,6 @@ def _job(
 # Checks -----------------------------------------------------------------------------------------------------------
 
 
-def _key_errors(key: object) -> Iterator[FieldError]:
-    field, allowed = "idempotency_key", f"1 to {MAX_KEY_LENGTH} printable characters"
-    if key is not None and not isinstance(key, str):
-        yield FieldError(field, f"should be a string, not a {type(key).__name__}", allowed=allowed)
-    elif key and (len(key) > MAX_KEY_LENGTH or not key.isprintable()):
-        yield FieldError(field, f"should be {allowed}", f"{len(key)} characters", allowed)
-
-
-def _field_errors(request: Request) -> Iterator[FieldError]:
-    for name, value in request:
-        if name not in request.image_rules and (length := len(str(value))) > MAX_FIELD_CHARACTERS:
-            allowed = f"at most {MAX_FIELD_CHARACTERS} characters"
-            yield FieldError(name, f"should have {allowed}, not {length}", allowed=allowed)
-
-
 def _option_errors(new: NewJob, settings: Settings) -> Iterator[FieldError]:
     seconds = new.deadline_seconds
     if seconds is not None and not (isinstance(seconds, int | float) and 1 <= seconds <= MAX_DEADLINE_SECONDS):
@@ -161,24 +152,18 @@ def _option_errors(new: NewJob, settings: Settings) -> Iterator[FieldError]:
         allowed, value = " or ".join(map(repr, map(str, OnUnknown))), repr(new.on_unknown)[:80]
         yield FieldError("on_unknown", f"should be {allowed}, not {value}", value, allowed)
     if new.metadata:
-        yield from _metadata_errors(new.metadata)
+        allowed = f"an object of JSON values, at most {MAX_METADATA_BYTES} bytes"
+        try:
+            size = len(json.dumps(dict(new.metadata), allow_nan=False, ensure_ascii=False).encode())
+        except (TypeError, ValueError) as error:
+            yield FieldError("metadata", f"should be {allowed}: {error}", allowed=allowed)
+        else:
+            if size > MAX_METADATA_BYTES:
+                yield FieldError("metadata", f"should be {allowed}, not {size}", f"{size} bytes", allowed)
+            if not all(isinstance(key, str) for key in new.metadata):
+                yield FieldError("metadata", "keys should be strings", allowed=allowed)
     if url := new.webhook_url or settings.webhook_url:
         yield from _url_errors("webhook_url", url, settings)
-
-
-def _metadata_errors(metadata: Mapping[str, JsonValue]) -> Iterator[FieldError]:
-    allowed = f"an object of JSON values, at most {MAX_METADATA_BYTES} bytes"
-    try:
-        size = len(json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False).encode())
-    except (TypeError, ValueError) as error:
-        yield FieldError("metadata", f"should be {allowed}: {error}", allowed=allowed)
-        return
-    if strange := [key for key in metadata if not isinstance(key, str)]:
-        yield FieldError("metadata", f"keys should be strings, not {strange[0]!r}", allowed=allowed)
-    if size > MAX_METADATA_BYTES:
-        yield FieldError(
-            "metadata", f"should be at most {MAX_METADATA_BYTES} bytes of JSON, not {size}", allowed=allowed
-        )
 
 
 def _checked_events(
@@ -194,10 +179,14 @@ def _checked_events(
     return tuple(map(Status, names)), ()
 
 
-def _checked_images(request: Request, settings: Settings, storage: Storage) -> tuple[_LocalImages, list[FieldError]]:
-    """The images that are to be staged, measured, and what is wrong with any image of the request."""
+def _checked_fields(request: Request, settings: Settings, storage: Storage) -> tuple[_LocalImages, list[FieldError]]:
+    """The images that are to be staged, measured, and what is wrong with the fields of the request."""
     local: _LocalImages = {}
-    errors: list[FieldError] = []
+    errors = [
+        FieldError(name, f"should have at most {MAX_FIELD_CHARACTERS} characters, not {length}")
+        for name, value in request
+        if name not in request.image_rules and (length := len(str(value))) > MAX_FIELD_CHARACTERS
+    ]
     for field, rule, image in request.images():
         if isinstance(image, LocalImage):
             allowed = f"{', '.join(rule.content_types)} of at most {rule.max_bytes} bytes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -88,12 +88,17 @@ def describe(name: str) -> Operation:
         field: schema["examples"][0][field] for field in schema["properties"] if field in request.model_fields_set
     }
     with_callback, without_callback = (
-        _arrival(operation.abilities(request, has_callback=has_callback, options=provider.options()))
+        result_in_words(operation.abilities(request, has_callback=has_callback, options=provider.options()))
         for has_callback in (True, False)
     )
     result = with_callback
     if without_callback != with_callback:
         result = f"{with_callback}; without DARKROOM_PUBLIC_URL {without_callback}"
+    arguments = " ".join(
+        f"-p {shlex.quote(f'{field}={item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)}')}"
+        for field, value in example.items()
+        for item in (value if isinstance(value, list) else [value])
+    )
     return Operation(
         name=name,
         provider=provider.name,
@@ -101,17 +106,18 @@ def describe(name: str) -> Operation:
         request=operation.request,
         schema=schema,
         fields=tuple(_fields(schema)),
-        price=_price(operation.price(request), operation.images_expected(request)),
+        price=price_in_words(operation.price(request), operation.images_expected(request)),
         result=result,
         deadline_seconds=operation.deadline_seconds,
         python_example=f"import jobs\nfrom jobs.providers import {provider.name}\n\n"
         f"job = jobs.enqueue(\n    {_constructor(request, provider.name, ' ' * 4)}\n)\nprint(job.id)",
-        cli_example=f"darkroom enqueue {name} {' '.join(_arguments(example))}",
+        cli_example=f"darkroom enqueue {name} {arguments}",
         json_example=json.dumps({"operation": name, "params": example}, indent=2, ensure_ascii=False),
     )
 
 
-def _arrival(abilities: Abilities) -> str:
+def result_in_words(abilities: Abilities) -> str:
+    """How the result of an attempt arrives."""
     match abilities.callback, abilities.poll:
         case True, True:
             return "by callback or by polling"
@@ -122,7 +128,8 @@ def _arrival(abilities: Abilities) -> str:
     return "in the answer"
 
 
-def _price(cost: Cost | None, images: int) -> str:
+def price_in_words(cost: Cost | None, images: int) -> str:
+    """What a request for so many images is expected to cost, for the example of an operation."""
     if cost is None:
         return "not known before the answer; see the provider's price list"
     amount = (
@@ -136,9 +143,13 @@ def _price(cost: Cost | None, images: int) -> str:
 
 def _fields(schema: Mapping[str, Any]) -> Iterator[OperationField]:
     for name, about in schema["properties"].items():
-        required = name in schema.get("required", ())
-        kind = _kind(about, schema.get("$defs", {}))
-        yield OperationField(name, kind, required, about.get("default"), about.get("description", ""))
+        yield OperationField(
+            name=name,
+            type=_kind(about, schema.get("$defs", {})),
+            required=name in schema.get("required", ()),
+            default=about.get("default"),
+            description=about.get("description", ""),
+        )
 
 
 def _kind(about: Mapping[str, Any], models: Mapping[str, Any]) -> str:
@@ -194,11 +205,3 @@ def _literal(value: object, module: str, indent: str) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(_literal(item, module, indent) for item in value)}]"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
-
-
-def _arguments(example: Mapping[str, JsonValue]) -> Iterator[str]:
-    for name, value in example.items():
-        items: Iterable[JsonValue] = value if isinstance(value, list) else [value]
-        for item in items:
-            text = item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)
-            yield f"-p {shlex.quote(f'{name}={text}')}"

@@ -20,7 +20,7 @@ class Code(StrEnum):
     DEADLINE = "deadline"  #: the job's deadline passed
     OUTCOME_UNKNOWN = "outcome_unknown"  #: an attempt was sent, and its outcome cannot be found out
     RESULT_EXPIRED = "result_expired"  #: the URL of the image stopped working before the image was stored
-    RESULT_REJECTED = "result_rejected"  #: the file is not an image that we store: too large, cut short, or at a forbidden address
+    RESULT_REJECTED = "result_rejected"  #: not an image that is stored: too large, cut short, at a forbidden address
     STORAGE_ERROR = "storage_error"  #: the storage refused the image
 
 

@@ -79,7 +79,11 @@ def _image_from_text(text: str, info: ValidationInfo) -> str | LocalImage:
     if STAGED.fullmatch(text):
         return text
     if text.lower().startswith(("https://", "http://")):
-        return _url(text)
+        if not text.isascii() or any(char.isspace() or ord(char) < 0x20 for char in text):
+            raise ValueError("the URL has spaces, control characters or letters outside ASCII; percent-encode them")
+        if not urlsplit(text).hostname:
+            raise ValueError("the URL has no host; write it as https://example.com/photo.jpg")
+        return text
     if info.mode == "json" or context.get("base64_images"):
         try:
             return LocalImage(base64.b64decode(_DATA_URI.sub("", text, count=1), validate=True))
@@ -89,14 +93,6 @@ def _image_from_text(text: str, info: ValidationInfo) -> str | LocalImage:
         raise ValueError(f"a text of {len(text)} characters is not an https URL; pass the bytes of an image as bytes")
     hint = context.get("file_hint", "pass pathlib.Path({!r})").format(text)
     raise ValueError(f"{text!r} is not an https URL; to send a file, {hint}")
-
-
-def _url(text: str) -> str:
-    if not text.isascii() or any(char.isspace() or ord(char) < 0x20 for char in text):
-        raise ValueError("the URL has spaces, control characters or letters outside ASCII; percent-encode them")
-    if not urlsplit(text).hostname:
-        raise ValueError("the URL has no host; write it as https://example.com/photo.jpg")
-    return text
 
 
 if TYPE_CHECKING:
@@ -199,8 +195,13 @@ def _field_error(fault: ErrorDetails, model: type[BaseModel]) -> FieldError:
         nearest = difflib.get_close_matches(path[-1], names, 1)
         hint = f'did you mean "{nearest[0]}"?' if nearest else f"the fields are {', '.join(names)}"
         return FieldError(field, f"unknown field; {hint}", allowed=", ".join(names))
+    value = ""
+    is_private = not path or "prompt" in path[0] or path[0] in getattr(model, "image_rules", {})
+    if not is_private and isinstance(fault["input"], str | int | float | None):
+        value = repr(fault["input"])
+    if len(value) > MAX_SHOWN_CHARACTERS:
+        value = f"{value[: MAX_SHOWN_CHARACTERS - 1]}…"
     words = fault["msg"].removeprefix("Value error, ")
-    value = _shown(fault["input"], private=_is_private(model, path))
     _, should, rule = words.partition(" should ")
     if not should or fault["type"] == "value_error":
         return FieldError(field, words, value)
@@ -222,17 +223,3 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for inner in get_args(annotation):
         yield from _models(inner)
-
-
-def _is_private(model: type[BaseModel], path: list[str]) -> bool:
-    """Whether a value must not be repeated: prompts are private, and an image may be a signed URL or bytes."""
-    images = getattr(model, "image_rules", {})
-    return not path or "prompt" in path[0] or path[0] in images
-
-
-def _shown(value: object, *, private: bool) -> str:
-    """A plain value for an error message, shortened; anything else is not repeated."""
-    if private or not (value is None or isinstance(value, str | int | float)):
-        return ""
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[: MAX_SHOWN_CHARACTERS - 1]}…"
