@@ -1,4 +1,4 @@
-"""`darkroom`: the command line. Results go to stdout, everything said to a person on the way to stderr."""
+"""`darkroom`: the command line. Results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ import click
 from ..errors import ChargePossible, DarkroomError, InvalidRequest, SettingsError, Unavailable
 from .console import complain, note
 
-#: each command and the module that holds it; loaded when it is called for
+#: each command and where it is defined; a command is imported when it is used
 _COMMANDS: Mapping[str, str] = {
     "demo": "jobs.cli.demo:demo",
     "up": "jobs.cli.up:up",
+    "operations": "jobs.cli.operations:operations",
     "enqueue": "jobs.cli.enqueue:enqueue",
-    "get": "jobs.cli.follow:get",
-    "watch": "jobs.cli.follow:watch",
-    "list": "jobs.cli.follow:list_jobs",
-    "cancel": "jobs.cli.act:cancel",
-    "retry": "jobs.cli.act:retry",
+    "get": "jobs.cli.get:get",
+    "watch": "jobs.cli.watch:watch",
+    "list": "jobs.cli.list_jobs:list_jobs",
+    "cancel": "jobs.cli.cancel:cancel",
+    "retry": "jobs.cli.retry:retry",
     "deliveries": "jobs.cli.deliveries:deliveries",
-    "redeliver": "jobs.cli.deliveries:redeliver",
+    "redeliver": "jobs.cli.redeliver:redeliver",
     "keys": "jobs.cli.keys:keys",
     "storage": "jobs.cli.storage:storage",
     "providers": "jobs.cli.providers:providers_group",
     "doctor": "jobs.cli.doctor:doctor",
     "sandbox": "jobs.sandbox.__main__:main",
 }
-#: these bring their own Redis, or need none
-_SELF_CONTAINED = ("demo", "up", "sandbox")
+#: these start their own Redis, or need none
+_SELF_CONTAINED = ("demo", "up", "operations", "sandbox")
 
 
 class _Commands(click.Group):
-    """The commands in their order, each imported when it is called for: `get` does not load what `demo` needs."""
+    """The commands in their order, each imported when it is used, so that `get` does not load what `demo` needs."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in _COMMANDS:
             return None
         module, _, name = _COMMANDS[cmd_name].partition(":")
@@ -49,33 +50,35 @@ class _Commands(click.Group):
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("darkroom"), prog_name="darkroom")
 @click.pass_context
 def darkroom(context: click.Context) -> None:
-    """An asynchronous image-job queue that never buys the same picture twice.
+    """An asynchronous image-job queue that never buys the same image twice.
 
     Start with `darkroom demo`: everything on this machine, no key needed.
     """
-    if context.invoked_subcommand not in _SELF_CONTAINED:
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+    elif context.invoked_subcommand not in _SELF_CONTAINED:
         _hide_secrets()
 
 
 def _hide_secrets() -> None:
-    """What libraries log of a command passes the same border as a worker's log."""
+    """Redact secrets in what libraries log, as a worker does, and say which stack is used."""
     from .. import logs
-    from ..settings import Settings, environment, stack_environment
+    from ..settings import STACK_FOLDER, Settings, environment, stack_environment
 
     if not environment().get("DARKROOM_REDIS_URL") and stack_environment():
-        note("with the stack that runs in .darkroom")
+        note(f"using the stack that runs in {STACK_FOLDER}")
     try:
         logs.install(logs.secrets_of(Settings.read(), environment()))
     except SettingsError:
-        logs.install()  # the command itself says what is wrong, where that matters to it
+        logs.install()  # the command itself reports the setting if it needs it
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command line; returns its exit code: 1 when it did not work, 2 when it was not understood."""
+    """Run one command line; returns its exit code: 1 when it failed, 2 when the command line or a setting is wrong."""
     try:
         return darkroom.main(list(arguments), prog_name="darkroom", standalone_mode=False) or 0
     except ChargePossible as error:
@@ -100,7 +103,7 @@ def run(arguments: Sequence[str]) -> int:
         complain("interrupted")
         return 130
     except BrokenPipeError:
-        # Whoever read our output has had enough; Python would complain once more when it flushes.
+        # The reader of our output has ended; Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 

@@ -1,4 +1,4 @@
-"""`python -m jobs.cli`: the same as the script `darkroom`."""
+"""`python -m jobs.cli`: the same as the command `darkroom`."""
 
 from . import main
 

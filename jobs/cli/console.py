@@ -1,24 +1,29 @@
-"""How the command line speaks: words of its own to stderr, results to stdout."""
+"""How the command line prints: results to stdout, everything else to stderr.
+
+On a terminal, text is wrapped between words at its width; URLs, paths and commands are never broken, so that they can be
+copied. Into a pipe or a file nothing is wrapped.
+"""
 
 from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from types import FrameType
 from typing import Any
 
 import click
 from pydantic import BaseModel
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from ..job import Job, Status
+from ..job import Status
 
-STYLES: Mapping[Status, str] = {
+#: the color of each status
+STATUS_STYLES: Mapping[Status, str] = {
     Status.QUEUED: "dim",
     Status.SUBMITTING: "cyan",
     Status.RUNNING: "blue",
@@ -27,78 +32,101 @@ STYLES: Mapping[Status, str] = {
     Status.FAILED: "red",
     Status.CANCELED: "yellow",
 }
+#: between two columns
+_GAP = "  "
 
-#: made when asked for, so that a test's or a pipe's own streams are taken
 Cell = str | Text
 
 
-#: columns where nobody looks: wide enough that no cell of ours folds in a pipe or a log
-_PIPE_WIDTH = 250
-
-
 def out() -> Console:
-    """The console of results."""
-    return _console(stderr=False)
+    """The console of results. It is made at each call, so that it writes to the present stdout."""
+    return Console(highlight=False)
 
 
 def err() -> Console:
     """The console of everything else."""
-    return _console(stderr=True)
+    return Console(stderr=True, highlight=False)
 
 
-def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False)
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
-    return console
+def width_of(console: Console) -> int:
+    """The columns of a terminal; without a terminal there is no limit."""
+    return console.width if console.is_terminal else sys.maxsize
 
 
-def note(words: str) -> None:
-    """A dim line to stderr."""
-    err().print(Text(words, style="dim"), soft_wrap=True)
+def show(lines: Iterable[Cell], console: Console | None = None) -> None:
+    """Print lines as they are, on stdout by default."""
+    console = console or out()
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
 
 
-def warn(words: str) -> None:
-    """A yellow line to stderr."""
-    err().print(Text(words, style="yellow"), soft_wrap=True)
+def note(text: str) -> None:
+    """Print a dim remark to stderr."""
+    _say(text, "dim")
 
 
-def complain(words: str, hint: str = "") -> None:
-    """One red line to stderr, and a dim one where to read on."""
-    err().print(Text(f"error: {words}", style="red"), soft_wrap=True)
+def warn(text: str) -> None:
+    """Print a yellow warning to stderr."""
+    _say(text, "yellow")
+
+
+def complain(text: str, hint: str = "") -> None:
+    """Print an error to stderr, a line for each of its faults, and a hint where to read on."""
+    for line in text.splitlines():
+        _say(f"error: {line}", "red")
     if hint:
         note(f"see {hint}")
 
 
+def _say(text: str, style: str) -> None:
+    console = err()
+    show((Text(line, style=style) for line in wrapped(text, width_of(console))), console)
+
+
 def print_json(value: Any) -> None:
-    """One line of JSON to stdout."""
+    """Print one line of JSON to stdout."""
     click.echo(value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value, ensure_ascii=False))
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[Cell]], title: str | None = None) -> Table:
-    """A plain table; cells are taken as they are, without markup. The first column never folds, so that ids stay whole."""
-    names = list(columns)
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in names:
-        made.add_column(name, no_wrap=name == names[0], overflow="fold")
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
-    return made
+def wrapped(text: str, width: int, first: str = "", indent: int = 0) -> list[str]:
+    """The text in lines, broken between words only; `first` precedes it, further lines are indented."""
+    lines = textwrap.wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines or [first.rstrip()]
 
 
-def status_cell(job: Job) -> Text:
-    """The status in its color."""
-    return Text(job.status.value, style=STYLES[job.status])
+def facts(rows: Iterable[tuple[str, Cell]], width: int) -> Iterator[Text]:
+    """Names and their values in two columns; a long value is wrapped within its column."""
+    pairs = [(name, value) for name, value in rows]
+    column = max((len(name) for name, _ in pairs), default=0) + len(_GAP)
+    for name, value in pairs:
+        label = name.ljust(column)
+        if isinstance(value, Text):
+            yield Text(label, style="bold") + value
+            continue
+        for line in wrapped(value, width, label, column):
+            yield Text.assemble((line[:column], "bold"), line[column:])
 
 
-def seconds_cell(job: Job, now: datetime) -> str:
-    """How long the job took, or takes."""
-    return f"{((job.finished_at or now) - job.created_at).total_seconds():.1f}"
-
-
-def images_cell(job: Job) -> str:
-    """Images stored of those asked for."""
-    return f"{len(job.artifacts)}/{job.images_expected}"
+def columns(rows: Iterable[Sequence[Cell]], header: Sequence[str] = ()) -> list[Text]:
+    """Rows in aligned columns, without trailing blanks."""
+    head = [tuple(Text(name, style="bold") for name in header)] if header else []
+    cells = [*head, *(tuple(Text(cell) if isinstance(cell, str) else cell for cell in row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        line = Text()
+        for cell, width in zip(row, widths, strict=True):
+            line.append_text(cell).append(" " * (width - len(cell)) + _GAP)
+        line.rstrip()
+        lines.append(line)
+    return lines
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`darkroom keys`: who may use the HTTP API."""
+"""`darkroom keys`: the API keys of the HTTP API."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import click
 
 from ..settings import current
 from ..state.api_keys import ApiKey, KeyStore, Scope
-from .console import print_json
+from .console import columns, print_json, show
 
 
-@click.group()
+@click.group(short_help="Create, list and revoke API keys.")
 def keys() -> None:
-    """API keys of the HTTP API, beside those of DARKROOM_API_KEYS."""
+    """Create, list and revoke API keys, beside those of DARKROOM_API_KEYS."""
 
 
 @keys.command()
@@ -21,17 +21,17 @@ def keys() -> None:
     "scopes",
     multiple=True,
     type=click.Choice([scope.value for scope in Scope]),
-    help="What it allows; may be given again. Without: jobs:read and jobs:write.",
+    help="What the key allows; may be repeated. Default: jobs:read and jobs:write.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the key as JSON.")
 def new(name: str, scopes: tuple[str, ...], as_json: bool) -> None:
-    """Make a key and print it, this once: only its digest is kept.
+    """Create a key and print it, this once: only its digest is stored.
 
-    A key sees the jobs of its NAME. Another key of the same name sees the same jobs: make it, change over, revoke the old one.
+    A key sees the jobs of its NAME. To rotate it, create another key of the same name, use that one, and revoke the old one.
     """
     key, secret = _store().new(name, scopes or (Scope.JOBS_READ, Scope.JOBS_WRITE))
     if as_json:
-        print_json({**_shown(key), "key": secret})
+        print_json({**_as_json(key), "key": secret})
     else:
         click.echo(secret)
 
@@ -40,27 +40,33 @@ def new(name: str, scopes: tuple[str, ...], as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the keys as JSON.")
 def list_keys(as_json: bool) -> None:
     """List the keys, without their secrets."""
-    found = [_shown(key) for key in _store().all()]
+    found = [_as_json(key) for key in _store().all()]
     if as_json:
         print_json(found)
         return
-    for key in found:
-        click.echo(f"{key['id']}  {key['created_at']}  {key['name']}  {','.join(key['scopes'])}")
+    rows = [(str(key["id"]), str(key["created_at"]), str(key["name"]), ",".join(key["scopes"])) for key in found]
+    show(columns(rows, ("id", "created", "name", "scopes")) if rows else [])
 
 
 @keys.command()
 @click.argument("name_or_id", metavar="NAME|ID")
-def revoke(name_or_id: str) -> int:
-    """Revoke a key by its id, or all of a name. Receivers refuse them within seconds."""
-    gone = _store().revoke(name_or_id)
-    click.echo(f"revoked {', '.join(key.id for key in gone)}" if gone else f"no key {name_or_id}")
-    return 0 if gone else 1
+@click.option("--json", "as_json", is_flag=True, help="Print the revoked keys as JSON.")
+def revoke(name_or_id: str, as_json: bool) -> int:
+    """Revoke a key by its id, or all keys of a name. Receivers refuse them within seconds."""
+    revoked = _store().revoke(name_or_id)
+    if as_json:
+        print_json([_as_json(key) for key in revoked])
+    elif revoked:
+        click.echo(f"revoked {', '.join(key.id for key in revoked)}")
+    else:
+        click.echo(f"there is no key {name_or_id}; `darkroom keys list` shows all keys")
+    return 0 if revoked else 1
 
 
 def _store() -> KeyStore:
     return KeyStore.open(current().redis_url)
 
 
-def _shown(key: ApiKey) -> dict[str, str | list[str]]:
+def _as_json(key: ApiKey) -> dict[str, str | list[str]]:
     created = key.created_at.isoformat(timespec="seconds")
     return {"id": key.id, "name": key.name, "scopes": sorted(key.scopes), "created_at": created}

@@ -18,8 +18,9 @@ from ..providers import Call, Context, InputImage, Operation, Response, _conform
 from ..report import Cost, Failed, Report, Running, Succeeded
 from ..request import LocalImage, Request
 from ..settings import ProviderSettings, provider_settings
-from .console import complain, err, note, out, table
-from .params import read_request
+from .console import columns, complain, err, note, out, print_json, show
+from .request_arguments import read_request
+from .words import amount
 
 #: where the payload files of the providers in this repository are
 PAYLOADS = Path("tests/jobs/providers/payloads")
@@ -29,18 +30,21 @@ _POLL_SECONDS = 2.0
 _DRAWN_SIDE = 512
 
 
-@click.group("providers", invoke_without_command=True)
+@click.group("providers", invoke_without_command=True, short_help="List the providers, or check one.")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 @click.pass_context
-def providers_group(context: click.Context) -> int | None:
+def providers_group(context: click.Context, as_json: bool) -> int | None:
     """List the providers, or check one: its contract, its payload files, and one real call."""
     if context.invoked_subcommand:
         return None
     rows = []
     for name, source in providers.sources().items():
-        enabled = provider_settings(name).enabled
-        operations = ", ".join(providers.provider(name).operations)
-        rows.append((name, operations, "set" if enabled else "not set", source.value))
-    out().print(table(("provider", "operations", "key", "module"), rows))
+        key = "set" if provider_settings(name).enabled else "not set"
+        rows += [(name, operation, key, source.value) for operation in providers.provider(name).operations]
+    if as_json:
+        print_json([dict(zip(("provider", "operation", "key", "module"), row, strict=True)) for row in rows])
+    else:
+        show(columns(rows, ("provider", "operation", "key", "module")))
     return 0
 
 
@@ -104,7 +108,7 @@ def _call_once(operation: Operation, settings: ProviderSettings, pairs: tuple[st
         raise SettingsError(f"{name.upper()}_API_KEY", "is not set, and --call needs it", "...")
     request, inputs = _with_inputs(_request(operation, pairs))
     cost = operation.price(request)
-    note(f"this submits {operation.name} once to {settings.base_url}; expected cost: {_cost(cost)}")
+    note(f"this submits {operation.name} once to {settings.base_url}; expected cost: {_price(cost)}")
     if not yes:
         click.confirm("Go on?", abort=True, err=True)
     key = settings.api_key.get_secret_value()
@@ -176,7 +180,7 @@ def _send(call: Call, settings: ProviderSettings) -> Response:
 def _show(report: Report | None) -> int:
     match report:
         case Succeeded(images, _, cost):
-            out().print(f"succeeded: {len(images)} image(s), cost: {_cost(cost)}", markup=False)
+            out().print(f"succeeded: {len(images)} image(s), cost: {_price(cost)}", markup=False)
             for image in images:
                 where = image.url or (f"{len(image.content)} bytes" if image.content else f"refused: {image.refused}")
                 out().print(f"  {image.index}: {where}", markup=False, soft_wrap=True)
@@ -192,5 +196,5 @@ def _show(report: Report | None) -> int:
     return 1
 
 
-def _cost(cost: Cost | None) -> str:
-    return f"{cost.amount:g} {cost.unit}" if cost else "unknown"
+def _price(cost: Cost | None) -> str:
+    return amount(cost) if cost else "unknown"

@@ -1,4 +1,4 @@
-"""`darkroom up`: the embedded stack, kept running, with the person's own keys."""
+"""`darkroom up`: the embedded stack, kept running, with the keys of the environment."""
 
 from __future__ import annotations
 
@@ -9,85 +9,80 @@ from pathlib import Path
 import click
 
 from .. import providers
-from ..embedded.files import make_private_folder, write_env_file
+from ..embedded.files import write_env_file
 from ..embedded.stack import Stack, without_password
 from ..errors import NotPossible
 from ..settings import STACK_FILE, STACK_FOLDER, environment, stack_environment
-from .console import ending_on_signals, out, table, warn
+from .console import ending_on_signals, facts, out, show, warn, width_of
 
-_LOOK_SECONDS = 1.0
+#: how often the processes are checked, in seconds
+_CHECK_SECONDS = 1.0
 
 
 @click.command()
-@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=STACK_FOLDER, show_default=True)
-@click.option("--port", default=8080, show_default=True, help="Of the receiver; 0 takes a free one.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=STACK_FOLDER,
+    show_default=True,
+    help="Where everything is kept.",
+)
+@click.option("--port", default=8080, show_default=True, help="The port of the receiver; 0 takes a free one.")
 def up(folder: Path, port: int) -> None:
     """Run everything on this machine until Ctrl-C.
 
-    Vendors whose key is set (..._API_KEY) are called for real, the sandbox plays the others. Other commands find the stack when they
-    run in the same folder.
+    Providers whose key is set (..._API_KEY) are called for real, the sandbox plays the others. Other commands find the stack
+    when they run in the same folder.
     """
     if stack_environment(folder):
-        raise NotPossible(f"a stack runs in {folder} already; stop it first, or choose another --folder")
-    make_private_folder(folder)
-    _ignore(folder)
-    with ending_on_signals(), Stack(folder, _given(), port=port) as stack:
+        raise NotPossible(f"a stack runs in {folder} already; stop it first, or choose another folder with --folder")
+    environ = environment()
+    keyed = [name.upper() for name in providers.names() if environ.get(f"{name.upper()}_API_KEY")]
+    prefixes = ("DARKROOM_", *(f"{name}_" for name in keyed))
+    given = {name: value for name, value in environ.items() if name.startswith(prefixes) and value}
+    with ending_on_signals(), Stack(folder, given, port=port) as stack:
+        # Keeps keys and images out of the version control of the project that the folder is in.
+        (folder / ".gitignore").write_text("*\n")
         file = write_env_file(stack.folder, stack.environ)
         try:
             _introduce(stack)
-            _keep_up(stack)
+            while True:
+                time.sleep(_CHECK_SECONDS)
+                for name in stack.restart_dead():
+                    warn(f"the {name} ended and was started again; its log: {_short(stack.logs / name)}.log")
         except KeyboardInterrupt:
-            out().print("stopping")
+            show(["stopping"])
         finally:
             file.unlink(missing_ok=True)
 
 
-def _given() -> dict[str, str]:
-    """The settings that the person made: ours, and those of the vendors whose key is set."""
-    given = environment()
-    keyed = [name.upper() for name in providers.names() if given.get(f"{name.upper()}_API_KEY")]
-    prefixes = ("DARKROOM_", *(f"{name}_" for name in keyed))
-    return {name: value for name, value in given.items() if name.startswith(prefixes) and value}
-
-
-def _ignore(folder: Path) -> None:
-    """Keeps keys and pictures out of the version control of whatever project this is."""
-    (folder / ".gitignore").write_text("*\n")
-
-
 def _introduce(stack: Stack) -> None:
     if not stack.durable:
-        warn("NOT DURABLE: fakeredis stands in for Redis, all jobs are forgotten at the end; install redis-server")
-    out().print(table(("", ""), _facts(stack)), soft_wrap=True)
+        warn("NOT DURABLE: fakeredis is used instead of Redis, so all jobs are lost at the end; install redis-server")
+    console = out()
+    show(facts(_facts(stack), width_of(console)), console)
     if not stack.settings.public_url:
-        warn("no vendor can call back: set DARKROOM_PUBLIC_URL to where the receiver is reached from outside")
+        warn("providers cannot call back: set DARKROOM_PUBLIC_URL to the URL at which they reach the receiver")
 
 
 def _facts(stack: Stack) -> Iterator[tuple[str, str]]:
     yield "receiver", stack.url
-    yield "bearer key", f"in {_shown(stack.api_key_file)}"
+    yield "bearer key", f"in {_short(stack.api_key_file)}"
     yield "Redis", without_password(stack.settings.redis_url)
-    yield "pictures", stack.settings.storage_url
-    yield "logs", _shown(stack.logs)
-    played = stack.played
-    real = [name for name in providers.names() if name not in played]
-    yield "called for real", ", ".join(real) or "nobody: no key is set"
-    if played:
-        yield "played by the sandbox", f"{', '.join(played)} at {stack.sandbox_url}"
-    yield "enqueue", 'darkroom enqueue OPERATION -p prompt="a lake at dawn" -p image_field=@photo.png'
+    yield "images", stack.settings.storage_url
+    yield "logs", _short(stack.logs)
+    yield "called for real", ", ".join(stack.real) or "none: no API key of a provider is set"
+    if stack.played:
+        yield "sandbox", f"{stack.sandbox_url} plays {', '.join(stack.played)}"
+    if unserved := [name for name in providers.names() if name not in (*stack.real, *stack.played)]:
+        yield "not available", ", ".join(f"{name} (set {name.upper()}_API_KEY)" for name in unserved)
     yield "operations", ", ".join(providers.operation_names())
-    yield "follow", "darkroom watch"
-    yield "for your application", f"set -a; . {_shown(stack.folder / STACK_FILE)}"
+    yield "an example", f"darkroom operations {providers.operation_names()[0]}"
+    yield "follow jobs", "darkroom watch"
+    yield "settings", f"set -a; . {_short(stack.folder / STACK_FILE)}"
     yield "stop", "Ctrl-C"
 
 
-def _shown(path: Path) -> str:
-    """A path as short as it can be typed here."""
+def _short(path: Path) -> str:
+    """The path relative to the present folder, if it is inside."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _keep_up(stack: Stack) -> None:
-    while True:
-        time.sleep(_LOOK_SECONDS)
-        for name in stack.restart_dead():
-            warn(f"the {name} ended by itself and was started again; its log: {_shown(stack.logs / name)}.log")

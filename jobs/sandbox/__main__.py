@@ -9,7 +9,7 @@ from .server import Sandbox
 from .world import Latency
 
 
-@click.command()
+@click.command(short_help="Play the providers on one local port.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8085, show_default=True, help="0 takes a free one")
 @click.option("--fault", "faults", multiple=True, help="name[=value][%chance][@provider][*times]; may be repeated")

@@ -1,13 +1,16 @@
-"""The doctor names what is missing, and the line that mends it."""
+"""The doctor names what is wrong, and the command that fixes it."""
 
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import S3
 from redis import Redis
 
 from jobs import providers
@@ -17,7 +20,7 @@ from jobs.embedded.stack import Stack
 
 @pytest.fixture
 def examined(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs the doctor: its exit code, and the states, words and mends by name."""
+    """Runs the doctor: its exit code, and the findings by name."""
 
     def examine() -> tuple[int, Mapping[str, Mapping[str, str]]]:
         capsys.readouterr()
@@ -31,16 +34,16 @@ def examined(capsys: pytest.CaptureFixture[str]) -> Any:
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_port: int) -> pytest.MonkeyPatch:
-    """A folder for the pictures, a Redis that is away, and nothing else."""
+    """A folder for images, a Redis that does not answer, and nothing else."""
     for name in providers.names():
         monkeypatch.delenv(f"{name.upper()}_API_KEY", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DARKROOM_REDIS_URL", f"redis://127.0.0.1:{free_port}/0")
-    monkeypatch.setenv("DARKROOM_STORAGE_URL", f"file://{tmp_path}/pictures")
+    monkeypatch.setenv("DARKROOM_STORAGE_URL", f"file://{tmp_path}/images")
     return monkeypatch
 
 
-def test_a_running_stack_is_sound(examined: Any, bare: pytest.MonkeyPatch, stack: Stack) -> None:
+def test_a_running_stack_has_no_problem(examined: Any, bare: pytest.MonkeyPatch, stack: Stack) -> None:
     for name, value in stack.environ.items():
         if name.startswith("DARKROOM_"):
             bare.setenv(name, value)
@@ -48,33 +51,33 @@ def test_a_running_stack_is_sound(examined: Any, bare: pytest.MonkeyPatch, stack
     assert code == 0
     without_key = set(providers.names()) - {*stack.played, *stack.real}
     assert {finding["state"] for name, finding in found.items() if name not in without_key} == {"ok"}
-    assert "Redis 6" in found["redis"]["says"] or "Redis" in found["redis"]["says"]
-    assert "writes only once" in found["storage"]["says"]
+    assert re.search(r"answers, Redis \d+\.\d+", found["redis"]["message"])
+    assert "writes each object once" in found["storage"]["message"]
     assert set(found) >= {"redis", "broker", "storage", "receiver", "workers", "jobs", *providers.names()}
 
 
-def test_a_redis_that_is_away_is_named_without_its_password(
+def test_a_redis_that_does_not_answer_is_named_without_its_password(
     examined: Any, bare: pytest.MonkeyPatch, free_port: int
 ) -> None:
     bare.setenv("DARKROOM_REDIS_URL", f"redis://:the-password@127.0.0.1:{free_port}/0")
     code, found = examined()
     assert code == 1
     assert found["redis"]["state"] == "broken"
-    assert f"redis://127.0.0.1:{free_port}/0 does not answer" in found["redis"]["says"]
-    assert found["redis"]["mend"] == "export DARKROOM_REDIS_URL=redis://127.0.0.1:6379/0"
+    assert f"redis://127.0.0.1:{free_port}/0 does not answer" in found["redis"]["message"]
+    assert found["redis"]["fix"] == "export DARKROOM_REDIS_URL=redis://127.0.0.1:6379/0"
     assert "the-password" not in json.dumps(found)
 
 
-def test_without_a_worker_jobs_only_wait(examined: Any, bare: pytest.MonkeyPatch, redis_url: str) -> None:
+def test_without_a_worker_jobs_cannot_run(examined: Any, bare: pytest.MonkeyPatch, redis_url: str) -> None:
     bare.setenv("DARKROOM_REDIS_URL", redis_url)
     code, found = examined()
     assert code == 1
-    assert (found["workers"]["state"], found["workers"]["mend"]) == ("broken", "celery -A worker worker")
-    assert found["phota"]["mend"].startswith("export PHOTA_API_KEY=...")
+    assert (found["workers"]["state"], found["workers"]["fix"]) == ("broken", "celery -A worker worker")
+    assert found["phota"]["fix"].startswith("export PHOTA_API_KEY=...")
     assert found["receiver"]["state"] == found["api keys"]["state"] == "warning"
 
 
-def test_a_redis_that_forgets_is_warned_of(
+def test_a_redis_that_evicts_jobs_is_a_warning(
     examined: Any, bare: pytest.MonkeyPatch, redis_url: str, redis: Redis
 ) -> None:
     bare.setenv("DARKROOM_REDIS_URL", redis_url)
@@ -84,7 +87,7 @@ def test_a_redis_that_forgets_is_warned_of(
     finally:
         redis.config_set("maxmemory-policy", "noeviction")
     assert found["durability"]["state"] == "warning"
-    assert found["durability"]["mend"].startswith("redis-cli config set maxmemory-policy noeviction")
+    assert found["durability"]["fix"].startswith("redis-cli config set maxmemory-policy noeviction")
 
 
 def test_a_storage_that_cannot_be_written_is_broken(
@@ -92,10 +95,11 @@ def test_a_storage_that_cannot_be_written_is_broken(
 ) -> None:
     (tmp_path / "file").touch()
     bare.setenv("DARKROOM_REDIS_URL", redis_url)
-    bare.setenv("DARKROOM_STORAGE_URL", f"file://{tmp_path}/file/pictures")
+    bare.setenv("DARKROOM_STORAGE_URL", f"file://{tmp_path}/file/images")
     _, found = examined()
     assert found["storage"]["state"] == "broken"
-    assert found["storage"]["mend"].startswith("export DARKROOM_STORAGE_URL=s3://bucket/prefix")
+    assert found["storage"]["fix"] == "darkroom storage init"
+    assert "correct DARKROOM_STORAGE_URL" in found["storage"]["message"]
 
 
 def test_a_public_url_without_a_secret_or_a_receiver_is_broken(
@@ -105,22 +109,27 @@ def test_a_public_url_without_a_secret_or_a_receiver_is_broken(
     bare.setenv("DARKROOM_PUBLIC_URL", f"http://127.0.0.1:{free_port}")
     _, found = examined()
     assert found["secret keys"]["state"] == found["receiver"]["state"] == "broken"
-    assert "granian" in found["receiver"]["mend"]
+    assert "granian" in found["receiver"]["fix"]
 
 
-def test_a_malformed_setting_is_all_that_is_said(examined: Any, bare: pytest.MonkeyPatch) -> None:
+def test_a_malformed_setting_is_the_only_finding(examined: Any, bare: pytest.MonkeyPatch) -> None:
     bare.setenv("DARKROOM_SPOOL_MAX_BYTES", "plenty")
     code, found = examined()
     assert code == 1
     assert set(found) == {"settings"}
-    assert "DARKROOM_SPOOL_MAX_BYTES" in found["settings"]["says"]
+    assert "DARKROOM_SPOOL_MAX_BYTES" in found["settings"]["message"]
+    assert found["settings"]["fix"] == "export DARKROOM_SPOOL_MAX_BYTES=10737418240"
 
 
-def test_a_person_reads_a_table_and_the_lines_that_mend(
-    bare: pytest.MonkeyPatch, redis_url: str, capsys: pytest.CaptureFixture[str]
+def test_a_missing_bucket_is_fixed_by_storage_init(
+    examined: Any, bare: pytest.MonkeyPatch, redis_url: str, s3: S3
 ) -> None:
     bare.setenv("DARKROOM_REDIS_URL", redis_url)
-    assert run(["doctor"]) == 1
-    said = capsys.readouterr()
-    assert "none is alive" in said.out
-    assert "workers: celery -A worker worker" in said.err
+    for name, value in s3.environ.items():
+        bare.setenv(name, value)
+    bare.setenv("DARKROOM_STORAGE_URL", f"s3://missing-{s3.bucket}")
+    _, found = examined()
+    assert found["storage"]["state"] == "broken"
+    assert run(shlex.split(found["storage"]["fix"])[1:]) == 0
+    _, found = examined()
+    assert found["storage"]["state"] == "ok"

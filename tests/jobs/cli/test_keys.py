@@ -12,7 +12,7 @@ from jobs.state.api_keys import KeyStore, digest
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> KeyStore:
-    """The keys that the command line keeps."""
+    """The keys that the command line creates."""
     monkeypatch.setenv("DARKROOM_REDIS_URL", redis_url)
     return KeyStore.open(redis_url)
 
@@ -31,14 +31,14 @@ def test_a_new_key_is_printed_once(store: KeyStore, capsys: pytest.CaptureFixtur
     assert kept.digest not in listed
 
 
-def test_without_scopes_it_may_read_and_write(store: KeyStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_scopes_a_key_may_read_and_write(store: KeyStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["keys", "new", "shop", "--json"]) == 0
 
     made = json.loads(capsys.readouterr().out)
     assert (made["scopes"], made["key"][:4]) == (["jobs:read", "jobs:write"], "drk_")
 
 
-def test_it_is_revoked_by_its_name(store: KeyStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_key_is_revoked_by_its_name(store: KeyStore, capsys: pytest.CaptureFixture[str]) -> None:
     store.new("shop", ["admin"])
 
     assert run(["keys", "revoke", "shop"]) == 0
@@ -47,6 +47,6 @@ def test_it_is_revoked_by_its_name(store: KeyStore, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("words", [["new", "a b"], ["new", "shop", "--scope", "root"]])
-def test_what_is_wrong_is_named(store: KeyStore, words: list[str]) -> None:
+def test_a_malformed_key_is_refused(store: KeyStore, words: list[str]) -> None:
     assert run(["keys", *words]) == 2
     assert store.all() == ()

@@ -1,4 +1,4 @@
-"""What a text on the command line means is decided by the field that it is for."""
+"""The type of a field decides how a text on the command line is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from jobs.cli.params import read_request
+from jobs.cli.request_arguments import read_request
 from jobs.errors import InvalidRequest
 from jobs.request import LocalImage
 
@@ -43,7 +43,9 @@ def png() -> bytes:
         ("deepmode.generate", ("model_id=17", "prompt=@home"), "prompt", "@home"),
     ],
 )
-def test_a_text_is_read_as_its_field_takes_it(operation: str, pairs: tuple[str, ...], field: str, value: Any) -> None:
+def test_a_text_is_read_as_the_type_of_its_field(
+    operation: str, pairs: tuple[str, ...], field: str, value: Any
+) -> None:
     assert getattr(read_request(operation, pairs), field) == value
 
 
@@ -64,13 +66,13 @@ def test_a_list_is_repeated_or_json(photo: Path, pairs: tuple[str, ...]) -> None
     assert list(request.model_dump()["profile_ids"]) == ["a", "b"]
 
 
-def test_a_file_is_sent_with_its_bytes(photo: Path) -> None:
+def test_the_bytes_of_a_file_are_sent(photo: Path) -> None:
     request = read_request("aimlapi.reve-remix", (f"image_urls=@{photo}", "prompt=p"))
     [(_, _, image)] = request.images()
     assert image == LocalImage(photo.read_bytes())
 
 
-def test_images_of_a_list_stay_in_their_order(photo: Path) -> None:
+def test_images_of_a_list_keep_their_order(photo: Path) -> None:
     pairs = (f"image_urls=@{photo}", "image_urls=https://example.com/b.png", "prompt=p")
     images = [image for _, _, image in read_request("aimlapi.reve-remix", pairs).images()]
     assert images == [LocalImage(photo.read_bytes()), "https://example.com/b.png"]
@@ -103,7 +105,7 @@ def test_an_image_in_a_json_file_is_base64(tmp_path: Path) -> None:
         ("deepmode.generate", (*GENERATE, "num_images=many"), "num_images: should be a valid integer, not 'many'"),
         ("deepmode.generate", (*GENERATE, "ratio=round"), "ratio: should be 'portrait' or 'square', not 'round'"),
         ("deepmode.generate", (*GENERATE, "size=9"), "size: unknown field; the fields are model_id, prompt, "),
-        ("deepmode.generate", ("prompt",), "-p: should be name=value, not 'prompt'"),
+        ("deepmode.generate", ("prompt",), "-p: should be NAME=VALUE, not 'prompt'"),
         ("aimlapi.reve-remix", ("image_urls=@/no/such.png", "prompt=p"), r"image_urls.*/no/such.png.*cannot be read"),
         (
             "aimlapi.reve-remix",
@@ -122,7 +124,7 @@ def test_an_error_names_the_field_the_value_and_what_is_allowed(
 @pytest.mark.parametrize(
     ("text", "says"), [("[]", "should hold a JSON object"), ("{", "is not JSON"), (None, "cannot be read")]
 )
-def test_a_params_file_that_is_none_is_named(tmp_path: Path, text: str | None, says: str) -> None:
+def test_a_params_file_that_cannot_be_used_is_named(tmp_path: Path, text: str | None, says: str) -> None:
     file = tmp_path / "params.json"
     if text is not None:
         file.write_text(text)
