@@ -25,7 +25,9 @@ from pydantic import BaseModel, SecretStr
 
 from . import providers
 from .errors import SettingsError
+from .job import Job, Status
 from .providers import _redaction
+from .report import Charged, Cost
 from .settings import Settings, provider_settings
 
 #: the logger of all events; a process that wants none sets its level to WARNING
@@ -153,14 +155,20 @@ class Fields(TypedDict, total=False):
     http_status: int | None
 
 
-def event(message: str, /, *, level: int = logging.INFO, **fields: Unpack[Fields]) -> None:
+#: the same, in the order in which a line shows them
+_NAMES = dict.fromkeys(Fields.__annotations__)
+
+
+def event(message: str, given: Fields | None = None, /, *, level: int = logging.INFO, **more: Unpack[Fields]) -> None:
     """Log one event, such as `event("job answered", job=job.id, attempt=1)`.
 
-    `message` is a constant of two or three words; everything that varies is a field.
+    `message` is a constant of two or three words; everything that varies is a field, in `given` or by keyword.
     """
     if not EVENTS.isEnabledFor(level):
         return
-    clean = {_clean_text(name, redaction): _clean(value) for name, value in fields.items() if value is not None}
+    fields: dict[str, Any] = {**(given or {}), **more}
+    names = [name for name in _NAMES if name in fields] + [name for name in fields if name not in _NAMES]
+    clean = {_clean_text(name, redaction): _clean(value) for name in names if (value := fields[name]) is not None}
     words = " ".join(f"{name}={_word(value)}" for name, value in clean.items())
     EVENTS.log(level, Redacted(f"{message} {words}".rstrip()), extra={_ATTRIBUTE: _Event(message, clean)}, stacklevel=2)
 
@@ -171,6 +179,47 @@ class _Event:
 
     message: str
     fields: Mapping[str, str | float]
+
+
+def change(before: Job, after: Job) -> None:
+    """Log what a change of a job's status means to an operator: the job was claimed, is retried, was stored, or has ended."""
+    if after is before:
+        return
+    fields: Fields = {"job": after.id, "operation": after.operation}
+    attempt = after.attempt
+    if after.holder is not None and before.holder is None and after.status in (Status.QUEUED, Status.STORING):
+        event("job claimed", fields, status=after.status)
+    elif after.status is Status.QUEUED and before.status is not Status.QUEUED and attempt is not None:
+        outcome, code = attempt.outcome, attempt.code
+        event("job retried", fields, attempt=attempt.number, outcome=outcome, code=code, until=after.wake_at)
+    if len(after.artifacts) > len(before.artifacts):
+        event("job stored", fields, status=after.status, images=len(after.artifacts))
+    if after.status.final and after.status is not before.status:
+        _log_end(after, fields)
+
+
+def _log_end(job: Job, fields: Fields) -> None:
+    paid = [attempt for attempt in job.attempts if attempt.charged is not Charged.NO]
+    costs = [cost for attempt in paid if (cost := attempt.cost or attempt.expected_cost)]
+    total = Cost(sum(cost.amount for cost in costs), costs[0].unit) if costs else None
+    unsure = any(attempt.charged is Charged.UNKNOWN for attempt in paid)
+    event(
+        "job ended",
+        {**fields, **cost_fields(total)},
+        level=logging.WARNING if job.status is Status.FAILED else logging.INFO,
+        status=job.status,
+        attempt=job.attempt.number if job.attempt else None,
+        provider=job.provider,
+        code=job.error.code if job.error else None,
+        charged=Charged.UNKNOWN if unsure else Charged.YES if paid else Charged.NO,
+        images=len(job.artifacts),
+        duration_seconds=(job.updated_at - job.created_at).total_seconds(),
+    )
+
+
+def cost_fields(cost: Cost | None) -> Fields:
+    """The fields of an event that hold a cost."""
+    return {} if cost is None else {"cost": cost.amount, "cost_unit": cost.unit}
 
 
 def _clean(value: object) -> str | float:

@@ -1,4 +1,4 @@
-"""The input images of a request: fetched, read back from where they were staged, and checked before anything is paid."""
+"""The input images of a request: fetched or read from the storage, and checked, before anything is paid."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from jobs.providers._contract import InputImage
 from jobs.request import ImageRule, Request
 from jobs.storage import Storage
 
-from .image_store import FETCH_TIMEOUT_SECONDS
-from .transport import ForbiddenAddress, TooLarge, Transport, TransportError
+from .transport import FETCH_TIMEOUT_SECONDS, ForbiddenAddress, TooLarge, Transport, TransportError
 
 _CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 
-#: refusals of a host that is asked too soon or too often
+#: statuses of a host that is asked too soon or too often; other 4xx are lasting
 _PASSING = frozenset({408, 425, 429})
 
 
 class InputError(DarkroomError):
-    """An input image cannot be had. `lasting` tells whether trying again is of no use."""
+    """An attempt cannot be prepared. `lasting` tells whether trying again is of no use."""
 
     def __init__(self, message: str, *, lasting: bool) -> None:
         super().__init__(message)
@@ -33,34 +32,27 @@ class InputError(DarkroomError):
 
 @dataclass(frozen=True)
 class Inputs:
-    """Gets the images whose bytes a provider wants."""
+    """Reads the input images that a provider needs as bytes."""
 
     storage: Storage
     transport: Transport
-    #: runs a blocking call on the thread pool
+    #: runs a blocking call in the thread pool
     blocking: Callable[[Callable[[], Any]], Awaitable[Any]]
 
-    async def pictures(self, request: Request) -> Mapping[str, InputImage]:
-        """The pictures, by their reference or URL. Raises InputError."""
-        return {reference: await self._picture(field, rule, reference) for field, rule, reference in _wanted(request)}
+    async def fetch(self, request: Request) -> Mapping[str, InputImage]:
+        """Return the images whose bytes the provider needs, by their reference or URL. Raises InputError."""
+        images: dict[str, InputImage] = {}
+        for field, rule, reference in request.images():
+            if not isinstance(reference, str):
+                continue
+            if reference.startswith("staged:"):
+                images[reference] = await self._read_staged(field, reference)
+            elif rule.wants_bytes:
+                images[reference] = await self._download(field, rule, reference)
+        return images
 
-    async def _picture(self, field: str, rule: ImageRule, reference: str) -> InputImage:
-        if reference.startswith("staged:"):
-            return await self._staged(field, reference)
-        try:
-            response = await self.transport.download(
-                reference, timeout_seconds=FETCH_TIMEOUT_SECONDS, max_bytes=rule.max_bytes
-            )
-        except TransportError as error:
-            lasting = isinstance(error, ForbiddenAddress | TooLarge)
-            raise InputError(f"{field}: {error}", lasting=lasting) from error
-        if not response.ok:
-            lasting = 400 <= response.status < 500 and response.status not in _PASSING
-            raise InputError(f"{field}: its host answered {response.status}", lasting=lasting)
-        return await self._checked(field, rule, response.body)
-
-    async def _staged(self, field: str, reference: str) -> InputImage:
-        """The picture under a reference; it was checked when it was staged."""
+    async def _read_staged(self, field: str, reference: str) -> InputImage:
+        """Read the image under a reference; it was checked when it was staged."""
         try:
             content = await self.blocking(lambda: self.storage.get(reference_key(reference)))
         except StorageError as error:
@@ -68,23 +60,26 @@ class Inputs:
         extension = PurePosixPath(reference).suffix.removeprefix(".")
         return InputImage(content, _CONTENT_TYPES[extension], _file_name(field, extension))
 
-    async def _checked(self, field: str, rule: ImageRule, content: bytes) -> InputImage:
+    async def _download(self, field: str, rule: ImageRule, url: str) -> InputImage:
+        """Fetch and check the image at a URL."""
         try:
-            facts = await self.blocking(lambda: measure(content, max_bytes=rule.max_bytes))
+            response = await self.transport.download(
+                url, timeout_seconds=FETCH_TIMEOUT_SECONDS, max_bytes=rule.max_bytes
+            )
+        except TransportError as error:
+            lasting = isinstance(error, ForbiddenAddress | TooLarge)
+            raise InputError(f"{field}: {error}", lasting=lasting) from error
+        if not response.ok:
+            lasting = 400 <= response.status < 500 and response.status not in _PASSING
+            raise InputError(f"{field}: its host answered {response.status}", lasting=lasting)
+        try:
+            facts = await self.blocking(lambda: measure(response.body, max_bytes=rule.max_bytes))
         except RejectedImage as error:
             raise InputError(f"{field}: {error}", lasting=True) from error
         if facts.content_type not in rule.content_types:
-            raise InputError(f"{field}: {facts.content_type} is not taken here", lasting=True)
-        return InputImage(content, facts.content_type, _file_name(field, facts.extension))
-
-
-def _wanted(request: Request) -> list[tuple[str, ImageRule, str]]:
-    """The images whose bytes the provider wants: field, rule and reference or URL."""
-    return [
-        (field, rule, image)
-        for field, rule, image in request.images()
-        if isinstance(image, str) and (rule.wants_bytes or image.startswith("staged:"))
-    ]
+            accepted = ", ".join(rule.content_types)
+            raise InputError(f"{field}: {facts.content_type} is not accepted here; accepted: {accepted}", lasting=True)
+        return InputImage(response.body, facts.content_type, _file_name(field, facts.extension))
 
 
 def _file_name(field: str, extension: str) -> str:

@@ -25,9 +25,11 @@ from jobs.queue import queue_name
 from jobs.settings import ProviderSettings, Settings, enabled_providers
 from jobs.storage.spool import Spool
 
+from .calls import ProviderCalls
 from .deliveries import WebhookSender
 from .due import Lease, Sweep
 from .image_store import ImageStore
+from .inputs import Inputs
 from .limits import ConcurrencyLimit, MemoryBudget
 from .runner import Runner
 from .services import Service, ServiceThread
@@ -209,14 +211,22 @@ def assemble(
         return loop.run_in_executor(threads, call)
 
     transport = Transport(allowed_networks=settings.allowed_private_networks)
-    spool = Spool(settings.spool_dir / "images", settings.spool_max_bytes)
-    budget = MemoryBudget(settings.max_bytes_in_flight)
-    now = darkroom.repository.clock.now
-    images = ImageStore(settings, enabled, darkroom.storage, spool, transport, budget, blocking, now, checkpoint)
-    updates = Updates(darkroom.repository, blocking)
+    now, storage, updates = darkroom.repository.clock.now, darkroom.storage, Updates(darkroom.repository, blocking)
+    calls = ProviderCalls(settings, enabled, transport, Inputs(storage, transport, blocking), checkpoint)
+    images = ImageStore(
+        settings.max_image_bytes,
+        storage,
+        Spool(settings.spool_dir / "images", settings.spool_max_bytes),
+        transport,
+        calls,
+        MemoryBudget(settings.max_bytes_in_flight),
+        blocking,
+        now,
+        checkpoint,
+    )
     lease = Lease()
     holder = secrets.token_hex(8)
-    runner = Runner(darkroom, holder, images, transport, updates, blocking, checkpoint, lambda: lease.held)
+    runner = Runner(darkroom, holder, calls, images, updates, blocking, checkpoint, lambda: lease.held)
     webhooks = WebhookSender(darkroom, transport, updates, blocking, now)
     running, attended, delivering = map(ConcurrencyLimit, (settings.max_calls_in_flight, _ATTENDED, _DELIVERING))
     work = Work(runner, webhooks, loop, running, attended, delivering, now)

@@ -45,6 +45,8 @@ from jobs.providers._contract import FilePart, Response
 #: the body has outgrown what was reserved. While it waits, reading pauses and the call's time stands still.
 Reserve = Callable[[int], Awaitable[None]]
 
+#: the time for the download of one image, in seconds
+FETCH_TIMEOUT_SECONDS = 120.0
 #: bytes of an answer that may wait unread before the other side is slowed down
 _READ_AHEAD_BYTES = 1 << 18
 #: what is reserved at a time for an answer that does not say how long it is

@@ -66,5 +66,5 @@ class SpoolReport:
     def run_once(self) -> bool:
         """Report them on the event loop, and wait until that is done."""
         with suppress(CancelledError):  # the process is stopping
-            asyncio.run_coroutine_threadsafe(self.runner.resume_spooled(), self.loop).result()
+            asyncio.run_coroutine_threadsafe(self.runner.report_spooled(), self.loop).result()
         return False

@@ -218,8 +218,8 @@ def printed(log_format: str) -> list[str]:
 def test_an_event_is_one_line_of_text_with_its_fields() -> None:
     answered, postponed, library, *_ = printed("text")
     assert answered.endswith(
-        f"INFO darkroom job answered job={JOB} attempt=1 operation=deepmode.generate duration_seconds=1.235"
-        " outcome=succeeded cost=0.105 cost_unit=usd"
+        f"INFO darkroom job answered job={JOB} attempt=1 operation=deepmode.generate outcome=succeeded"
+        " cost=0.105 cost_unit=usd duration_seconds=1.235"
     )
     assert postponed.endswith('WARNING darkroom image postponed image=0 reason="the image\'s host answered 503"')
     assert library.endswith("WARNING any.library it says …")
@@ -239,6 +239,15 @@ def test_an_event_is_one_json_object_with_stable_keys() -> None:
     assert crash["exception"].endswith("ValueError: …")
 
 
+@pytest.fixture
+def at_info() -> Iterator[None]:
+    """Events are logged, until the end of the test."""
+    before = logs.EVENTS.level
+    logs.EVENTS.setLevel(logging.INFO)
+    yield
+    logs.EVENTS.setLevel(before)
+
+
 SECRETS = [
     KNOWN,
     f"key {KNOWN} refused",
@@ -254,13 +263,12 @@ SECRETS = [
 @pytest.mark.parametrize("log_format", ["text", "json"])
 @pytest.mark.parametrize("place", ["field", "key", "argument", "extra", "exception", "stack"])
 def test_no_secret_enters_a_line_by_any_way(
-    monkeypatch: pytest.MonkeyPatch, redacting: None, log_format: str, place: str, secret: str
+    monkeypatch: pytest.MonkeyPatch, redacting: None, at_info: None, log_format: str, place: str, secret: str
 ) -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logs.JSONFormatter() if log_format == "json" else logging.Formatter())
     monkeypatch.setattr(logs.EVENTS, "handlers", [handler])
-    monkeypatch.setattr(logs.EVENTS, "level", logging.INFO)
     logs.install([KNOWN])
     match place:
         case "field":

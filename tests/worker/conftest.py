@@ -133,8 +133,10 @@ class WorkerHarness:
 
     process: Process
     steps: list[str]
-    #: the step at which it dies next
+    #: the step at which it crashes next
     crashes_at: str | None = None
+    #: what is done at a step
+    at: dict[str, Callable[[], Any]] = field(default_factory=dict)
     stopped: bool = False
 
     @property
@@ -186,8 +188,12 @@ class WorkerHarness:
         return self.get(job)
 
     def with_images(self, **parts: Any) -> Runner:
-        """A runner whose images has other parts, its storage for example."""
+        """A runner whose image store has other parts, its storage for example."""
         return replace(self.runner, images=replace(self.runner.images, **parts))
+
+    def without_keys(self) -> Runner:
+        """A runner that has no provider's key."""
+        return replace(self.runner, calls=replace(self.runner.calls, providers={}))
 
 
 class Crashed(BaseException):
@@ -215,6 +221,7 @@ def new_worker(redis_url: str, tmp_path: Path, sandbox: Sandbox) -> Iterator[Cal
 
         def checkpoint(step: str) -> None:
             worker.steps.append(step)
+            worker.at.get(step, lambda: None)()
             if step == worker.crashes_at:
                 raise Crashed(step)
 

@@ -29,13 +29,13 @@ def job(worker: Any) -> Job:
 
 
 @pytest.fixture
-def keep(worker: Any, job: Job) -> Callable[..., Any]:
-    """Keeps one image, by a images with other parts."""
+def store(worker: Any, job: Job) -> Callable[..., Any]:
+    """Stores one image, by an image store with other parts."""
 
-    def kept(image: PendingImage, of: Job = job, **parts: Any) -> Any:
-        return worker.do(replace(worker.runner.images, **parts).keep(of, image))
+    def run(image: PendingImage, of: Job = job, **parts: Any) -> Any:
+        return worker.do(replace(worker.runner.images, **parts).store(of, image))
 
-    return kept
+    return run
 
 
 def at(url: str, **fields: Any) -> PendingImage:
@@ -51,10 +51,10 @@ def at(url: str, **fields: Any) -> PendingImage:
     [("PNG", "image/png", "png"), ("JPEG", "image/jpeg", "jpg"), ("WEBP", "image/webp", "webp")],
 )
 def test_a_picture_is_kept_as_what_its_bytes_say(
-    keep: Any, worker: Any, job: Job, host: Any, draw: Any, kind: str, content_type: str, extension: str
+    store: Any, worker: Any, job: Job, host: Any, draw: Any, kind: str, content_type: str, extension: str
 ) -> None:
     content = draw("blue", kind, (120, 80))
-    kept = keep(at(host.put("/picture.gif", content, Content_Type="image/gif")))
+    kept = store(at(host.put("/picture.gif", content, Content_Type="image/gif")))
     assert kept == Artifact(
         index=0,
         key=f"jobs/{job.id}/1/0.{extension}",
@@ -67,30 +67,30 @@ def test_a_picture_is_kept_as_what_its_bytes_say(
     assert worker.darkroom.storage.get(kept.key) == content
 
 
-def test_a_redirect_within_the_allowed_is_followed(keep: Any, host: Any, draw: Any) -> None:
+def test_a_redirect_within_the_allowed_is_followed(store: Any, host: Any, draw: Any) -> None:
     there = host.put("/there.png", draw())
-    assert isinstance(keep(at(host.put("/here.png", status=302, Location=there))), Artifact)
+    assert isinstance(store(at(host.put("/here.png", status=302, Location=there))), Artifact)
 
 
-def test_the_query_of_a_url_goes_out_as_it_came(keep: Any, host: Any, draw: Any) -> None:
+def test_the_query_of_a_url_goes_out_as_it_came(store: Any, host: Any, draw: Any) -> None:
     host.put("/a.png?se=2024-07-11T00%3A34%3A17Z&sig=a%2Fb%3D", draw())
-    assert isinstance(keep(at(host.url + "/a.png?se=2024-07-11T00%3A34%3A17Z&sig=a%2Fb%3D")), Artifact)
+    assert isinstance(store(at(host.url + "/a.png?se=2024-07-11T00%3A34%3A17Z&sig=a%2Fb%3D")), Artifact)
 
 
-def test_what_stands_under_the_key_is_adopted(keep: Any, worker: Any, job: Job, host: Any, draw: Any) -> None:
+def test_what_stands_under_the_key_is_adopted(store: Any, worker: Any, job: Job, host: Any, draw: Any) -> None:
     first, second = draw("red"), draw("blue")
     key = artifact_key(job.id, 1, 0, "png")
     worker.darkroom.storage.put(key, first, content_type="image/png", metadata={})
-    kept = keep(at(host.put("/again.png", second)))
+    kept = store(at(host.put("/again.png", second)))
     assert kept.sha256 == hashlib.sha256(first).hexdigest()
     assert worker.darkroom.storage.get(key) == first
 
 
-def test_what_stands_in_a_bucket_is_adopted_too(keep: Any, job: Job, host: Any, draw: Any, s3: Any) -> None:
+def test_what_stands_in_a_bucket_is_adopted_too(store: Any, job: Job, host: Any, draw: Any, s3: Any) -> None:
     bucket = S3Storage(s3.bucket, "", s3.access)
     first, second = draw("red"), draw("blue")
-    stored = keep(at(host.put("/1.png", first)), storage=bucket)
-    adopted = keep(at(host.put("/1.png", second)), storage=bucket)
+    stored = store(at(host.put("/1.png", first)), storage=bucket)
+    adopted = store(at(host.put("/1.png", second)), storage=bucket)
     assert adopted == stored
     assert bucket.get(stored.key) == first
     bucket.close()
@@ -111,37 +111,36 @@ def page(host: Any, draw: Any, what: str) -> str:
 
 @pytest.mark.parametrize("what", ["an HTML page", "nothing", "a half", "a half of what it announced"])
 def test_what_is_no_picture_is_fetched_again_three_times_and_then_given_up(
-    keep: Any, host: Any, draw: Any, what: str
+    store: Any, host: Any, draw: Any, what: str
 ) -> None:
     image = at(page(host, draw, what))
     for tried, seconds in enumerate(BAD_TRY_SECONDS):
-        end = keep(replace(image, bad_tries=tried))
+        end = store(replace(image, bad_tries=tried))
         assert (type(end), end.bad, end.after_seconds) == (Postponed, True, seconds)
-    end = keep(replace(image, bad_tries=len(BAD_TRY_SECONDS)))
+    end = store(replace(image, bad_tries=len(BAD_TRY_SECONDS)))
     assert (type(end), end.code) == (Missing, Code.RESULT_REJECTED)
     assert sum(BAD_TRY_SECONDS) <= 30
 
 
-def test_what_is_too_large_or_dangerous_is_given_up_at_once(keep: Any, worker: Any, host: Any, draw: Any) -> None:
-    small = worker.darkroom.settings.model_copy(update={"max_image_bytes": 1024})
+def test_what_is_too_large_or_dangerous_is_given_up_at_once(store: Any, host: Any, draw: Any) -> None:
     ends = [
-        keep(at(host.put("/large.png", b"x" * 1025)), settings=small),
-        keep(at(host.put("/bomb.png", bomb()))),
-        keep(at(host.put("/both.png", draw() + b"PK\3\4 and a ZIP"))),
-        keep(at("http://169.254.169.254/latest/meta-data/")),
-        keep(at("ftp://127.0.0.1/x.png")),
-        keep(at(host.put("/away.png", status=302, Location="http://10.0.0.1/x.png"))),
-        keep(at(host.put("/loop.png", status=302, Location="/loop.png"))),
+        store(at(host.put("/large.png", b"x" * 1025)), max_image_bytes=1024),
+        store(at(host.put("/bomb.png", bomb()))),
+        store(at(host.put("/both.png", draw() + b"PK\3\4 and a ZIP"))),
+        store(at("http://169.254.169.254/latest/meta-data/")),
+        store(at("ftp://127.0.0.1/x.png")),
+        store(at(host.put("/away.png", status=302, Location="http://10.0.0.1/x.png"))),
+        store(at(host.put("/loop.png", status=302, Location="/loop.png"))),
     ]
     assert [(type(end), end.code) for end in ends] == [(Missing, Code.RESULT_REJECTED)] * len(ends)
     assert all(end.message for end in ends)
 
 
-def test_no_message_shows_a_signature(keep: Any, host: Any) -> None:
+def test_no_message_shows_a_signature(store: Any, host: Any) -> None:
     ends = [
-        keep(at(host.put("/x.png?sig=s3cr3t", b"no"))),
-        keep(at(host.put("/y.png?sig=s3cr3t", status=500))),
-        keep(at("http://10.0.0.1/x.png?sig=s3cr3t")),
+        store(at(host.put("/x.png?sig=s3cr3t", b"no"))),
+        store(at(host.put("/y.png?sig=s3cr3t", status=500))),
+        store(at("http://10.0.0.1/x.png?sig=s3cr3t")),
     ]
     assert "s3cr3t" not in repr(ends)
 
@@ -152,40 +151,40 @@ def test_no_message_shows_a_signature(keep: Any, host: Any) -> None:
 @pytest.mark.parametrize(
     ("tries", "seconds"), [(0, 1), (1, 2), (2, 4), (5, 32), (6, MAX_PAUSE_SECONDS), (60, MAX_PAUSE_SECONDS)]
 )
-def test_a_host_that_fails_is_asked_again_ever_more_rarely(keep: Any, host: Any, tries: int, seconds: float) -> None:
-    end = keep(at(host.put("/x.png", status=500), tries=tries))
+def test_a_host_that_fails_is_asked_again_ever_more_rarely(store: Any, host: Any, tries: int, seconds: float) -> None:
+    end = store(at(host.put("/x.png", status=500), tries=tries))
     assert (type(end), end.bad, end.after_seconds) == (Postponed, False, seconds)
 
 
-def test_a_host_that_is_away_is_asked_until_the_url_dies(keep: Any, worker: Any, free_port: int) -> None:
+def test_a_host_that_is_away_is_asked_until_the_url_dies(store: Any, worker: Any, free_port: int) -> None:
     now = worker.runner.images.now()
     away = at(f"http://127.0.0.1:{free_port}/x.png")
-    assert isinstance(keep(replace(away, expires_at=now + timedelta(hours=1))), Postponed)
-    end = keep(replace(away, expires_at=now - timedelta(seconds=1)))
+    assert isinstance(store(replace(away, expires_at=now + timedelta(hours=1))), Postponed)
+    end = store(replace(away, expires_at=now - timedelta(seconds=1)))
     assert (type(end), end.code) == (Missing, Code.RESULT_EXPIRED)
 
 
-def test_without_a_known_end_of_the_url_a_day_is_enough(keep: Any, worker: Any, free_port: int) -> None:
+def test_without_a_known_end_of_the_url_a_day_is_enough(store: Any, worker: Any, free_port: int) -> None:
     now = worker.runner.images.now()
     away = at(f"http://127.0.0.1:{free_port}/x.png")
-    assert isinstance(keep(replace(away, failing_since=now - timedelta(hours=23))), Postponed)
-    assert isinstance(keep(replace(away, failing_since=now - timedelta(hours=25))), Missing)
+    assert isinstance(store(replace(away, failing_since=now - timedelta(hours=23))), Postponed)
+    assert isinstance(store(replace(away, failing_since=now - timedelta(hours=25))), Missing)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_a_url_that_is_refused_is_tried_three_times_more(keep: Any, host: Any, status: int) -> None:
+def test_a_url_that_is_refused_is_tried_three_times_more(store: Any, host: Any, status: int) -> None:
     image = at(host.put("/x.png", status=status))
-    first = keep(image)
+    first = store(image)
     assert (type(first), first.bad, first.image, first.after_seconds) == (Postponed, True, None, BAD_TRY_SECONDS[0])
-    last = keep(replace(image, bad_tries=3))
+    last = store(replace(image, bad_tries=3))
     assert (type(last), last.code) == (Missing, Code.RESULT_EXPIRED)
 
 
 def test_a_dead_url_whose_picture_was_stored_before_is_found_there(
-    keep: Any, worker: Any, job: Job, host: Any, png: bytes
+    store: Any, worker: Any, job: Job, host: Any, png: bytes
 ) -> None:
     worker.darkroom.storage.put(artifact_key(job.id, 1, 0, "png"), png, content_type="image/png", metadata={})
-    end = keep(at(host.put("/x.png", status=403)))
+    end = store(at(host.put("/x.png", status=403)))
     assert (type(end), end.sha256) == (Artifact, hashlib.sha256(png).hexdigest())
 
 
@@ -208,21 +207,21 @@ def dead(worker: Any, rendered: Job) -> PendingImage:
 
 
 def test_a_dead_url_is_signed_anew_at_once_where_the_vendor_can(
-    keep: Any, worker: Any, rendered: Job, dead: PendingImage
+    store: Any, worker: Any, rendered: Job, dead: PendingImage
 ) -> None:
-    end = keep(dead, rendered)
+    end = store(dead, rendered)
     assert (type(end), end.after_seconds) == (Postponed, 0)
     assert end.image.url != dead.url
     assert end.image.expires_at > worker.runner.images.now()
-    assert isinstance(keep(end.image, rendered), Artifact)
+    assert isinstance(store(end.image, rendered), Artifact)
 
 
 def test_a_url_that_should_live_is_given_time_before_it_is_signed_anew(
-    keep: Any, worker: Any, rendered: Job, dead: PendingImage
+    store: Any, worker: Any, rendered: Job, dead: PendingImage
 ) -> None:
     living = replace(dead, expires_at=worker.runner.images.now() + timedelta(hours=1))
-    first = keep(living, rendered)
-    second = keep(replace(living, bad_tries=1), rendered)
+    first = store(living, rendered)
+    second = store(replace(living, bad_tries=1), rendered)
     assert (type(first), first.after_seconds, first.image) == (Postponed, BAD_TRY_SECONDS[0], None)
     assert (type(second), second.after_seconds) == (Postponed, BAD_TRY_SECONDS[1])
     assert second.image.url != living.url
@@ -230,22 +229,23 @@ def test_a_url_that_should_live_is_given_time_before_it_is_signed_anew(
 
 @pytest.mark.parametrize("fault", ["poll-500", "poll-drop", "poll-404"])
 def test_a_signing_that_fails_is_tried_again(
-    keep: Any, sandbox: Any, rendered: Job, dead: PendingImage, fault: str
+    store: Any, sandbox: Any, rendered: Job, dead: PendingImage, fault: str
 ) -> None:
     sandbox.arm(f"{fault}@deepmode*1")
-    end = keep(dead, rendered)
+    end = store(dead, rendered)
     assert (type(end), end.image, end.after_seconds) == (Postponed, None, BAD_TRY_SECONDS[0])
 
 
 def test_a_job_of_a_vendor_that_this_worker_does_not_serve_is_kept_without_signing(
-    keep: Any, rendered: Job, dead: PendingImage
+    store: Any, worker: Any, rendered: Job, dead: PendingImage
 ) -> None:
+    keyless = replace(worker.runner.calls, providers={})
     (image,) = rendered.pending
-    end = keep(replace(dead, bad_tries=3), rendered, providers={})
+    end = store(replace(dead, bad_tries=3), rendered, calls=keyless)
     assert (type(end), end.image, end.bad) == (Postponed, None, False)  # another worker may have it signed anew
     yesterday = dead.expires_at - timedelta(days=1)
-    assert keep(replace(dead, failing_since=yesterday), rendered, providers={}).code is Code.RESULT_EXPIRED
-    assert isinstance(keep(image, rendered, providers={}), Artifact)
+    assert store(replace(dead, failing_since=yesterday), rendered, calls=keyless).code is Code.RESULT_EXPIRED
+    assert isinstance(store(image, rendered, calls=keyless), Artifact)
 
 
 # Storage away -----------------------------------------------------------------------------------------------------
@@ -268,25 +268,25 @@ def away(tmp_path: Path) -> Away:
 
 
 def test_while_the_storage_is_away_an_image_waits_until_its_url_dies(
-    keep: Any, worker: Any, host: Any, png: bytes, away: Away
+    store: Any, worker: Any, host: Any, png: bytes, away: Away
 ) -> None:
     now = worker.runner.images.now()
     image = at(host.put("/x.png", png), tries=3)
-    end = keep(replace(image, expires_at=now + timedelta(minutes=30)), storage=away)
+    end = store(replace(image, expires_at=now + timedelta(minutes=30)), storage=away)
     assert (type(end), end.bad, end.after_seconds) == (Postponed, False, 8)
-    end = keep(replace(image, expires_at=now - timedelta(seconds=1)), storage=away)
+    end = store(replace(image, expires_at=now - timedelta(seconds=1)), storage=away)
     assert (type(end), end.code) == (Missing, Code.STORAGE_ERROR)
 
 
-def test_a_dead_url_while_the_storage_is_away_is_not_given_up_unseen(keep: Any, host: Any, away: Away) -> None:
-    assert isinstance(keep(at(host.put("/x.png", status=403), bad_tries=3), storage=away), Postponed)
+def test_a_dead_url_while_the_storage_is_away_is_not_given_up_unseen(store: Any, host: Any, away: Away) -> None:
+    assert isinstance(store(at(host.put("/x.png", status=403), bad_tries=3), storage=away), Postponed)
 
 
-def test_a_bucket_that_is_down_is_a_storage_that_is_away(keep: Any, host: Any, png: bytes, free_port: int) -> None:
+def test_a_bucket_that_is_down_is_a_storage_that_is_away(store: Any, host: Any, png: bytes, free_port: int) -> None:
     from jobs.storage import S3Access
 
     bucket = S3Storage("b-1", "", S3Access(f"http://127.0.0.1:{free_port}", "us-east-1", "key", "secret", tries=1))
-    assert isinstance(keep(at(host.put("/x.png", png)), storage=bucket), Postponed)
+    assert isinstance(store(at(host.put("/x.png", png)), storage=bucket), Postponed)
     bucket.close()
 
 
@@ -294,67 +294,69 @@ def test_a_bucket_that_is_down_is_a_storage_that_is_away(keep: Any, host: Any, p
 
 
 @pytest.fixture
-def keep_inline(worker: Any, job: Job) -> Callable[..., Any]:
-    """Keeps what came inside an answer."""
+def store_inline(worker: Any, job: Job) -> Callable[..., Any]:
+    """Stores images that came inside an answer."""
 
-    def kept(*contents: bytes, **parts: Any) -> Any:
+    def run(*contents: bytes, **parts: Any) -> Any:
         report = Succeeded(tuple(Image(index, content=content) for index, content in enumerate(contents)))
-        return worker.do(replace(worker.runner.images, **parts).keep_inline(job, 1, report))
+        return worker.do(replace(worker.runner.images, **parts).store_inline(job, 1, report))
 
-    return kept
+    return run
 
 
-def test_images_inside_an_answer_are_stored_before_the_record_changes(keep_inline: Any, worker: Any, draw: Any) -> None:
+def test_images_inside_an_answer_are_stored_before_the_record_changes(
+    store_inline: Any, worker: Any, draw: Any
+) -> None:
     first, second = draw("red"), draw("blue")
-    ends = keep_inline(first, second)
+    ends = store_inline(first, second)
     assert [worker.darkroom.storage.get(ends[index].key) for index in (0, 1)] == [first, second]
 
 
-def test_an_image_inside_an_answer_that_is_none_is_missing_beside_the_others(keep_inline: Any, png: bytes) -> None:
-    ends = keep_inline(b"<html>", png)
+def test_an_image_inside_an_answer_that_is_none_is_missing_beside_the_others(store_inline: Any, png: bytes) -> None:
+    ends = store_inline(b"<html>", png)
     assert (ends[0].code, type(ends[1])) == (Code.RESULT_REJECTED, Artifact)
 
 
-def test_what_the_storage_does_not_take_is_spooled(keep_inline: Any, worker: Any, png: bytes, away: Away) -> None:
-    (end,) = keep_inline(png, storage=away).values()
+def test_what_the_storage_does_not_take_is_spooled(store_inline: Any, worker: Any, png: bytes, away: Away) -> None:
+    (end,) = store_inline(png, storage=away).values()
     assert isinstance(end, Spooled)
     assert worker.runner.images.spool.read(end.name) == png
 
 
 def test_a_full_spool_leaves_the_image_missing_and_says_both_reasons(
-    keep_inline: Any, png: bytes, away: Away, tmp_path: Path
+    store_inline: Any, png: bytes, away: Away, tmp_path: Path
 ) -> None:
-    (end,) = keep_inline(png, storage=away, spool=Spool(tmp_path / "full", 10)).values()
+    (end,) = store_inline(png, storage=away, spool=Spool(tmp_path / "full", 10)).values()
     assert (type(end), end.code) == (Missing, Code.STORAGE_ERROR)
     assert "no answer" in end.message
     assert "10 bytes" in end.message
 
 
 def test_a_spooled_image_is_stored_and_one_in_another_hosts_spool_is_left_to_it(
-    keep: Any, keep_inline: Any, png: bytes, away: Away, tmp_path: Path
+    store: Any, store_inline: Any, png: bytes, away: Away, tmp_path: Path
 ) -> None:
-    (end,) = keep_inline(png, storage=away).values()
+    (end,) = store_inline(png, storage=away).values()
     image = PendingImage(0, 1, spooled=end.name)
-    assert isinstance(keep(image, spool=Spool(tmp_path / "elsewhere", 1 << 20)), Postponed)
-    assert isinstance(keep(image), Artifact)
+    assert isinstance(store(image, spool=Spool(tmp_path / "elsewhere", 1 << 20)), Postponed)
+    assert isinstance(store(image), Artifact)
 
 
 def test_images_with_a_url_and_other_reports_have_nothing_inside(worker: Any, job: Job) -> None:
     images = worker.runner.images
-    assert worker.do(images.keep_inline(job, 1, Running("x"))) == {}
-    assert worker.do(images.keep_inline(job, 1, Succeeded((Image(0, url="https://example.com/x"),)))) == {}
+    assert worker.do(images.store_inline(job, 1, Running("x"))) == {}
+    assert worker.do(images.store_inline(job, 1, Succeeded((Image(0, url="https://example.com/x"),)))) == {}
 
 
-def test_a_rescue_finds_what_was_stored_and_nothing_else(worker: Any, keep_inline: Any, job: Job, png: bytes) -> None:
+def test_a_rescue_finds_what_was_stored_and_nothing_else(worker: Any, store_inline: Any, job: Job, png: bytes) -> None:
     images = worker.runner.images
-    assert worker.do(images.rescued(job, 1)) == {}
-    stored = keep_inline(png)
-    assert worker.do(images.rescued(job, 1)) == stored
-    assert worker.do(images.rescued(job, 2)) == {}
+    assert worker.do(images.find_inline(job, 1)) == {}
+    stored = store_inline(png)
+    assert worker.do(images.find_inline(job, 1)) == stored
+    assert worker.do(images.find_inline(job, 2)) == {}
 
 
-def test_the_bytes_of_an_image_are_given_back_however_it_ends(keep: Any, worker: Any, host: Any, png: bytes) -> None:
-    keep(at(host.put("/x.png", png)))
-    keep(at(host.put("/y.png", b"no")))
-    keep(at(host.put("/z.png", status=500)))
+def test_the_bytes_of_an_image_are_given_back_however_it_ends(store: Any, worker: Any, host: Any, png: bytes) -> None:
+    store(at(host.put("/x.png", png)))
+    store(at(host.put("/y.png", b"no")))
+    store(at(host.put("/z.png", status=500)))
     assert worker.runner.images.budget.reserved == 0

@@ -18,7 +18,7 @@ from jobs.report import Image, Succeeded
 from jobs.request import LocalImage
 from jobs.settings import ProviderSettings, Settings
 from jobs.storage import S3Access, S3Storage
-from worker.runner import Prepared
+from worker.calls import Submission
 
 URL = "https://cdn.example/a.png?sig=canary"
 BYTES = b"canary of a picture"
@@ -65,8 +65,8 @@ VALUES: dict[str, Callable[[], Any]] = {
         input_image=URL, reference_image=URL, prompt="canary", num_output_images=1, output_format="jpg", response_mode="urls"
     ),
     "a reve request": lambda: aimlapi.ReveRemix(image_urls=[URL, BYTES], prompt="canary"),
-    "what is prepared": lambda: Prepared(
-        CALL, "https://api.example/x", GENERATE, providers.operation("deepmode.generate"), None  # type: ignore[arg-type]
+    "a submission": lambda: Submission(
+        1, CALL, "https://api.example/x", GENERATE, providers.operation("deepmode.generate"), None  # type: ignore[arg-type]
     ),
     "settings": lambda: Settings(
         redis_url="redis://:canary@127.0.0.1/0", broker_url="amqp://a:canary@b//", secret_keys="canary", api_keys="canary",

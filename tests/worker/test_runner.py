@@ -51,11 +51,11 @@ def test_a_job_goes_through_its_steps_in_order(worker: Any, png: bytes) -> None:
         "prepared",
         "on the ledger",
         "answered",
-        "inline images kept",
+        "inline images stored",
         "reported",
         "image fetched",
         "image stored",
-        "images kept",
+        "images tried",
         "stored",
     ]
 
@@ -92,9 +92,8 @@ def test_a_message_for_a_job_that_is_forgotten_does_nothing(worker: Any) -> None
 
 def test_a_job_canceled_while_its_inputs_are_prepared_is_not_sent(worker: Any, png: bytes, sandbox: Any) -> None:
     job = worker.enqueue(reve(png))
-    claimed = worker.darkroom.advance(job.id, lambda job, now: transitions.claimed(job, worker.holder, now)).after
-    worker.darkroom.cancel(job.id)
-    worker.do(worker.runner._submit(claimed))
+    worker.at["prepared"] = lambda: worker.darkroom.cancel(job.id)
+    worker.run(job)
     assert worker.get(job).status is Status.CANCELED
     assert sandbox.submissions() == []
 
@@ -241,10 +240,10 @@ def test_a_poll_that_comes_to_a_worker_without_the_vendors_key_is_handed_on(
     job = worker.get(job)
     take = worker.darkroom.repository.take_from_lane
     assert take("chainhub", 10) == ()
-    worker.do(worker.with_images(providers={}).attend(job, frozenset()))
+    worker.do(worker.without_keys().attend(job, frozenset()))
     assert (take("chainhub", 10), take("chainhub", 10)) == ((job.id,), ())
     assert worker.run(job).status is Status.SUCCEEDED
-    worker.do(worker.with_images(providers={}).attend(job, frozenset()))  # by then the record is another
+    worker.do(worker.without_keys().attend(job, frozenset()))  # by then the record is another
     assert redis.zcard("darkroom:lane:chainhub") == 0
 
 
@@ -320,14 +319,14 @@ def test_an_attempt_under_a_key_is_never_sent_again_without_it(
 
 
 def test_images_that_the_dead_had_stored_are_found(worker: Any, png: bytes, sandbox: Any) -> None:
-    job = dead(worker, reve(png, convert_base64_to_url=False), step="inline images kept")
+    job = dead(worker, reve(png, convert_base64_to_url=False), step="inline images stored")
     assert worker.get(job).status is Status.SUBMITTING
     found = worker.attend(job)
     assert found.status is Status.SUCCEEDED
     assert found.artifacts[0].sha256 == sandbox.served()[0]["sha256"]
 
 
-@pytest.mark.parametrize("step", ["reported", "image fetched", "image stored", "images kept"])
+@pytest.mark.parametrize("step", ["reported", "image fetched", "image stored", "images tried"])
 def test_a_storing_of_the_dead_is_done_again_and_stores_once(worker: Any, png: bytes, sandbox: Any, step: str) -> None:
     job = worker.attend(dead(worker, reve(png), step=step))
     assert (job.status, job.holder) == (Status.STORING, None)
@@ -400,10 +399,10 @@ def test_a_result_that_came_by_callback_first_makes_a_later_refusal_of_the_answe
     worker.darkroom.advance(job.id, lambda job, now: transitions.claimed(job, worker.holder, now))
     sent = worker.darkroom.advance(job.id, lambda job, now: transitions.submitting(job, worker.holder, now)).after
     called = worker.darkroom.report(job.id, 1, Succeeded((Image(0, url="http://127.0.0.1:9/x"),))).after
-    worker.do(worker.runner._learn(sent, 1, Failed(Code.PROVIDER_ERROR, "500", retryable=True)))
+    worker.do(worker.runner._report(sent, 1, Failed(Code.PROVIDER_ERROR, "500", retryable=True), {}))
     after = worker.get(job)
     assert (after.status, after.attempts[0].outcome) == (called.status, Outcome.SUCCEEDED)
-    worker.do(worker.runner._learn(sent, 1, Running("x")))
+    worker.do(worker.runner._report(sent, 1, Running("x"), {}))
     assert worker.get(job).status is Status.STORING
 
 
