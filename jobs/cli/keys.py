@@ -29,7 +29,7 @@ def new(name: str, scopes: tuple[str, ...], as_json: bool) -> None:
 
     A key sees the jobs of its NAME. To rotate it, create another key of the same name, use that one, and revoke the old one.
     """
-    key, secret = _store().new(name, scopes or (Scope.JOBS_READ, Scope.JOBS_WRITE))
+    key, secret = _store().create(name, scopes or (Scope.JOBS_READ, Scope.JOBS_WRITE))
     if as_json:
         print_json({**_as_json(key), "key": secret})
     else:

@@ -1,10 +1,8 @@
-"""API keys in Redis: who may use the HTTP API, beside those of the environment.
+"""API keys in Redis: who may use the HTTP API, beside the keys in the environment.
 
-A key is `drk_<id>_<secret>`. Only the SHA-256 of it is kept: the secret holds 256 random bits, so nobody can try them all, and
-a slow hash, which protects what people choose, would only slow every request down. Keys of one name are one owner: that is
-how a key is changed over.
-
-    darkroom:keys    a hash: the key's id, and its name, scopes, time and digest as JSON
+A key is `drk_<id>_<secret>`. Only its SHA-256 is kept. The secret has 256 random bits, so that nobody can try all of them; a
+slow hash, which protects passwords that people choose, would only slow down every request. All keys of one name are one owner:
+to rotate a key, create a second one of the same name and revoke the first.
 """
 
 from __future__ import annotations
@@ -25,6 +23,9 @@ from ..errors import FieldError, InvalidRequest
 from .connection import RetryingRedis, connect
 from .keys import API_KEYS
 
+#: for one answer of Redis, in seconds
+ANSWER_SECONDS = 3.0
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _KEY = re.compile(r"drk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 
@@ -32,18 +33,19 @@ _KEY = re.compile(r"drk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 class Scope(StrEnum):
     """What a key allows."""
 
-    JOBS_READ = "jobs:read"  #: to see its own jobs, and to wait for them
-    JOBS_WRITE = "jobs:write"  #: to enqueue, cancel, retry, upload
-    ADMIN = "admin"  #: all of it, with everybody's jobs
+    JOBS_READ = "jobs:read"  #: to see its owner's jobs, and to wait for them
+    JOBS_WRITE = "jobs:write"  #: to enqueue, cancel, retry and upload
+    ADMIN = "admin"  #: everything, with the jobs of all owners
 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key as it is kept."""
+    """What is kept of a key."""
 
     id: str
-    #: whose it is: the owner of its jobs
+    #: the owner of the jobs that are created with it
     name: str
+    #: what it allows
     scopes: frozenset[Scope]
     created_at: datetime
     #: SHA-256 of the key, hex
@@ -51,18 +53,21 @@ class ApiKey:
 
 
 class KeyStore:
-    """The keys in one Redis database. Thread-safe. Raises RedisUnavailable."""
+    """The API keys in one Redis database. Thread-safe. Every method raises RedisUnavailable when Redis is away."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = RetryingRedis(redis)
 
     @classmethod
     def open(cls, url: str) -> Self:
-        """The keys at this Redis URL; connects when first used."""
-        return cls(connect(url, answer_seconds=3))
+        """The keys in the Redis at this URL; it connects when it is first used."""
+        return cls(connect(url, answer_seconds=ANSWER_SECONDS))
 
-    def new(self, name: str, scopes: Iterable[str]) -> tuple[ApiKey, str]:
-        """A new key: what is kept of it, and the key itself, which nobody can show again. Raises InvalidRequest."""
+    def create(self, name: str, scopes: Iterable[str]) -> tuple[ApiKey, str]:
+        """Create a key for an owner, with these scopes (see `Scope`).
+
+        Returns what is kept of the key, and the key itself, which cannot be shown again. Raises InvalidRequest.
+        """
         if not _NAME.fullmatch(name):
             raise InvalidRequest(
                 FieldError(
@@ -77,20 +82,20 @@ class KeyStore:
         id = secrets.token_hex(6)
         secret = f"drk_{id}_{secrets.token_urlsafe(32)}"
         key = ApiKey(id, name, frozenset(map(Scope, wanted)), datetime.now(UTC), digest(secret))
-        self._redis.call(lambda redis: redis.hset(API_KEYS, id, _kept.dump_json(key).decode()))
+        self._redis.call(lambda redis: redis.hset(API_KEYS, id, _JSON.dump_json(key).decode()))
         return key, secret
 
     def all(self) -> tuple[ApiKey, ...]:
         """All keys, the oldest first. One round trip."""
         found = cast(dict[bytes, bytes], self._redis.call(lambda redis: redis.hgetall(API_KEYS)))
-        return tuple(sorted(map(_kept.validate_json, found.values()), key=lambda key: key.created_at))
+        return tuple(sorted(map(_JSON.validate_json, found.values()), key=lambda key: key.created_at))
 
     def revoke(self, name_or_id: str) -> tuple[ApiKey, ...]:
-        """Forgets a key by its id, or all of a name; returns them. Receivers learn of it within seconds."""
-        gone = tuple(key for key in self.all() if name_or_id in (key.id, key.name))
-        if gone:
-            self._redis.call(lambda redis: redis.hdel(API_KEYS, *(key.id for key in gone)))
-        return gone
+        """Delete the key of this id, or all keys of this name, and return them. Receivers notice within seconds."""
+        revoked = tuple(key for key in self.all() if name_or_id in (key.id, key.name))
+        if revoked:
+            self._redis.call(lambda redis: redis.hdel(API_KEYS, *(key.id for key in revoked)))
+        return revoked
 
     def close(self) -> None:
         """Close the connections."""
@@ -98,14 +103,14 @@ class KeyStore:
 
 
 def digest(key: str) -> str:
-    """What is kept of a key."""
+    """The SHA-256 of a key, in hex."""
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
 def key_id(key: str) -> str | None:
-    """The id inside a key, or None when it is none of ours by its looks."""
+    """The id in a key, or None for anything that does not look like a key."""
     match = _KEY.fullmatch(key)
     return match[1] if match else None
 
 
-_kept = TypeAdapter(ApiKey)
+_JSON = TypeAdapter(ApiKey)

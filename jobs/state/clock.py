@@ -1,4 +1,4 @@
-"""Redis' time, by which all of Darkroom goes; on the wire it is milliseconds of the epoch."""
+"""Redis' clock, the clock of all of Darkroom. In Redis, times are milliseconds of the Unix epoch."""
 
 from __future__ import annotations
 
@@ -7,32 +7,35 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-#: how long the measured distance to Redis' clock is trusted
+#: how long an answer of Redis' clock is good for, in seconds
 CLOCK_SECONDS = 30.0
 
 
 class Clock:
-    """Redis' clock: what it said last, and the seconds since then.
+    """Redis' clock between two of its answers: the last one, and the seconds since then.
 
-    They are counted by a clock that nobody can set: when a host's time is corrected by an hour, no deadline is over.
+    The seconds are those of a clock that nobody can set: when a host's time is corrected by an hour, no deadline has passed.
     """
 
     def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
         self._heard_at = float("-inf")
-        #: Redis' time when ours began to count
-        self._began_ms = time.time() * 1000 - seconds() * 1000
+        #: Redis' time, in milliseconds, when `seconds` was zero; the host's until Redis was heard
+        self._zero_ms = time.time() * 1000 - seconds() * 1000
 
     @property
-    def fresh(self) -> bool:
+    def is_fresh(self) -> bool:
+        """Whether Redis was heard within CLOCK_SECONDS."""
         return self._seconds() - self._heard_at < CLOCK_SECONDS
 
     def set(self, redis_ms: int) -> None:
+        """Take over an answer of Redis' clock."""
         self._heard_at = self._seconds()
-        self._began_ms = redis_ms - self._heard_at * 1000
+        self._zero_ms = redis_ms - self._heard_at * 1000
 
     def now(self) -> datetime:
-        return from_ms(self._began_ms + self._seconds() * 1000)
+        """Redis' time."""
+        return from_ms(self._zero_ms + self._seconds() * 1000)
 
 
 def from_ms(ms: float) -> datetime:
@@ -41,10 +44,10 @@ def from_ms(ms: float) -> datetime:
 
 
 def to_ms(at: datetime) -> int:
-    """The millisecond in which this time lies."""
+    """The millisecond of a time, rounded down."""
     return int(at.timestamp() * 1000)
 
 
 def due_ms(at: datetime) -> int:
-    """The millisecond by which the time has come: what is popped a fraction early would wait for its next turn."""
+    """The millisecond by which a time has come, rounded up: a job that is taken a fraction early would have to wait again."""
     return math.ceil(at.timestamp() * 1000)

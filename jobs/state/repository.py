@@ -158,7 +158,7 @@ class Repository:
 
     def now(self) -> datetime:
         """Redis' time; a round trip only when it has not been heard for half a minute."""
-        if not self.clock.fresh:
+        if not self.clock.is_fresh:
             seconds, micros = self._redis.call(lambda redis: redis.time())
             self.clock.set(seconds * 1000 + micros // 1000)
         return self.clock.now()

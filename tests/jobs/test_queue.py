@@ -1,4 +1,4 @@
-"""The envelope, pinned by a stock Celery worker that takes it; and when a message is sent at all."""
+"""Messages about jobs: what a stock Celery worker makes of them, and when one is sent."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ app.conf.worker_hijack_root_logger = False
 
 @app.task(name="darkroom.run", bind=True, ignore_result=True)
 def run(task, *args, **kwargs):
-    with open(sys.argv[2], "a") as heard:
-        heard.write(f"{task.request.id} {task.request.delivery_info['routing_key']} {args!r} {kwargs!r}\\n")
+    with open(sys.argv[2], "a") as received:
+        received.write(f"{task.request.id} {task.request.delivery_info['routing_key']} {args!r} {kwargs!r}\\n")
 
 app.worker_main(["worker", "-P", "solo", "-Q", "darkroom.deepmode", "--without-gossip", "--without-mingle", "-l", "warning"])
 """
@@ -43,13 +43,13 @@ app.worker_main(["worker", "-P", "solo", "-Q", "darkroom.deepmode", "--without-g
 
 @pytest.fixture
 def settings(redis_url: str, tmp_path: Path) -> Settings:
-    return Settings(redis_url=redis_url, storage_url=f"file://{tmp_path}/pictures")
+    return Settings(redis_url=redis_url, storage_url=f"file://{tmp_path}/images")
 
 
 @pytest.fixture
-def heard(redis_url: str, tmp_path: Path) -> Iterator[Path]:
-    """What a stock Celery worker, which knows nothing of Darkroom, was told: a file with a line for each task."""
-    file = tmp_path / "heard"
+def received(redis_url: str, tmp_path: Path) -> Iterator[Path]:
+    """A stock Celery worker, which does not know Darkroom: a file with a line for each task that it received."""
+    file = tmp_path / "received"
     file.touch()
     with (tmp_path / "worker.log").open("wb") as log:
         worker = subprocess.Popen([sys.executable, "-c", STOCK, redis_url, str(file)], stderr=log, stdout=log)
@@ -59,7 +59,7 @@ def heard(redis_url: str, tmp_path: Path) -> Iterator[Path]:
 
 
 def lines(file: Path, count: int, seconds: float = 30.0) -> list[str]:
-    """The file's lines once there are so many."""
+    """The lines of the file, when there are so many."""
     give_up_at = time.monotonic() + seconds
     while len(found := file.read_text().splitlines()) < count and time.monotonic() < give_up_at:
         time.sleep(0.05)
@@ -89,18 +89,16 @@ def repository(redis: Redis) -> Repository:
     return Repository(redis, retention_seconds=3600)
 
 
-def test_a_stock_worker_takes_the_message_and_learns_the_job(settings: Settings, heard: Path) -> None:
+def test_a_stock_celery_worker_receives_the_job_id(settings: Settings, received: Path) -> None:
     darkroom = Darkroom.open(settings)
     request = deepmode.Generate(model_id="m", prompt="p")
     ids = [darkroom.enqueue(request).id for _ in range(5)]
-    told = lines(heard, 5)
-    assert told == [f"{job_id} darkroom.deepmode ({job_id!r},) {{}}" for job_id in ids]
+    found = lines(received, 5)
+    assert found == [f"{job_id} darkroom.deepmode ({job_id!r},) {{}}" for job_id in ids]
 
 
-def test_a_message_that_celery_sends_itself_is_the_same(
-    settings: Settings, repository: Repository, redis: Redis
-) -> None:
-    """Our envelope beside the one of `send_task`, but for ids, the sender's name and the delivery tag."""
+def test_our_message_equals_one_that_celery_sends(settings: Settings, repository: Repository, redis: Redis) -> None:
+    """All but the name of the sender and the delivery tag."""
     app = queue.application(settings)
     job = job_of(repository)
     message = queue.Dispatch(app, broker_is_redis=True).message(job)
@@ -148,20 +146,20 @@ def test_the_brokers_own_acknowledgements_are_off(settings: Settings) -> None:
 
 
 def test_a_producer_that_uses_celery_itself_keeps_its_own_application(settings: Settings) -> None:
-    """Its shared tasks would go to our broker otherwise, where nobody knows them."""
+    """Its shared tasks would go to our broker otherwise."""
     own = Celery("own", broker="memory://")
     Darkroom.open(settings)
     assert current_app.main == own.main
 
 
-def test_another_broker_gets_no_options_of_redis(settings: Settings) -> None:
+def test_options_of_redis_are_for_redis_only(settings: Settings) -> None:
     rabbit = settings.model_copy(update={"broker_url": "amqp://guest@rabbitmq//"})
     assert queue.application(rabbit).conf.broker_transport_options == {}
     assert not rabbit.broker_is_redis
 
 
 @pytest.mark.parametrize(
-    ("changes", "wanted"),
+    ("changes", "needed"),
     [
         ({}, True),
         ({"holder": "us"}, False),
@@ -173,15 +171,15 @@ def test_another_broker_gets_no_options_of_redis(settings: Settings) -> None:
         ({"status": Status.SUCCEEDED, "wake_at": None}, False),
     ],
 )
-def test_a_worker_is_called_only_when_there_is_something_to_do_now(
-    settings: Settings, repository: Repository, changes: dict[str, object], wanted: bool
+def test_a_message_is_sent_only_when_there_is_something_to_do_now(
+    settings: Settings, repository: Repository, changes: dict[str, object], needed: bool
 ) -> None:
     job = job_of(repository, **changes)
-    assert queue.needs_worker(job) is wanted
+    assert queue.needs_worker(job) is needed
     dispatch = queue.Dispatch(queue.application(settings), broker_is_redis=True)
-    assert (dispatch.message(job) is not None) is wanted
+    assert (dispatch.message(job) is not None) is needed
 
 
-def test_nobody_is_called_for_what_must_wait(repository: Repository) -> None:
+def test_no_message_is_sent_about_a_job_that_must_wait(repository: Repository) -> None:
     job = job_of(repository)
     assert not queue.needs_worker(replace(job, wake_at=job.updated_at + timedelta(seconds=2)))

@@ -58,7 +58,7 @@ class SimulatedClock(Clock):
         self._ahead_seconds = ahead_seconds
 
     @property
-    def fresh(self) -> bool:
+    def is_fresh(self) -> bool:
         return True
 
     def set(self, redis_ms: int) -> None:

@@ -175,7 +175,7 @@ class Grants:
 
     def __call__(self, name: str, *scopes: str) -> ApiClient:
         """A client with a new key, once every receiver would know it."""
-        _, secret = self.store.new(name, scopes or tuple(Scope))
+        _, secret = self.store.create(name, scopes or tuple(Scope))
         time.sleep(NEW_KEY_SECONDS)
         return ApiClient(self.client, secret)
 

@@ -99,7 +99,7 @@ class TestAKey:
 
     def test_costs_no_round_trip_each_time(self, redis_url: str, redis: Any) -> None:
         store = KeyStore.open(redis_url)
-        _, secret = store.new("shop", ["admin"])
+        _, secret = store.create("shop", ["admin"])
         keys = ApiKeys([], store)
         assert keys.caller(f"Bearer {secret}")
         redis.config_resetstat()

@@ -39,7 +39,7 @@ def test_without_scopes_a_key_may_read_and_write(store: KeyStore, capsys: pytest
 
 
 def test_a_key_is_revoked_by_its_name(store: KeyStore, capsys: pytest.CaptureFixture[str]) -> None:
-    store.new("shop", ["admin"])
+    store.create("shop", ["admin"])
 
     assert run(["keys", "revoke", "shop"]) == 0
     assert run(["keys", "revoke", "shop"]) == 1

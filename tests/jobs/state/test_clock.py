@@ -1,4 +1,4 @@
-"""Redis' time between two answers of Redis."""
+"""Redis' clock between two of its answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 @dataclass
 class Seconds:
-    """A clock that counts when it is told to."""
+    """A clock that stands still until a test moves it."""
 
     at: float = 1000.0
 
@@ -20,7 +20,7 @@ class Seconds:
         return self.at
 
 
-def test_goes_on_from_what_redis_said_last_whatever_the_hosts_own_time_is() -> None:
+def test_the_clock_counts_on_from_the_last_answer_of_redis_whatever_the_hosts_time_is() -> None:
     seconds = Seconds()
     clock = Clock(seconds)
     clock.set(to_ms(NOON))
@@ -30,16 +30,16 @@ def test_goes_on_from_what_redis_said_last_whatever_the_hosts_own_time_is() -> N
     assert clock.now() == NOON + timedelta(seconds=2.4)
 
 
-def test_is_asked_for_again_when_it_has_not_been_heard_for_long() -> None:
+def test_an_answer_of_redis_is_good_for_a_while() -> None:
     seconds = Seconds()
     clock = Clock(seconds)
-    assert not clock.fresh
+    assert not clock.is_fresh
     clock.set(to_ms(NOON))
     seconds.at += CLOCK_SECONDS - 1
-    assert clock.fresh
+    assert clock.is_fresh
     seconds.at += 1
-    assert not clock.fresh
+    assert not clock.is_fresh
 
 
-def test_is_the_hosts_until_redis_was_heard() -> None:
+def test_the_clock_is_that_of_the_host_until_redis_was_heard() -> None:
     assert abs(Clock().now() - datetime.now(UTC)) < timedelta(seconds=1)

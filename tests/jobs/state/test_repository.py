@@ -1,4 +1,4 @@
-"""Jobs in a real Redis: one winner for each write, sets that agree with the records, and what an outage leaves behind."""
+"""Jobs in a real Redis: concurrent writes, sets that agree with the records, lost answers, leases, due jobs and retention."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from jobs.state.repository import (
 
 RETENTION = 3600
 US, OTHER = "worker-a", "worker-b"
-SUCCESS = Succeeded((Image(0, url="https://vendor/0"), Image(1, url="https://vendor/1")))
+SUCCESS = Succeeded((Image(0, url="https://provider/0"), Image(1, url="https://provider/1")))
 BUSY = Failed(Code.RATE_LIMITED, "slow down", retryable=True)
 
 
@@ -58,7 +58,7 @@ def repository(redis: Redis) -> Iterator[Repository]:
 
 
 @pytest.fixture
-def beside(redis: Redis) -> Iterator[Repository]:
+def other_process(redis: Redis) -> Iterator[Repository]:
     """Another process that writes the same jobs."""
     repository = Repository(redis, retention_seconds=RETENTION)
     yield repository
@@ -66,8 +66,8 @@ def beside(redis: Redis) -> Iterator[Repository]:
 
 
 @pytest.fixture
-def pretended() -> Repository:
-    """A repository where only the speed of the test matters."""
+def in_memory() -> Repository:
+    """A repository in fakeredis, for a test of many writes."""
     return Repository(fakeredis.FakeRedis(), retention_seconds=RETENTION)
 
 
@@ -76,7 +76,7 @@ def new(repository: Repository, **changes: object) -> Job:
     now = repository.now()
     plain = Job(
         id=uuid.uuid4().hex,
-        operation="vendor.paint",
+        operation="provider.paint",
         params={"prompt": "a lake"},
         status=Status.QUEUED,
         created_at=now,
@@ -121,11 +121,11 @@ def redis_ms(redis: Redis) -> int:
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
-def full(now: datetime) -> dict[str, object]:
-    """Every field of a job, filled."""
-    image = PendingImage(1, 1, "https://vendor/1?sig=x", "img-1", now, "spool-1", 1, 2, now, now)
+def all_fields(now: datetime) -> dict[str, object]:
+    """A value for every field of a job."""
+    image = PendingImage(1, 1, "https://provider/1?sig=x", "img-1", now, "spool-1", 1, 2, now, now)
     sent = transitions.submitting(
-        Job("b" * 32, "vendor.paint", {}, Status.QUEUED, now, now, now + timedelta(hours=1), 3600, 2, now, holder=US),
+        Job("b" * 32, "provider.paint", {}, Status.QUEUED, now, now, now + timedelta(hours=1), 3600, 2, now, holder=US),
         US,
         now,
         recovery=Recovery.KEY,
@@ -152,17 +152,17 @@ def full(now: datetime) -> dict[str, object]:
 
 def test_a_job_is_read_as_it_was_written(repository: Repository) -> None:
     now = repository.now()
-    job = new(repository, **full(now))
-    assert job == replace(job, **full(now))  # type: ignore[arg-type]
+    job = new(repository, **all_fields(now))
+    assert job == replace(job, **all_fields(now))  # type: ignore[arg-type]
     assert job.version.startswith(f"{SCHEMA}.1.")
     assert job.created_at.tzinfo is not None
 
 
 def test_bytes_of_images_never_reach_a_record(repository: Repository, redis: Redis) -> None:
     job = send(repository, new(repository))
-    report = Succeeded((Image(0, content=b"PICTURE"), Image(1, content=b"PICTURE")))
+    report = Succeeded((Image(0, content=b"CONTENT"), Image(1, content=b"CONTENT")))
     repository.update(job.id, lambda job, now: transitions.reported(job, 1, report, now))
-    assert b"PICTURE" not in redis.get(f"darkroom:job:{job.id}")
+    assert b"CONTENT" not in redis.get(f"darkroom:job:{job.id}")
 
 
 def test_an_unknown_job_is_not_found(repository: Repository) -> None:
@@ -189,10 +189,10 @@ def test_the_message_is_pushed_by_the_script_that_writes_the_record(repository: 
     assert redis.lrange("queue", 0, -1) == [b"canceled", b"wake up"]
 
 
-# --- the same key -----------------------------------------------------------------------------------------------------
+# --- idempotency keys -----------------------------------------------------------------------------------------------------
 
 
-def test_the_second_job_of_a_key_is_not_created(repository: Repository, redis: Redis) -> None:
+def test_the_second_job_with_a_key_is_not_created(repository: Repository, redis: Redis) -> None:
     first, second = new(repository), replace(new(repository), id=uuid.uuid4().hex)
     assert isinstance(repository.create(replace(first, id="c" * 32), idempotency_key="k", request_digest="d1"), Created)
     message = Message("queue", b"wake up")
@@ -203,14 +203,14 @@ def test_the_second_job_of_a_key_is_not_created(repository: Repository, redis: R
     assert redis.llen("queue") == 0
 
 
-def test_keys_belong_to_their_owner(repository: Repository) -> None:
+def test_idempotency_keys_belong_to_their_owner(repository: Repository) -> None:
     job = new(repository)
     for owner in ("", "shop", "blog"):
         mine = replace(job, id=uuid.uuid4().hex, owner=owner)
         assert isinstance(repository.create(mine, idempotency_key="k", request_digest="d"), Created)
 
 
-def test_of_many_who_use_a_key_at_once_one_creates_the_job(repository: Repository) -> None:
+def test_when_many_use_a_key_at_once_one_creates_the_job(repository: Repository) -> None:
     job = new(repository)
 
     def create(_: int) -> Created | Existing:
@@ -224,7 +224,7 @@ def test_of_many_who_use_a_key_at_once_one_creates_the_job(repository: Repositor
     assert len(repository.list()) == 2
 
 
-# --- one winner -------------------------------------------------------------------------------------------------------
+# --- concurrent writes -------------------------------------------------------------------------------------------------------
 
 
 def test_a_change_that_changes_nothing_is_not_written(repository: Repository, redis: Redis) -> None:
@@ -251,7 +251,7 @@ def test_a_change_that_raises_writes_nothing(repository: Repository) -> None:
     assert repository.get(job.id).version == job.version
 
 
-def test_of_many_workers_one_gets_the_job(repository: Repository) -> None:
+def test_when_many_workers_claim_a_job_one_gets_it(repository: Repository) -> None:
     for _ in range(10):
         job = new(repository)
         start = threading.Barrier(8)
@@ -268,7 +268,7 @@ def test_of_many_workers_one_gets_the_job(repository: Repository) -> None:
         assert repository.get(job.id).holder == f"worker-{won.index(True)}"
 
 
-def test_no_change_is_lost_among_many(repository: Repository) -> None:
+def test_no_concurrent_change_is_lost(repository: Repository) -> None:
     job = new(repository)
 
     def note(_: int) -> None:
@@ -280,7 +280,7 @@ def test_no_change_is_lost_among_many(repository: Repository) -> None:
     assert repository.get(job.id).version.split(".")[1] == "201"
 
 
-def test_a_stale_copy_is_no_obstacle(repository: Repository) -> None:
+def test_an_update_of_a_stale_copy_sees_the_newer_record(repository: Repository) -> None:
     job = new(repository)
     cancel(repository, job)
     change = repository.update(job.id, lambda job, now: transitions.claimed(job, US, now), known=job)
@@ -290,18 +290,18 @@ def test_a_stale_copy_is_no_obstacle(repository: Repository) -> None:
 # --- lost answers -----------------------------------------------------------------------------------------------------
 
 
-class Wire:
-    """A TCP proxy before Redis that can lose the answer to the next script: the script ran, and nobody heard."""
+class LossyProxy:
+    """A TCP proxy in front of Redis that can lose the answer to the next script, which has run."""
 
     def __init__(self, url: str) -> None:
         self._target = urlsplit(url)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._stopped = False
         self._threads: list[threading.Thread] = []
-        #: called between the script and the loss of its answer; None: nothing is lost
+        #: called when the script has run, before its answer is lost; None: no answer is lost
         self.losing: Callable[[], None] | None = None
-        #: what marks the request whose answer is lost
-        self.loses = b"EVALSHA"
+        #: the part of a request whose answer is lost
+        self.command = b"EVALSHA"
         self.lost = 0
         self._start(self._accept)
 
@@ -327,7 +327,7 @@ class Wire:
 
     def _ask(self, client: socket.socket, server: socket.socket, marked: threading.Event) -> None:
         while asked := _received(client):
-            if self.loses in asked and self.losing is not None:
+            if self.command in asked and self.losing is not None:
                 marked.set()
             if not _passed_on(server, asked):
                 break
@@ -373,16 +373,16 @@ def _hang_up(*sides: socket.socket) -> None:
 
 
 @pytest.fixture
-def wire(redis_url: str) -> Iterator[Wire]:
-    wire = Wire(redis_url)
-    yield wire
-    wire.close()
+def proxy(redis_url: str) -> Iterator[LossyProxy]:
+    proxy = LossyProxy(redis_url)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture
-def wired(wire: Wire) -> Iterator[Repository]:
-    """A repository behind the wire, its scripts loaded, patient."""
-    with Redis.from_url(wire.url) as client:
+def behind_proxy(proxy: LossyProxy) -> Iterator[Repository]:
+    """A repository behind the proxy that retries for two seconds; its scripts are loaded."""
+    with Redis.from_url(proxy.url) as client:
         repository = Repository(client, retention_seconds=RETENTION, patience_seconds=2)
         new(repository)
         send(repository, new(repository))
@@ -391,81 +391,83 @@ def wired(wire: Wire) -> Iterator[Repository]:
 
 
 def nothing() -> None:
-    """Nobody else does anything in the meantime."""
+    """Nothing happens in the meantime."""
 
 
-def test_a_write_whose_answer_was_lost_is_found_again(wired: Repository, wire: Wire) -> None:
-    job = new(wired)
-    wire.losing = nothing
-    change = wired.update(job.id, lambda job, now: transitions.noted(job, "once", now))
-    assert (wire.lost, change.applied) == (1, True)
-    stored = wired.get(job.id)
+def test_a_write_whose_answer_was_lost_is_recognized(behind_proxy: Repository, proxy: LossyProxy) -> None:
+    job = new(behind_proxy)
+    proxy.losing = nothing
+    change = behind_proxy.update(job.id, lambda job, now: transitions.noted(job, "once", now))
+    assert (proxy.lost, change.applied) == (1, True)
+    stored = behind_proxy.get(job.id)
     assert (stored.version, stored.timeline[-1].times) == (change.after.version, 1)
     assert stored.version.split(".")[1] == "2"
 
 
-def test_an_attempt_whose_write_was_heard_late_is_on_the_ledger_once(wired: Repository, wire: Wire) -> None:
-    job = claim(wired, new(wired))
-    wire.losing = nothing
-    change = wired.update(job.id, lambda job, now: transitions.submitting(job, US, now))
+def test_an_attempt_whose_answer_was_lost_is_on_the_ledger_once(behind_proxy: Repository, proxy: LossyProxy) -> None:
+    job = claim(behind_proxy, new(behind_proxy))
+    proxy.losing = nothing
+    change = behind_proxy.update(job.id, lambda job, now: transitions.submitting(job, US, now))
     assert change.applied
-    assert [attempt.times for attempt in wired.get(job.id).attempts] == [1]
+    assert [attempt.times for attempt in behind_proxy.get(job.id).attempts] == [1]
 
 
-def test_who_lost_the_answer_and_then_the_job_does_not_send(wired: Repository, wire: Wire, beside: Repository) -> None:
-    job = claim(wired, new(wired))
-    wire.losing = lambda: cancel(beside, job) and None
-    change = wired.update(job.id, lambda job, now: transitions.submitting(job, US, now))
-    assert wire.lost == 1
+def test_a_worker_that_lost_the_answer_and_then_the_job_does_not_send(
+    behind_proxy: Repository, proxy: LossyProxy, other_process: Repository
+) -> None:
+    job = claim(behind_proxy, new(behind_proxy))
+    proxy.losing = lambda: cancel(other_process, job) and None
+    change = behind_proxy.update(job.id, lambda job, now: transitions.submitting(job, US, now))
+    assert proxy.lost == 1
     assert (change.applied, change.after.status) == (False, Status.CANCELED)
 
 
-def test_a_create_that_is_repeated_does_not_undo_what_a_worker_did(
-    wired: Repository, wire: Wire, beside: Repository
+def test_a_repeated_create_does_not_undo_what_a_worker_wrote(
+    behind_proxy: Repository, proxy: LossyProxy, other_process: Repository
 ) -> None:
-    """Its answer was lost, and before it came again a worker had sent the attempt."""
-    job = replace(new(wired), id=uuid.uuid4().hex)
-    wire.losing = lambda: send(beside, job) and None
-    assert isinstance(wired.create(job), Created)
-    assert wire.lost == 1
-    stored = wired.get(job.id)
+    """Its answer was lost, and a worker sent an attempt before it was repeated."""
+    job = replace(new(behind_proxy), id=uuid.uuid4().hex)
+    proxy.losing = lambda: send(other_process, job) and None
+    assert isinstance(behind_proxy.create(job), Created)
+    assert proxy.lost == 1
+    stored = behind_proxy.get(job.id)
     assert (stored.status, len(stored.attempts)) == (Status.SUBMITTING, 1)
 
 
-def test_a_create_with_a_key_whose_answer_was_lost_is_our_own(wired: Repository, wire: Wire) -> None:
-    job = replace(new(wired), id=uuid.uuid4().hex)
-    wire.losing = nothing
-    assert isinstance(wired.create(job, idempotency_key="k", request_digest="d"), Created)
-    assert wire.lost == 1
+def test_a_repeated_create_finds_its_own_idempotency_key(behind_proxy: Repository, proxy: LossyProxy) -> None:
+    job = replace(new(behind_proxy), id=uuid.uuid4().hex)
+    proxy.losing = nothing
+    assert isinstance(behind_proxy.create(job, idempotency_key="k", request_digest="d"), Created)
+    assert proxy.lost == 1
 
 
-def test_a_pipeline_whose_answer_was_lost_is_run_again_whole(wired: Repository, wire: Wire) -> None:
-    wired.tick(US, {"pid": 1}, 0)
-    with Redis.from_url(wire.url, retry=Retry(NoBackoff(), 0)) as client:
+def test_a_pipeline_whose_answer_was_lost_is_repeated_as_a_whole(behind_proxy: Repository, proxy: LossyProxy) -> None:
+    behind_proxy.tick(US, {"pid": 1}, 0)
+    with Redis.from_url(proxy.url, retry=Retry(NoBackoff(), 0)) as client:
         repository = Repository(client, retention_seconds=RETENTION, patience_seconds=2)
-        wire.loses, wire.losing = b"HGETALL", nothing
+        proxy.command, proxy.losing = b"HGETALL", nothing
         assert repository.workers() == {US: {"pid": 1}}
-        wire.loses, wire.losing = b"HDEL", nothing
+        proxy.command, proxy.losing = b"HDEL", nothing
         repository.remove_worker(US)
-        assert wire.lost == 2
+        assert proxy.lost == 2
         assert repository.workers() == {}
 
 
-def test_without_patience_a_lost_answer_is_told(wire: Wire, wired: Repository, redis: Redis) -> None:
-    with Redis.from_url(wire.url) as client:
-        hasty = Repository(client, retention_seconds=RETENTION)
-        job = new(hasty)
-        wire.losing = nothing
+def test_without_patience_a_lost_answer_is_an_error(proxy: LossyProxy, behind_proxy: Repository, redis: Redis) -> None:
+    with Redis.from_url(proxy.url) as client:
+        impatient = Repository(client, retention_seconds=RETENTION)
+        job = new(impatient)
+        proxy.losing = nothing
         with pytest.raises(RedisUnavailable):
-            hasty.update(job.id, transitions.canceled)
-        assert hasty.get(job.id).status is Status.CANCELED
+            impatient.update(job.id, transitions.canceled)
+        assert impatient.get(job.id).status is Status.CANCELED
 
 
-# --- the sets beside the records --------------------------------------------------------------------------------------
+# --- the sets other_process the records --------------------------------------------------------------------------------------
 
 
-def agreement(redis: Redis, repository: Repository) -> None:
-    """Recomputes every set from the records and compares."""
+def assert_sets_agree(redis: Redis, repository: Repository) -> None:
+    """Compute every set from the records and compare."""
     ids = [key.decode().rsplit(":", 1)[1] for key in redis.keys("darkroom:job:*")]
     found = [job for job in repository.get_many(ids).values() if job is not None]
     due = {name.decode() for name in redis.zrange("darkroom:due", 0, -1)}
@@ -493,7 +495,7 @@ def agreement(redis: Redis, repository: Repository) -> None:
 
 
 def steps(chance: random.Random) -> list[Callable[[Job, datetime], Job]]:
-    """Anything that may happen to a job."""
+    """Changes of a job, in random order."""
     number, holder = chance.randint(1, 3), chance.choice([US, OTHER])
     picture = Artifact(0, "k", "image/png", 1, "ab", 1, 1)
     expired = Missing(1, Code.RESULT_EXPIRED, "died")
@@ -521,7 +523,7 @@ def steps(chance: random.Random) -> list[Callable[[Job, datetime], Job]]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_sets_agree_with_the_records_whatever_happens(redis: Redis, repository: Repository, seed: int) -> None:
+def test_the_sets_agree_with_the_records_after_any_changes(redis: Redis, repository: Repository, seed: int) -> None:
     chance = random.Random(seed)
     ids = [new(repository, keep_late=chance.random() < 0.5).id for _ in range(6)]
     statuses = set()
@@ -532,12 +534,12 @@ def test_the_sets_agree_with_the_records_whatever_happens(redis: Redis, reposito
         except NotPossible:
             continue
         if step % 20 == 0:
-            agreement(redis, repository)
-    agreement(redis, repository)
+            assert_sets_agree(redis, repository)
+    assert_sets_agree(redis, repository)
     assert statuses == set(Status), f"seed {seed} tried too little"
 
 
-def test_the_sets_agree_when_many_write_at_once(redis: Redis, repository: Repository) -> None:
+def test_the_sets_agree_after_concurrent_writes(redis: Redis, repository: Repository) -> None:
     ids = [new(repository).id for _ in range(4)]
 
     def act(seed: int) -> None:
@@ -550,49 +552,49 @@ def test_the_sets_agree_when_many_write_at_once(redis: Redis, repository: Reposi
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(act, range(6)))
-    agreement(redis, repository)
+    assert_sets_agree(redis, repository)
 
 
-def test_a_job_whose_message_was_pushed_gives_it_time_to_arrive(repository: Repository, redis: Redis) -> None:
+def test_a_job_whose_message_was_pushed_enters_its_lane_later(repository: Repository, redis: Redis) -> None:
     job = new(repository)
-    line = redis.zscore("darkroom:lane:vendor", job.id)
+    line = redis.zscore("darkroom:lane:provider", job.id)
     assert line == due_ms(job.created_at) + MESSAGE_GRACE_SECONDS * 1000
     claim(repository, job)
     repository.update(job.id, lambda job, now: transitions.released(job, US, now))
-    assert redis.zscore("darkroom:lane:vendor", job.id) == due_ms(repository.get(job.id).wake_at or job.created_at)
+    assert redis.zscore("darkroom:lane:provider", job.id) == due_ms(repository.get(job.id).wake_at or job.created_at)
     claim(repository, job)
     repository.update(
         job.id, lambda job, now: transitions.released(job, US, now), message=lambda _: Message("queue", b"x")
     )
     released = repository.get(job.id)
-    assert redis.zscore("darkroom:lane:vendor", job.id) == due_ms(released.wake_at or job.created_at) + 10_000
+    assert redis.zscore("darkroom:lane:provider", job.id) == due_ms(released.wake_at or job.created_at) + 10_000
 
 
 # --- leases -----------------------------------------------------------------------------------------------------------
 
 
 def die(redis: Redis, holder: str, seconds_ago: float = 1.0) -> None:
-    """The holder's lease ran out so long ago."""
+    """Let the holder's lease have run out so many seconds ago."""
     redis.zadd("darkroom:holders", {holder: redis_ms(redis) - int(seconds_ago * 1000)})
 
 
-def test_a_tick_renews_the_lease_and_tells_who_lives(repository: Repository, redis: Redis) -> None:
-    tick = repository.tick(US, {"operations": ["vendor.paint"], "host": "h"}, 10)
+def test_a_tick_renews_the_lease_and_returns_the_living(repository: Repository, redis: Redis) -> None:
+    tick = repository.tick(US, {"operations": ["provider.paint"], "host": "h"}, 10)
     assert tick.living == {US}
     assert redis.zscore("darkroom:holders", US) == ms(tick.now) + LEASE_SECONDS * 1000
-    assert repository.workers() == {US: {"operations": ["vendor.paint"], "host": "h"}}
-    assert repository.served_operations() == {"vendor.paint"}
+    assert repository.workers() == {US: {"operations": ["provider.paint"], "host": "h"}}
+    assert repository.served_operations() == {"provider.paint"}
     repository.tick(OTHER, {}, 10)
     assert repository.tick(US, {}, 10).living == {US, OTHER}
 
 
-def test_a_worker_that_leaves_is_forgotten(repository: Repository) -> None:
-    repository.tick(US, {"operations": ["vendor.paint"]}, 0)
+def test_a_removed_worker_is_forgotten(repository: Repository) -> None:
+    repository.tick(US, {"operations": ["provider.paint"]}, 0)
     repository.remove_worker(US)
     assert (repository.workers(), repository.served_operations()) == ({}, frozenset())
 
 
-def test_what_a_dead_worker_held_becomes_due(repository: Repository, redis: Redis) -> None:
+def test_jobs_of_a_dead_worker_are_due(repository: Repository, redis: Redis) -> None:
     repository.tick(US, {}, 0)
     repository.tick(OTHER, {}, 0)
     sent, claimed, free = (
@@ -611,10 +613,8 @@ def test_what_a_dead_worker_held_becomes_due(repository: Repository, redis: Redi
     assert set(repository.tick(US, {}, 10).due) == set()
 
 
-def test_a_worker_that_was_forgotten_and_claims_after_all_is_missed_when_it_dies(
-    repository: Repository, redis: Redis
-) -> None:
-    """It was silent for long, woke up, claimed before it renewed its lease, and died."""
+def test_a_forgotten_worker_that_claims_a_job_has_a_lease_again(repository: Repository, redis: Redis) -> None:
+    """It was silent, was taken for dead, claimed a job before it renewed its lease, and died."""
     repository.tick(OTHER, {}, 0)
     repository.tick(US, {}, 0)
     die(redis, OTHER)
@@ -625,7 +625,7 @@ def test_a_worker_that_was_forgotten_and_claims_after_all_is_missed_when_it_dies
     assert repository.tick(US, {}, 10).due == (job.id,)
 
 
-def test_what_a_living_worker_holds_is_left_alone(repository: Repository) -> None:
+def test_jobs_of_a_living_worker_are_not_due(repository: Repository) -> None:
     repository.tick(OTHER, {}, 0)
     send(repository, new(repository), OTHER)
     assert repository.tick(US, {}, 10).due == ()
@@ -644,11 +644,11 @@ def test_more_jobs_of_a_dead_worker_than_the_limit_are_taken_by_later_ticks(
 
 
 def be_silent(redis: Redis, seconds: float = SILENCE_SECONDS + 1) -> None:
-    """No worker has been heard for so long."""
+    """Let no worker have been heard for so many seconds."""
     redis.set("darkroom:ticked", redis_ms(redis) - int(seconds * 1000))
 
 
-def test_after_an_outage_nobody_is_believed_dead_before_the_living_could_renew(
+def test_after_an_outage_no_worker_is_taken_for_dead_before_it_could_renew_its_lease(
     repository: Repository, redis: Redis
 ) -> None:
     for name in (US, OTHER):
@@ -665,7 +665,7 @@ def test_after_an_outage_nobody_is_believed_dead_before_the_living_could_renew(
     assert repository.tick(US, {}, 10).due == (job.id,)
 
 
-def test_a_worker_that_starts_as_redis_comes_back_does_not_believe_the_others_dead(
+def test_a_worker_that_starts_after_an_outage_does_not_take_the_others_for_dead(
     repository: Repository, redis: Redis
 ) -> None:
     repository.tick(OTHER, {}, 0)
@@ -679,8 +679,8 @@ def test_a_worker_that_starts_as_redis_comes_back_does_not_believe_the_others_de
     assert repository.tick(US, {}, 10).due == ()
 
 
-def test_workers_that_start_again_and_again_keep_no_dead_one_alive(repository: Repository, redis: Redis) -> None:
-    """While somebody was heard all along, there was no outage: a crash loop must not put off the rescue."""
+def test_a_crash_loop_of_workers_does_not_delay_a_rescue(repository: Repository, redis: Redis) -> None:
+    """While any worker is heard there is no outage, and no grace."""
     repository.tick(OTHER, {}, 0)
     job = send(repository, new(repository), OTHER)
     repository.tick("worker-1", {}, 10)
@@ -689,10 +689,10 @@ def test_workers_that_start_again_and_again_keep_no_dead_one_alive(repository: R
     assert not redis.exists("darkroom:grace")
 
 
-# --- what is due ------------------------------------------------------------------------------------------------------
+# --- due jobs ------------------------------------------------------------------------------------------------------
 
 
-def test_due_jobs_are_popped_and_come_back_when_nobody_acts(repository: Repository, redis: Redis) -> None:
+def test_due_jobs_are_taken_and_due_again_when_nobody_acts(repository: Repository, redis: Redis) -> None:
     job = new(repository)
     redis.zadd("darkroom:due", {job.id: redis_ms(redis)})
     assert repository.tick(US, {}, 10).due == (job.id,)
@@ -702,9 +702,7 @@ def test_due_jobs_are_popped_and_come_back_when_nobody_acts(repository: Reposito
     assert abs(score - redis_ms(redis) - SWEEP_LEASE_SECONDS * 1000) < 2000
 
 
-def test_what_a_dead_worker_held_comes_back_sooner_for_its_rescuer_may_die_too(
-    repository: Repository, redis: Redis
-) -> None:
+def test_jobs_of_a_dead_worker_are_due_again_sooner(repository: Repository, redis: Redis) -> None:
     repository.tick(OTHER, {}, 0)
     job = send(repository, new(repository), OTHER)
     repository.tick(US, {}, 0)
@@ -715,14 +713,14 @@ def test_what_a_dead_worker_held_comes_back_sooner_for_its_rescuer_may_die_too(
     assert abs(score - redis_ms(redis) - RESCUE_LEASE_SECONDS * 1000) < 2000
 
 
-def test_a_tick_pops_no_more_than_it_was_asked_for(repository: Repository, redis: Redis) -> None:
+def test_a_tick_takes_no_more_than_its_limit(repository: Repository, redis: Redis) -> None:
     redis.zadd("darkroom:due", {f"{number:032x}": number for number in range(5)})
     assert repository.tick(US, {}, 2).due == (f"{0:032x}", f"{1:032x}")
     assert repository.tick(US, {}, 0).due == ()
     assert len(repository.tick(US, {}, 10).due) == 3
 
 
-def test_three_sweepers_pop_each_id_once(repository: Repository, redis: Redis) -> None:
+def test_three_sweepers_take_each_job_once(repository: Repository, redis: Redis) -> None:
     redis.zadd("darkroom:due", {f"{number:032x}": number for number in range(3000)})
 
     def sweep(name: int) -> list[str]:
@@ -736,21 +734,21 @@ def test_three_sweepers_pop_each_id_once(repository: Repository, redis: Redis) -
     assert len(popped) == len(set(popped)) == 3000
 
 
-def test_the_line_gives_each_job_once_and_only_when_its_time_has_come(repository: Repository, redis: Redis) -> None:
+def test_a_job_is_taken_from_its_lane_once_and_not_before_its_time(repository: Repository, redis: Redis) -> None:
     now, later = new(repository), new(repository)
-    redis.zadd("darkroom:lane:vendor", {now.id: redis_ms(redis) - 10, later.id: redis_ms(redis) + 60_000})
-    assert repository.take_from_lane("vendor", 10) == (now.id,)
-    assert repository.take_from_lane("vendor", 10) == ()
+    redis.zadd("darkroom:lane:provider", {now.id: redis_ms(redis) - 10, later.id: redis_ms(redis) + 60_000})
+    assert repository.take_from_lane("provider", 10) == (now.id,)
+    assert repository.take_from_lane("provider", 10) == ()
     assert repository.take_from_lane("other", 10) == ()
 
 
 def test_a_queued_job_is_due_at_its_deadline_only(repository: Repository, redis: Redis) -> None:
-    """A backlog of any length costs the sweep nothing."""
+    """So a long backlog costs the sweep nothing."""
     job = new(repository)
     assert redis.zscore("darkroom:due", job.id) == due_ms(job.deadline_at)
 
 
-def test_an_id_whose_record_is_gone_is_forgotten(repository: Repository, redis: Redis) -> None:
+def test_a_forgotten_job_can_be_removed_from_the_due_jobs(repository: Repository, redis: Redis) -> None:
     job = new(repository)
     redis.delete(f"darkroom:job:{job.id}")
     repository.remove_due(job.id)
@@ -773,16 +771,14 @@ def test_a_job_that_is_retried_does_not_expire(repository: Repository, redis: Re
     assert redis.ttl(f"darkroom:job:{job.id}") == -1
 
 
-def test_a_canceled_job_with_images_to_keep_does_not_expire(repository: Repository, redis: Redis) -> None:
+def test_a_canceled_job_with_pending_images_does_not_expire(repository: Repository, redis: Redis) -> None:
     job = cancel(repository, send(repository, new(repository, keep_late=True)))
     change = repository.update(job.id, lambda job, now: transitions.reported(job, 1, SUCCESS, now))
     assert (change.after.status, redis.ttl(f"darkroom:job:{job.id}")) == (Status.CANCELED, -1)
 
 
-def test_an_idempotency_key_lives_as_long_as_its_job_may_and_the_retention(
-    repository: Repository, redis: Redis
-) -> None:
-    """With a key that ended before its job, the same order would be paid twice."""
+def test_an_idempotency_key_outlives_its_job(repository: Repository, redis: Redis) -> None:
+    """If the key expired before its job, the same order would be paid twice."""
     job = replace(new(repository), id=uuid.uuid4().hex)
     repository.create(job, idempotency_key="k", request_digest="d")
     (key,) = redis.keys("darkroom:idempotency:*")
@@ -797,7 +793,7 @@ def test_an_idempotency_key_whose_job_is_forgotten_is_free(repository: Repositor
     assert isinstance(repository.create(second, idempotency_key="k", request_digest="d"), Created)
 
 
-def test_jobs_that_were_forgotten_leave_the_index(repository: Repository) -> None:
+def test_forgotten_jobs_are_removed_from_the_lists(repository: Repository) -> None:
     old = repository.now() - timedelta(seconds=RETENTION + LONGEST_LIFE_SECONDS + 100)
     gone = cancel(repository, new(repository, created_at=old))
     stays = cancel(repository, new(repository))
@@ -830,23 +826,23 @@ def test_records_of_a_later_version_are_left_alone(repository: Repository, redis
     assert redis.get(f"darkroom:job:{job.id}") == later.encode()
 
 
-def test_a_field_that_a_later_process_added_is_no_obstacle(repository: Repository, redis: Redis) -> None:
+def test_a_field_of_a_later_version_is_ignored(repository: Repository, redis: Redis) -> None:
     job = new(repository)
     version, _, body = redis.get(f"darkroom:job:{job.id}").partition(b" ")
     redis.set(f"darkroom:job:{job.id}", version + b" " + json.dumps({**json.loads(body), "new": 1}).encode())
     assert repository.get(job.id) == job
 
 
-# --- listing ----------------------------------------------------------------------------------------------------------
+# --- lists ----------------------------------------------------------------------------------------------------------
 
 
-def test_pages_show_each_job_once_the_latest_first(pretended: Repository) -> None:
-    now = pretended.now()
-    jobs = [new(pretended, created_at=now - timedelta(milliseconds=number // 3)) for number in range(25)]
+def test_pages_have_each_job_once_the_latest_first(in_memory: Repository) -> None:
+    now = in_memory.now()
+    jobs = [new(in_memory, created_at=now - timedelta(milliseconds=number // 3)) for number in range(25)]
     for job in jobs[::2]:
-        cancel(pretended, job)
+        cancel(in_memory, job)
     pages, before = [], None
-    while page := pretended.list(before=before, limit=10):
+    while page := in_memory.list(before=before, limit=10):
         pages.append(page)
         before = (float(ms(page[-1].created_at)), page[-1].id)
     assert [len(page) for page in pages] == [10, 10, 5]
@@ -855,14 +851,14 @@ def test_pages_show_each_job_once_the_latest_first(pretended: Repository) -> Non
     assert seen == sorted(seen, key=lambda job: (ms(job.created_at), job.id), reverse=True)
 
 
-def test_jobs_are_listed_by_status_and_by_doubt(repository: Repository) -> None:
+def test_jobs_are_listed_by_status_and_unknown_outcome(repository: Repository) -> None:
     queued = new(repository)
     canceled = cancel(repository, new(repository))
-    doubtful = send(repository, new(repository))
-    repository.update(doubtful.id, lambda job, now: transitions.outcome_lost(job, US, now))
+    unknown_job = send(repository, new(repository))
+    repository.update(unknown_job.id, lambda job, now: transitions.outcome_lost(job, US, now))
     assert [job.id for job in repository.list([Status.CANCELED])] == [canceled.id]
     assert {job.id for job in repository.list([Status.CANCELED, Status.QUEUED])} == {canceled.id, queued.id}
-    assert [job.id for job in repository.list(unknown=True)] == [doubtful.id]
+    assert [job.id for job in repository.list(unknown=True)] == [unknown_job.id]
     counted = repository.count()
     assert {name: number for name, number in counted.items() if number} == {
         "queued": 1,
@@ -885,7 +881,7 @@ def test_the_clock_is_that_of_redis_and_is_asked_rarely(repository: Repository, 
     assert repository.ping() < 1
 
 
-def test_a_redis_that_is_not_there_is_told_at_once(free_port: int) -> None:
+def test_an_absent_redis_is_an_error_at_once(free_port: int) -> None:
     repository = Repository.open(f"redis://127.0.0.1:{free_port}/0", retention_seconds=RETENTION)
     started = time.monotonic()
     for ask in (repository.ping, repository.now, lambda: repository.get("a" * 32), repository.list):
@@ -894,13 +890,13 @@ def test_a_redis_that_is_not_there_is_told_at_once(free_port: int) -> None:
     assert time.monotonic() - started < 2
 
 
-def test_a_patient_repository_outlives_a_restart_and_finds_everything(server: Any) -> None:
+def test_a_repository_with_patience_survives_a_restart_of_redis(server: Any) -> None:
     patient = Repository.open(server.url, retention_seconds=RETENTION, patience_seconds=20)
-    hasty = Repository.open(server.url, retention_seconds=RETENTION)
+    impatient = Repository.open(server.url, retention_seconds=RETENTION)
     job = send(patient, new(patient))
     server.kill()
     with pytest.raises(RedisUnavailable):
-        hasty.get(job.id)
+        impatient.get(job.id)
     with ThreadPoolExecutor(1) as pool:
         change = pool.submit(
             patient.update, job.id, lambda job, now: transitions.reported(job, 1, SUCCESS, now), known=job
@@ -909,13 +905,13 @@ def test_a_patient_repository_outlives_a_restart_and_finds_everything(server: An
         assert not change.done()
         server.start()
         assert change.result(timeout=20).after.status is Status.STORING
-    assert hasty.get(job.id).status is Status.STORING
+    assert impatient.get(job.id).status is Status.STORING
 
 
-# --- what it costs ----------------------------------------------------------------------------------------------------
+# --- cost ----------------------------------------------------------------------------------------------------
 
 
-def test_a_parked_job_costs_memory_only_and_little(repository: Repository, redis: Redis) -> None:
+def test_a_parked_job_costs_little_memory(repository: Repository, redis: Redis) -> None:
     def parked() -> Job:
         job = send(repository, new(repository, params={"prompt": "p" * 200, "image_urls": ["https://host/x.png"]}))
         return repository.update(job.id, lambda job, now: transitions.reported(job, 1, Running("ext-1234"), now)).after
@@ -926,5 +922,5 @@ def test_a_parked_job_costs_memory_only_and_little(repository: Repository, redis
     for _ in range(400):
         parked()
     size = (redis.info("memory")["used_memory"] - before) / 400
-    print(f"\n{size:.0f} bytes of Redis for a parked job")
+    print(f"\n{size:.0f} bytes of Redis a parked job")
     assert size < 3000
