@@ -105,7 +105,7 @@ class Darkroom:
         """Enqueue all of these requests or none; see `jobs.enqueue_many`, and `enqueue` for the other arguments."""
         if not new_jobs:
             return ()
-        jobs = self._make({f"{index}.": new for index, new in enumerate(new_jobs)}, idempotency_key, owner)
+        jobs = self._make({str(index): new for index, new in enumerate(new_jobs)}, idempotency_key, owner)
         now = jobs[0].created_at
         # A millisecond apart, so that lists keep their order.
         jobs = [replace(job, created_at=now - timedelta(milliseconds=i)) for i, job in enumerate(reversed(jobs))][::-1]

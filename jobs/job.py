@@ -12,12 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .attempt import Attempt, Outcome
 from .delivery import Delivery
 from .images import Artifact, Missing, PendingImage
 from .report import Code, Unit
+
+if TYPE_CHECKING:
+    from .request import JsonValue
+else:
+    # What was JSON in the record needs no check when the record is read.
+    JsonValue = Any
 
 __all__ = ["ATTEMPTS", "FINAL", "WAITING", "Artifact", "Attempt", "Event", "Failure", "Job", "OnUnknown", "Status"]
 
@@ -86,7 +92,7 @@ class Job:
     #: the provider and its service, for example `deepmode.generate`
     operation: str
     #: the fields of the request as JSON; images are URLs, or references to staged inputs
-    params: Mapping[str, Any]
+    params: Mapping[str, JsonValue]
     #: where the job is on its way
     status: Status
     #: when it was enqueued
@@ -120,7 +126,7 @@ class Job:
     #: when the job reached its final status
     finished_at: datetime | None = None
     #: what the caller attached at the enqueue
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     #: the name of the API key that enqueued it; empty for the Python API
     owner: str = ""
     #: what to do about an attempt whose outcome is unknown

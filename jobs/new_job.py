@@ -30,6 +30,7 @@ MAX_URL_LENGTH = 4096
 MAX_KEY_LENGTH = 255
 
 _STATUSES = frozenset(Status)
+_ON_UNKNOWN = tuple(OnUnknown)
 
 #: the images of a request that are not staged yet, measured, by the path of their field
 _LocalImages: TypeAlias = dict[str, tuple[LocalImage, Facts]]
@@ -71,7 +72,7 @@ def make_jobs(
 ) -> list[Job]:
     """Check new jobs, stage their images, and return them as queued jobs, which nobody has written yet.
 
-    Each stands under the path that precedes its fields in an error: "" for a single one, "0." for the first of many.
+    Each stands under the path that precedes its fields in an error: "" for a single one, "0" for the first of many.
     Raises InvalidRequest with every fault of all of them, before the first image is stored.
     """
     errors = []
@@ -87,17 +88,16 @@ def make_jobs(
         images[path], image_errors = _checked_fields(new.request, settings, storage)
         events[path], event_errors = _checked_events(new.webhook_events, settings)
         found = (*image_errors, *_option_errors(new, settings), *event_errors)
-        errors += [FieldError(f"{path}{error.field}", error.message, error.value, error.allowed) for error in found]
+        errors += [error.below(path) if path else error for error in found]
     if errors:
         raise InvalidRequest(*errors)
-    staged = {
-        path: new.request.with_images(
-            {field: stage_image(storage, image, facts) for field, (image, facts) in images[path].items()}
-        )
-        for path, new in new_jobs.items()
-    }
+    requests = {path: new.request for path, new in new_jobs.items()}
+    for path, local in images.items():
+        if local:
+            references = {field: stage_image(storage, image, facts) for field, (image, facts) in local.items()}
+            requests[path] = requests[path].with_images(references)
     at = now()
-    return [_job(new, staged[path], events[path], settings, at, owner) for path, new in new_jobs.items()]
+    return [_job(new, requests[path], events[path], settings, at, owner) for path, new in new_jobs.items()]
 
 
 def stage_image(storage: Storage, image: LocalImage, facts: Facts) -> str:
@@ -148,7 +148,7 @@ def _option_errors(new: NewJob, settings: Settings) -> Iterator[FieldError]:
     if seconds is not None and not (isinstance(seconds, int | float) and 1 <= seconds <= MAX_DEADLINE_SECONDS):
         allowed, value = f"1 to {MAX_DEADLINE_SECONDS} seconds", repr(seconds)[:80]
         yield FieldError("deadline_seconds", f"should be {allowed}, not {value}", value, allowed)
-    if new.on_unknown not in tuple(OnUnknown):
+    if new.on_unknown not in _ON_UNKNOWN:
         allowed, value = " or ".join(map(repr, map(str, OnUnknown))), repr(new.on_unknown)[:80]
         yield FieldError("on_unknown", f"should be {allowed}, not {value}", value, allowed)
     if new.metadata:
