@@ -11,13 +11,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from .attempt import Attempt, Outcome
+from .attempt import Outcome
 from .job import Job, OnUnknown, Status
 from .report import Charged, Code, Unit
-
-
-def _number_of(attempt: Attempt | int | None) -> int:
-    return attempt.number if isinstance(attempt, Attempt) else attempt or 0
 
 
 def _without_secrets(url: str | None) -> str | None:
@@ -142,7 +138,7 @@ class JobView(View):
     id: JobId = Field(description="The job's id.")
     operation: str = Field(description="The operation, for example `deepmode.generate`.")
     status: Status = Field(description="Where the job is in its life; succeeded, failed and canceled are final.")
-    attempt: Annotated[int, BeforeValidator(_number_of)] = Field(
+    attempt: Annotated[int, BeforeValidator(lambda attempt: getattr(attempt, "number", attempt or 0))] = Field(
         description="The number of the current attempt, from 1."
     )
     created_at: Time = Field(description="When the job was enqueued.")

@@ -48,7 +48,7 @@ def parse_json(body: bytes) -> Any:
     if body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_VALUES:
         raise BadRequest
     try:
-        value = json.loads(body.decode(), parse_constant=_reject_constant, parse_float=_parse_number)
+        value = json.loads(body.decode(), parse_constant=_parse_number, parse_float=_parse_number)
     except (ValueError, RecursionError):
         raise BadRequest from None
     depth, level = 0, [value]
@@ -60,13 +60,9 @@ def parse_json(body: bytes) -> Any:
     return value
 
 
-def _reject_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not valid JSON")
-
-
 def _parse_number(text: str) -> float | int:
     """JSON has one kind of number: 4.0 is the integer 4."""
     value = float(text)
-    if math.isinf(value):
-        raise ValueError("the number is too large")
+    if not math.isfinite(value):
+        raise ValueError("NaN and Infinity are not valid JSON, and this number may be too large")
     return int(value) if value.is_integer() and abs(value) < 1 << 53 else value

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from flask import Response
 from werkzeug.datastructures import EnvironHeaders
@@ -20,7 +22,7 @@ from jobs.errors import InvalidCallback, InvalidToken
 from jobs.providers import _parsing as parsing
 from jobs.providers import _redaction as redaction
 from jobs.state.repository import Change
-from jobs.storage.spool import SpoolFull
+from jobs.storage.spool import Spool, SpoolFull
 
 from .bodies import read_body
 from .problems import http_problem, problem, unavailable
@@ -63,7 +65,21 @@ class CallbackHandler:
         self._darkroom = darkroom
         self._options = options
         self._secret_keys = secret_keys
-        self._spool = spool
+        self.spool = spool
+
+    @classmethod
+    def open(
+        cls, darkroom: Darkroom, options: Mapping[str, Any], secret_keys: tuple[str, ...], resources: ExitStack
+    ) -> Self:
+        """The handler with a spool that is replayed from now on, for an earlier process may have left callbacks there.
+
+        `resources` will end the replay.
+        """
+        folder = Spool(darkroom.settings.spool_dir / "callbacks", darkroom.settings.spool_max_bytes)
+        spool = CallbackSpool(folder, partial(apply_callback, darkroom))
+        resources.callback(spool.close)
+        spool.start()
+        return cls(darkroom, options, secret_keys, spool)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -119,7 +135,7 @@ class CallbackHandler:
     def _accept(self, job_id: str, attempt: int, body: bytes, fields: logs.Fields) -> None:
         """Apply the callback, or write it to the disk while Redis is away. Raises Refused."""
         try:
-            change = None if self._spool.redis_is_away else apply_callback(self._darkroom, job_id, attempt, body)
+            change = None if self.spool.redis_is_away else apply_callback(self._darkroom, job_id, attempt, body)
         except InvalidToken:
             raise _forbidden("no such attempt") from None
         except JobNotFound:
@@ -133,7 +149,7 @@ class CallbackHandler:
             fields["outcome"], fields["status"] = "applied" if change.applied else "unchanged", change.after.status
             return
         try:
-            self._spool.write(job_id, attempt, body)
+            self.spool.write(job_id, attempt, body)
         except (SpoolFull, OSError) as error:
             answer = unavailable("The callback could not be stored; send it again.")
             raise Refused(answer, f"not stored: Redis is away, and the spool failed ({type(error).__name__})") from None

@@ -34,19 +34,16 @@ def blueprint(storage: Storage, secret_keys: tuple[str, ...]) -> Blueprint:
         if not verify_path(key, expires=expires, signature=signature, secret_keys=secret_keys, now=time.time()):
             detail = "The URL's signature is invalid or has expired. Get the job again for a new URL."
             return problem(HTTPStatus.FORBIDDEN, detail)
-        return _send(storage, key)
+        try:
+            found = storage.head(key)
+        except InvalidRequest:
+            found = None
+        if found is None:
+            return problem(HTTPStatus.NOT_FOUND, "The file does not exist, or was deleted.")
+        path = storage.root.absolute() / key
+        etag = found.sha256 or True
+        response = send_file(path, mimetype=found.content_type, etag=etag, last_modified=found.modified_at)
+        response.headers.update(_HEADERS)
+        return response
 
     return routes
-
-
-def _send(storage: FolderStorage, key: str) -> Response:
-    try:
-        found = storage.head(key)
-    except InvalidRequest:
-        found = None
-    if found is None:
-        return problem(HTTPStatus.NOT_FOUND, "The file does not exist, or was deleted.")
-    path = storage.root.absolute() / key
-    response = send_file(path, mimetype=found.content_type, etag=found.sha256 or True, last_modified=found.modified_at)
-    response.headers.update(_HEADERS)
-    return response

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -94,6 +96,12 @@ def document() -> dict[str, Any]:
             },
         },
     }
+
+
+@cache
+def document_json() -> bytes:
+    """The document as JSON."""
+    return json.dumps(document(), separators=(",", ":")).encode()
 
 
 class _JsonSchema(GenerateJsonSchema):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 from flask import Blueprint, Response, current_app, g, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from jobs import Job, JobNotFound
 from jobs.darkroom import Darkroom
-from jobs.state.api_keys import Scope
+from jobs.state.api_keys import KeyStore, Scope
 from jobs.state.rate_limit import RateLimit
 
 from ..auth import ApiKeys, Caller, forbidden, unauthorized
@@ -45,6 +45,18 @@ class Api:
     waiting: WaitingThreads
     #: a stream of events ends after so many seconds; the client reconnects, and its key is checked again
     stream_seconds: float
+
+    @classmethod
+    def open(cls, darkroom: Darkroom, threads: int, stream_seconds: float, resources: ExitStack) -> Self:
+        """The `Api` of a receiver with so many threads; `resources` will close its connections."""
+        settings = darkroom.settings
+        store = KeyStore.open(settings.redis_url)
+        resources.callback(store.close)
+        limit = RateLimit.open(settings.redis_url, settings.rate) if settings.rate else None
+        if limit is not None:
+            resources.callback(limit.close)
+        keys = ApiKeys([key.get_secret_value() for key in settings.api_keys], store)
+        return cls(darkroom, keys, limit, WaitingThreads(threads), stream_seconds)
 
     def job(self, job_id: str) -> Job:
         """Read a job of the caller. Raises JobNotFound, also for the job of another owner."""

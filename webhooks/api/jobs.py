@@ -52,7 +52,7 @@ def list_jobs() -> Response:
     page = api().darkroom.list(
         query.status,
         operation=query.operation,
-        unknown=query.unknown,
+        unknown=query.unknown == "true",
         owner="" if caller().admin else caller().name,
         limit=query.limit,
         cursor=query.cursor or None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    Json,
     RootModel,
     ValidationError,
     WithJsonSchema,
@@ -183,27 +183,10 @@ class RedeliverBody(Body):
 # --- the query of a list --------------------------------------------------------------------------------------------
 
 
-def _split(value: Any) -> Any:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
 def _parse_limit(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(r"[1-9][0-9]{0,2}", value):
         raise ValueError(f"should be a number from 1 to {MAX_PAGE}")
     return value
-
-
-def _check_operation(value: Any) -> Any:
-    try:
-        return providers.operation(value).name
-    except InvalidRequest as error:
-        raise ValueError(error.errors[0].message) from None
-
-
-def _parse_flag(value: Any) -> Any:
-    if value not in ("true", "false"):
-        raise ValueError("should be true or false")
-    return value == "true"
 
 
 _STATUSES = "|".join(Status)
@@ -213,17 +196,18 @@ class JobQuery(Body):
     """The query of `GET /v1/jobs`."""
 
     status: Annotated[
-        tuple[Status, ...],
-        BeforeValidator(_split),
+        tuple[str, ...],
+        BeforeValidator(
+            lambda text: tuple(part.strip() for part in text.split(",")) if isinstance(text, str) else text
+        ),
         WithJsonSchema({"type": "string", "pattern": f"^({_STATUSES})(,({_STATUSES}))*$", "example": "queued,running"}),
     ] = Field(default=(), description="Only jobs with this status, or with one of several separated by commas.")
     operation: Annotated[
         str | None,
-        BeforeValidator(_check_operation),
         WithJsonSchema({"type": "string", "enum": list(providers.operation_names())}),
     ] = Field(default=None, description="Only jobs of this operation.")
-    unknown: Annotated[bool, BeforeValidator(_parse_flag), WithJsonSchema({"type": "boolean"})] = Field(
-        default=False,
+    unknown: Annotated[Literal["true", "false"] | None, WithJsonSchema({"type": "boolean"})] = Field(
+        default=None,
         description="Only jobs with an attempt whose outcome is unknown, so that it may have been charged.",
     )
     limit: Annotated[
@@ -284,10 +268,6 @@ class Problem(BaseModel):
     required_scope: str | None = Field(default=None, description="With 403: the scope that the API key lacks.")
 
 
-def _parse_example(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
-
-
 class OperationFieldView(View):
     """One field of an operation's params."""
 
@@ -311,7 +291,7 @@ class OperationView(View):
     deadline_seconds: float = Field(description="How long a job waits for the provider by default, in seconds.")
     fields: tuple[OperationFieldView, ...] = Field(description="The fields of `params`.")
     params_schema: dict[str, Any] = Field(validation_alias="schema", description="The JSON schema of `params`.")
-    example: Annotated[dict[str, Any], BeforeValidator(_parse_example)] = Field(
+    example: Json[dict[str, Any]] = Field(
         validation_alias="json_example", description="The body of a `POST /v1/jobs` that runs."
     )
 

@@ -65,6 +65,20 @@ def parse_new_job(value: Any) -> NewJob:
     return NewJob(parsed, **{name: getattr(body, name) for name in JobOptions.model_fields})
 
 
+def parse_batch(values: Sequence[Any]) -> Sequence[NewJob]:
+    """The jobs of a batch. Raises InvalidRequest with every fault of all of them."""
+    new_jobs: list[NewJob] = []
+    errors: list[FieldError] = []
+    for index, value in enumerate(values):
+        try:
+            new_jobs.append(parse_new_job(value))
+        except InvalidRequest as error:
+            errors += (one.below(f"jobs.{index}") for one in error.errors)
+    if errors:
+        raise InvalidRequest(*errors)
+    return new_jobs
+
+
 def fingerprint(new_jobs: Sequence[NewJob]) -> str:
     """A digest of the options of jobs: with the same idempotency key, they must be the same."""
     options = [{name: value for name, value in vars(new).items() if name != "request"} for new in new_jobs]
