@@ -16,7 +16,8 @@ from .job import Event, Job, OnUnknown, Status
 from .providers import _parsing as parsing
 from .request import JsonValue, LocalImage, Request
 from .settings import Settings
-from .storage import Storage, staged_key
+from .storage import Storage
+from .storage.staged import reference_key, stage_image
 
 #: the largest `metadata` of a job, in bytes of JSON
 MAX_METADATA_BYTES = 16 << 10
@@ -94,24 +95,10 @@ def make_jobs(
     requests = {path: new.request for path, new in new_jobs.items()}
     for path, local in images.items():
         if local:
-            references = {field: stage_image(storage, image, facts) for field, (image, facts) in local.items()}
+            references = {field: stage_image(storage, image.content, facts) for field, (image, facts) in local.items()}
             requests[path] = requests[path].with_images(references)
     at = now()
     return [_job(new, requests[path], events[path], settings, at, owner) for path, new in new_jobs.items()]
-
-
-def stage_image(storage: Storage, image: LocalImage, facts: Facts) -> str:
-    """Store an image under its SHA-256 and return the reference to it; an image that is there already is kept longer."""
-    key = staged_key(facts.sha256, facts.extension)
-    if not storage.renew(key):
-        storage.put(key, image.content, content_type=facts.content_type, metadata={"sha256": facts.sha256})
-    return f"staged:{facts.sha256}.{facts.extension}"
-
-
-def reference_key(reference: str) -> str:
-    """The storage key of `staged:<sha256>.<extension>`."""
-    sha256, _, extension = reference.removeprefix("staged:").partition(".")
-    return staged_key(sha256, extension)
 
 
 def _job(

@@ -146,14 +146,14 @@ def s3(s3_server: str, request: pytest.FixtureRequest) -> S3:
         "AWS_SECRET_ACCESS_KEY": "wJalr-the-secret",
     }
     name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
-    server = S3(s3_server, f"pictures-{name}", access, environ)
+    server = S3(s3_server, f"images-{name}", access, environ)
     server.client().create_bucket(Bucket=server.bucket)
     return server
 
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """The four vendors in this process, without latency and with small pictures."""
+    """The sandbox in this process, without latency and with small images."""
     with Sandbox(picture_size=64) as played:
         yield played
 

@@ -1,4 +1,4 @@
-"""compose.yaml: what it promises, and each of its command lines run as it stands on this machine, hosts and ports aside."""
+"""compose.yaml: its promises, and each of its command lines, run on this machine with other hosts and ports."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ LASTING = ("redis", "s3", "worker", "webhooks", "sandbox")
 _REFERENCE = re.compile(r"\$(?:(\$)|\{(\w+)(?:(:[-?+])((?:[^${}]|\$\{[^{}]*\})*))?\})")
 
 
-class Missing(Exception):
-    """A variable that compose demands."""
+class MissingVariable(Exception):
+    """A variable that compose requires."""
 
 
 def interpolated(value: Any, environ: Mapping[str, str]) -> Any:
@@ -57,7 +57,7 @@ def _resolved(found: re.Match[str], environ: Mapping[str, str]) -> str:
         return "$"
     value = environ.get(name, "")
     if operator == ":?" and not value:
-        raise Missing(f"{name} {word}")
+        raise MissingVariable(f"{name} {word}")
     if (operator == ":-" and not value) or (operator == ":+" and value):
         return str(interpolated(word, environ))
     return value
@@ -87,7 +87,7 @@ def dockerfile() -> str:
 
 @pytest.mark.parametrize("name", SECRETS.keys() - {"DARKROOM_API_KEYS"})
 def test_without_a_secret_nothing_starts(name: str) -> None:
-    with pytest.raises(Missing, match=rf"{name} is not set; docs/how-to/deploy-with-compose.md"):
+    with pytest.raises(MissingVariable, match=rf"{name} is not set; docs/how-to/deploy-with-compose.md"):
         composed({other: value for other, value in SECRETS.items() if other != name})
 
 
@@ -97,7 +97,7 @@ def test_no_secret_is_written_in_the_file() -> None:
             assert not name.endswith(("_KEY", "_KEYS", "_SECRET")) or value in {"", *SECRETS.values()}
 
 
-def test_every_service_is_watched_and_comes_back() -> None:
+def test_every_service_has_a_health_check_and_is_restarted() -> None:
     services = composed()
     assert set(services) == {"redis", "s3", "bucket", "worker", "webhooks", "sandbox"}
     for name in LASTING:
@@ -116,14 +116,14 @@ def test_redis_writes_a_file_and_evicts_nothing() -> None:
     assert re.fullmatch(r"redis:7\.\d+\.\d+-alpine", composed()["redis"]["image"])
 
 
-def test_the_store_writes_once_whoever_races() -> None:
+def test_the_store_has_atomic_conditional_writes() -> None:
     release = re.fullmatch(r"chrislusf/seaweedfs:(\d+)\.(\d+)", composed()["s3"]["image"])
     assert release
     # Conditional PUTs became atomic after 4.17.
     assert (int(release[1]), int(release[2])) >= (4, 18)
 
 
-def test_stores_are_published_to_this_machine_alone() -> None:
+def test_ports_are_published_to_this_machine_only() -> None:
     for service in composed().values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
 
@@ -134,7 +134,7 @@ def test_workers_can_be_scaled() -> None:
 
 
 @pytest.mark.parametrize("name", ["worker", "webhooks"])
-def test_whoever_works_waits_for_redis_and_the_bucket(name: str) -> None:
+def test_worker_and_receiver_wait_for_redis_and_the_bucket(name: str) -> None:
     services = composed()
     assert services[name]["depends_on"] == {
         "redis": {"condition": "service_healthy"},
@@ -149,14 +149,14 @@ def test_what_waits_for_a_store_outlives_the_container(name: str) -> None:
     assert service["volumes"] == [f"spool:{service['environment']['DARKROOM_SPOOL_DIR']}"]
 
 
-def test_a_worker_may_finish_what_is_in_flight() -> None:
+def test_a_worker_has_time_to_finish_its_calls() -> None:
     worker = composed()["worker"]
     assert worker["stop_signal"] == "SIGTERM"
     assert seconds(worker["stop_grace_period"]) > float(worker["environment"]["DARKROOM_DRAIN_SECONDS"]) + 10
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_containers_have_no_rights_to_lose(name: str) -> None:
+def test_our_containers_have_no_privileges(name: str) -> None:
     service = composed()[name]
     assert service["init"]
     assert service["read_only"]
@@ -164,7 +164,7 @@ def test_our_containers_have_no_rights_to_lose(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
 
 
-def test_the_image_holds_what_is_locked_and_does_not_run_as_root() -> None:
+def test_the_image_installs_the_lock_file_and_does_not_run_as_root() -> None:
     lines = dockerfile().splitlines()
     assert re.fullmatch(r"FROM python:3\.1[1-9]-slim\S*", [line for line in lines if line.startswith("FROM")][-1])
     syncs = [line for line in lines if "uv sync" in line]
@@ -174,7 +174,7 @@ def test_the_image_holds_what_is_locked_and_does_not_run_as_root() -> None:
     assert "$PATH" in dockerfile()
 
 
-def test_the_image_is_made_of_files_that_are_there() -> None:
+def test_the_image_copies_files_that_exist() -> None:
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile(), re.MULTILINE)
     assert {name for names in copied for name in names.split()} == {
         *("pyproject.toml", "uv.lock", "README.md", "LICENSE", "jobs", "worker", "webhooks")
@@ -187,7 +187,7 @@ def test_every_setting_reaches_the_container(name: str) -> None:
     assert {f"DARKROOM_{field.upper()}" for field in Settings.model_fields} <= composed()[name]["environment"].keys()
 
 
-def test_the_worker_knows_the_vendors_and_the_receiver_only_their_signatures() -> None:
+def test_the_worker_gets_the_settings_of_providers_and_the_receiver_only_their_webhook_secrets() -> None:
     services = composed()
     for name in PROVIDERS:
         fields = {"api_key", "base_url", *providers.provider(name).options.model_fields}
@@ -197,7 +197,7 @@ def test_the_worker_knows_the_vendors_and_the_receiver_only_their_signatures() -
         assert received == {setting for setting in settings if setting.endswith("_WEBHOOK_SECRET")}
 
 
-def test_without_the_profile_the_vendors_are_real() -> None:
+def test_without_the_profile_the_real_providers_are_called() -> None:
     environment = composed({**SECRETS, "PHOTA_API_KEY": "real"})["worker"]["environment"]
     assert environment["PHOTA_API_KEY"] == "real"
     assert environment["DARKROOM_ALLOWED_PRIVATE_NETWORKS"] == ""
@@ -206,7 +206,7 @@ def test_without_the_profile_the_vendors_are_real() -> None:
     assert composed()["sandbox"]["profiles"] == ["sandbox"]
 
 
-def test_with_the_profile_no_vendor_is_called_even_with_a_real_key() -> None:
+def test_with_the_profile_no_real_provider_is_called_even_with_a_real_key() -> None:
     environment = composed({**SECRETS, "COMPOSE_PROFILES": "sandbox", "PHOTA_API_KEY": "real"})["worker"]["environment"]
     assert environment["DARKROOM_PUBLIC_URL"] == "http://webhooks:8080"
     for name in PROVIDERS:
@@ -219,7 +219,7 @@ def test_with_the_profile_no_vendor_is_called_even_with_a_real_key() -> None:
 
 @dataclass(frozen=True)
 class Local:
-    """The services of compose.yaml on this machine: hosts, ports and folders are replaced, nothing else."""
+    """The services of compose.yaml on this machine, with other hosts, ports and folders."""
 
     services: Mapping[str, Any]
     processes: Processes
@@ -305,13 +305,13 @@ def test_every_command_line_runs_and_its_health_check_says_so(local: Local) -> N
 
 
 @pytest.mark.journey
-def test_the_bucket_is_made_again_without_harm(local: Local) -> None:
+def test_creating_the_bucket_again_changes_nothing(local: Local) -> None:
     assert local.run("bucket", local.services["bucket"]["command"]).returncode == 0
 
 
 @pytest.mark.journey
 def test_the_ten_lines_of_the_readme_run_as_they_stand(local: Local) -> None:
-    lines = README.split("```python\n", 1)[1].split("```", 1)[0]
+    lines = re.split(r"```python.*\n", README, maxsplit=1)[1].split("```", 1)[0]
     assert len(lines.splitlines()) <= 10
     done = local.run("worker", [sys.executable, "-c", lines])
     assert done.returncode == 0, done.stderr
@@ -319,17 +319,17 @@ def test_the_ten_lines_of_the_readme_run_as_they_stand(local: Local) -> None:
 
 
 @pytest.mark.journey
-def test_doctor_finds_nothing_broken(local: Local) -> None:
+def test_doctor_finds_no_problem(local: Local) -> None:
     done = local.run("worker", ["darkroom", "doctor"])
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.journey
-def test_each_ends_within_its_grace_and_is_not_healthy_then(local: Local) -> None:
+def test_each_service_ends_within_its_grace_period_and_is_unhealthy_then(local: Local) -> None:
     for process in reversed(local.processes.running):
         grace = seconds(local.services[process.name]["stop_grace_period"])
         began = time.monotonic()
         local.processes.stop(process, seconds=grace)
         assert time.monotonic() - began < grace, process.name
-        # Asking after a dead worker takes as long as waiting for its answer.
+        # Pinging a dead worker takes as long as its timeout.
         assert process.name == "worker" or not local.is_healthy(process.name), process.name

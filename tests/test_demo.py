@@ -1,4 +1,4 @@
-"""`darkroom demo` as a person runs it: a real run, and nothing of it is left."""
+"""`darkroom demo`: a real run that leaves no process behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("interruptible")]
 
 @pytest.fixture
 def environ(tmp_path: Path) -> Mapping[str, str]:
-    """An empty HOME and a temporary folder of its own, by which every process of the demo can be told."""
+    """An empty HOME, and a temporary folder of its own by which every process of the demo is recognized."""
     home = tmp_path / "home"
     home.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
@@ -33,7 +33,7 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "jobs.cli", "demo", *arguments]
 
 
-def left(tmp_path: Path) -> list[list[str]]:
+def left_processes(tmp_path: Path) -> list[list[str]]:
     """The command lines of all processes whose TMPDIR is this folder."""
     found = []
     for process in psutil.process_iter():
@@ -54,7 +54,7 @@ def until(true: Callable[[], Any], seconds: float = 30) -> bool:
     return True
 
 
-def test_every_job_of_every_operation_succeeds_and_every_picture_is_read_back(
+def test_every_job_of_every_operation_succeeds_and_every_image_is_read_back(
     tmp_path: Path, environ: Mapping[str, str]
 ) -> None:
     done = subprocess.run(command("--json"), env=environ, capture_output=True, text=True, timeout=100, cwd=tmp_path)
@@ -70,7 +70,7 @@ def test_every_job_of_every_operation_succeeds_and_every_picture_is_read_back(
     assert counted["images"] == len(stored) > counted["jobs"]
     assert all(way in done.stdout for way in ("answer", "poll", "callback"))
     assert [entry.name for entry in folder.iterdir()] == ["images"]
-    assert left(tmp_path) == []
+    assert left_processes(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -78,19 +78,19 @@ def test_every_job_of_every_operation_succeeds_and_every_picture_is_read_back(
     [(signal.SIGINT, 20), (signal.SIGTERM, 20), (signal.SIGKILL, 30)],
     ids=lambda value: str(value),
 )
-def test_whatever_ends_it_no_process_is_left(
+def test_no_process_is_left_by_any_signal(
     tmp_path: Path, environ: Mapping[str, str], number: signal.Signals, seconds: float
 ) -> None:
     folder = tmp_path / "kept"
-    with (tmp_path / "said").open("w+") as said:
+    with (tmp_path / "output").open("w+") as output:
         arguments = command("--folder", str(folder))
-        with subprocess.Popen(arguments, env=environ, stdout=said, stderr=said, cwd=tmp_path) as demo:
+        with subprocess.Popen(arguments, env=environ, stdout=output, stderr=output, cwd=tmp_path) as demo:
             try:
-                assert until(lambda: "submitting" in (tmp_path / "said").read_text())
-                assert len(left(tmp_path)) >= 6  # the demo, its guard, Redis, sandbox, receiver and worker
+                assert until(lambda: "submitting" in (tmp_path / "output").read_text())
+                assert len(left_processes(tmp_path)) >= 6  # the demo, its guard, Redis, sandbox, receiver and worker
                 demo.send_signal(number)
                 code = demo.wait(seconds)
             finally:
                 demo.kill()
     assert code == (-number if number is signal.SIGKILL else 130)
-    assert until(lambda: not left(tmp_path), seconds), left(tmp_path)
+    assert until(lambda: not left_processes(tmp_path), seconds), left_processes(tmp_path)

@@ -1,4 +1,4 @@
-"""`darkroom up` as a person runs it: other commands in its folder find it, and its data outlive it."""
+"""`darkroom up`: other commands in its folder find it, its jobs outlive it, and its port is its own."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from jobs.errors import DarkroomError, StorageError
 from jobs.image_file import RejectedImage, measure
-from jobs.new_job import reference_key
 from jobs.providers._contract import InputImage
 from jobs.request import ImageRule, Request
 from jobs.storage import Storage
+from jobs.storage.staged import reference_key
 
 from .transport import FETCH_TIMEOUT_SECONDS, ForbiddenAddress, TooLarge, Transport, TransportError
 

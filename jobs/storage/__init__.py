@@ -37,7 +37,6 @@ __all__ = [
     "read_upload",
     "rehearse",
     "sign_path",
-    "staged_key",
     "verify_path",
 ]
 
@@ -132,11 +131,6 @@ def rehearse(storage: Storage) -> None:
 def artifact_key(job_id: str, attempt: int, index: int, extension: str) -> str:
     """The key of an artifact; the same image of the same attempt always has the same key."""
     return checked_key(f"jobs/{job_id}/{attempt}/{index}.{extension}")
-
-
-def staged_key(sha256: str, extension: str) -> str:
-    """The key of a staged input; the same content always has the same key."""
-    return checked_key(f"staged/{sha256[:2]}/{sha256}.{extension}")
 
 
 def artifact_metadata(job_id: str, operation: str, provider: str, attempt: int, sha256: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from jobs.darkroom import Darkroom
 from jobs.errors import RedisUnavailable
 from jobs.new_job import MAX_DEADLINE_SECONDS
 from jobs.settings import Settings
-from jobs.storage import staged_key
+from jobs.storage.staged import staged_key
 from worker.services import ServiceThread
 from worker.upkeep import Cleanup
 

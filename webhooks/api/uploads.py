@@ -14,8 +14,7 @@ from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, Multip
 
 from jobs import FieldError, InvalidRequest, providers
 from jobs.image_file import RejectedImage, measure
-from jobs.new_job import stage_image
-from jobs.request import LocalImage
+from jobs.storage.staged import stage_image
 
 from ..bodies import read_chunks
 from .access import api, routes
@@ -49,7 +48,7 @@ def upload_image() -> Response:
     except RejectedImage as error:
         raise InvalidRequest(FieldError(PART, str(error))) from None
     upload = Upload(
-        reference=stage_image(api().darkroom.storage, LocalImage(content), facts),
+        reference=stage_image(api().darkroom.storage, content, facts),
         content_type=facts.content_type,
         width=facts.width,
         height=facts.height,

@@ -1,4 +1,4 @@
-"""One conformance suite for both storages, and what only one of them has."""
+"""One conformance suite for both storages, then what is special about each."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def connected(s3_endpoint: str) -> Iterator[S3Storage]:
-    storage = S3Storage("pictures", "some/where", access(s3_endpoint))
+    storage = S3Storage("images", "some/where", access(s3_endpoint))
     yield storage
     storage.close()
 
 
 @pytest.fixture
 def bucket(s3_endpoint: str, connected: S3Storage) -> S3Storage:
-    """A new bucket; the client is shared, for it takes longer to make than a test."""
+    """A new bucket; the client is shared, because it takes longer to create than a test."""
     httpx.post(f"{s3_endpoint}/moto-api/reset")
     connected.create()
     return connected
@@ -65,7 +65,7 @@ def bucket(s3_endpoint: str, connected: S3Storage) -> S3Storage:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> FolderStorage:
-    return FolderStorage(tmp_path / "pictures", public_url="https://darkroom.example", secret_keys=SECRETS)
+    return FolderStorage(tmp_path / "images", public_url="https://darkroom.example", secret_keys=SECRETS)
 
 
 @pytest.fixture(params=["bucket", "folder"])
@@ -97,11 +97,11 @@ def test_a_stored_object_can_be_read_and_described(storage: Storage) -> None:
 def test_an_object_is_written_once_and_the_second_writer_gets_the_existing_one(storage: Storage) -> None:
     put(storage)
 
-    adopted = storage.put(KEY, b"another picture", content_type="image/gif", metadata={"sha256": "0" * 64})
+    existing = storage.put(KEY, b"another image", content_type="image/gif", metadata={"sha256": "0" * 64})
 
-    assert adopted == storage.head(KEY)
-    assert adopted is not None
-    assert (adopted.size, adopted.content_type, adopted.sha256) == (len(CONTENT), "image/png", SHA256)
+    assert existing == storage.head(KEY)
+    assert existing is not None
+    assert (existing.size, existing.content_type, existing.sha256) == (len(CONTENT), "image/png", SHA256)
     assert storage.get(KEY) == CONTENT
 
 
@@ -109,8 +109,8 @@ def test_of_many_writers_at_once_exactly_one_wins(storage: Storage) -> None:
     contents = [bytes([number]) * 1000 for number in range(8)]
 
     def write(content: bytes) -> storing.StoredObject | None:
-        told = {"sha256": hashlib.sha256(content).hexdigest()}
-        return storage.put(KEY, content, content_type="image/png", metadata=told)
+        metadata = {"sha256": hashlib.sha256(content).hexdigest()}
+        return storage.put(KEY, content, content_type="image/png", metadata=metadata)
 
     with ThreadPoolExecutor(8) as pool:
         ends = list(pool.map(write, contents))
@@ -223,7 +223,7 @@ def test_a_healthy_storage_passes_its_check_and_its_rehearsal(storage: Storage) 
 
 def test_a_storage_that_overwrites_fails_its_rehearsal(folder: FolderStorage) -> None:
     class Forgetful(FolderStorage):
-        def put(self, key: str, content: bytes, **told: object) -> None:
+        def put(self, key: str, content: bytes, **described: object) -> None:
             self.delete(key)
             super().put(key, content, content_type="text/plain", metadata={})
 
@@ -314,21 +314,21 @@ def test_everything_that_matters_in_an_upload_is_signed(bucket: S3Storage) -> No
     assert {"host", "if-none-match", "content-type", "x-amz-content-sha256", "x-amz-meta-sha256"} <= set(signed)
     assert upload.headers["X-Amz-Content-SHA256"] == SHA256
     assert upload.headers["If-None-Match"] == "*"
-    assert upload.url.endswith(f"/pictures/some/where/{KEY}")
+    assert upload.url.endswith(f"/images/some/where/{KEY}")
     assert "Signature" not in repr(upload)
 
 
 @pytest.mark.parametrize(
     ("endpoint", "region", "expected"),
     [
-        (None, "us-east-1", "https://pictures.s3.amazonaws.com/p/k.png"),
-        (None, "eu-central-1", "https://pictures.s3.eu-central-1.amazonaws.com/p/k.png"),
-        ("http://127.0.0.1:9000", "eu-central-1", "http://127.0.0.1:9000/pictures/p/k.png"),
-        ("https://store.example/s3", "eu-central-1", "https://store.example/s3/pictures/p/k.png"),
+        (None, "us-east-1", "https://images.s3.amazonaws.com/p/k.png"),
+        (None, "eu-central-1", "https://images.s3.eu-central-1.amazonaws.com/p/k.png"),
+        ("http://127.0.0.1:9000", "eu-central-1", "http://127.0.0.1:9000/images/p/k.png"),
+        ("https://store.example/s3", "eu-central-1", "https://store.example/s3/images/p/k.png"),
     ],
 )
 def test_an_upload_goes_to_where_botocore_would_send_it(endpoint: str | None, region: str, expected: str) -> None:
-    storage = S3Storage("pictures", "p", S3Access(endpoint, region, "AKIATESTTEST", "wJalr-the-secret"))
+    storage = S3Storage("images", "p", S3Access(endpoint, region, "AKIATESTTEST", "wJalr-the-secret"))
 
     assert upload_of(storage, "k.png").url == expected
     assert storage.url("k.png").startswith(f"{expected}?")
@@ -360,7 +360,7 @@ def test_a_bucket_outside_us_east_1_is_created_in_its_region(s3_endpoint: str) -
 
 
 def test_a_store_that_refuses_connections_is_a_retryable_error() -> None:
-    storage = S3Storage("pictures", "", access("http://127.0.0.1:9", tries=1))
+    storage = S3Storage("images", "", access("http://127.0.0.1:9", tries=1))
     acts: list[Callable[[], object]] = [
         storage.check,
         storage.create,
@@ -380,12 +380,12 @@ def test_a_store_that_refuses_connections_is_a_retryable_error() -> None:
 
 def test_an_endpoint_that_is_not_a_url_is_an_error_that_is_not_retryable() -> None:
     with pytest.raises(StorageError, match="AWS_ENDPOINT_URL_S3") as refused:
-        S3Storage("pictures", "", access("not a url")).check()
+        S3Storage("images", "", access("not a url")).check()
     assert not refused.value.retryable
 
 
 class Canned(BaseHTTPRequestHandler):
-    """Answers every request with the server's `answer`: a status and a body, announced as longer than it is if wished."""
+    """Answers every request with the server's `answer`: a status and a body, with a Content-Length that may be too large."""
 
     protocol_version = "HTTP/1.1"
 
@@ -399,18 +399,18 @@ class Canned(BaseHTTPRequestHandler):
         self.wfile.write(body if self.command != "HEAD" else b"")
         self.close_connection = True
 
-    do_GET = do_PUT = do_HEAD = do_DELETE = answer  # noqa: N815
+    do_GET = do_PUT = do_HEAD = do_DELETE = answer  # noqa: N815 - the names that http.server calls
 
     def log_message(self, *_: object) -> None: ...
 
 
 @pytest.fixture(scope="module")
 def canned() -> Iterator[Callable[..., S3Storage]]:
-    """A store that answers what it is told, the last answer for ever."""
+    """A store that gives the answers it is passed, and then the last one again and again."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Canned)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
-    storage = S3Storage("pictures", "", access(f"http://127.0.0.1:{server.server_port}", tries=1))
+    storage = S3Storage("images", "", access(f"http://127.0.0.1:{server.server_port}", tries=1))
 
     def answering(*answers: tuple[int, bytes, int]) -> S3Storage:
         server.answers = list(answers)  # type: ignore[attr-defined]
@@ -423,7 +423,7 @@ def canned() -> Iterator[Callable[..., S3Storage]]:
     server.server_close()
 
 
-def told(code: str) -> bytes:
+def error_body(code: str) -> bytes:
     return f"<Error><Code>{code}</Code><Message>AKIATESTTEST wJalr-the-secret</Message></Error>".encode()
 
 
@@ -448,12 +448,12 @@ def told(code: str) -> bytes:
 def test_put_and_read_upload_translate_a_refusal_in_the_same_way(
     canned: Callable[..., S3Storage], status: int, code: str, sentence: str, retryable: bool
 ) -> None:
-    storage = canned((status, told(code), 0))
+    storage = canned((status, error_body(code), 0))
 
     with pytest.raises(StorageError) as ours:
         put(storage)
     with pytest.raises(StorageError) as theirs:
-        storing.read_upload(status, told(code), key=KEY)
+        storing.read_upload(status, error_body(code), key=KEY)
 
     for refused in (ours.value, theirs.value):
         assert sentence in str(refused)
@@ -464,19 +464,19 @@ def test_put_and_read_upload_translate_a_refusal_in_the_same_way(
 
 
 def test_a_conflict_is_retried(canned: Callable[..., S3Storage]) -> None:
-    conflict = (409, told("ConditionalRequestConflict"), 0)
+    conflict = (409, error_body("ConditionalRequestConflict"), 0)
 
     assert put(canned(conflict, conflict, (200, b"", 0))) is None
 
 
 def test_an_endless_conflict_is_a_retryable_error(canned: Callable[..., S3Storage]) -> None:
     with pytest.raises(StorageError, match="other writers") as refused:
-        put(canned((409, told("ConditionalRequestConflict"), 0)))
+        put(canned((409, error_body("ConditionalRequestConflict"), 0)))
     assert refused.value.retryable
 
 
 def test_an_object_that_is_deleted_between_put_and_head_is_written(canned: Callable[..., S3Storage]) -> None:
-    assert put(canned((412, told("PreconditionFailed"), 0), (404, b"", 0), (200, b"", 0))) is None
+    assert put(canned((412, error_body("PreconditionFailed"), 0), (404, b"", 0), (200, b"", 0))) is None
 
 
 @pytest.mark.parametrize(("status", "end"), [(200, "stored"), (204, "stored"), (412, "exists"), (409, "again")])
@@ -498,7 +498,7 @@ def test_a_truncated_response_is_a_retryable_error(canned: Callable[..., S3Stora
 
 
 def test_a_response_that_is_not_xml_is_translated_too(canned: Callable[..., S3Storage]) -> None:
-    with pytest.raises(StorageError, match="list s3://pictures: the store answered"):
+    with pytest.raises(StorageError, match="list s3://images: the store answered"):
         canned((200, b"{not xml", 0)).list()
 
 
@@ -527,7 +527,7 @@ def test_without_credentials_the_message_says_how_to_set_them(s3_endpoint: str, 
     program = f"""
 from jobs.storage import S3Access, S3Storage
 from jobs.errors import StorageError
-storage = S3Storage("pictures", "", S3Access({s3_endpoint!r}))
+storage = S3Storage("images", "", S3Access({s3_endpoint!r}))
 for act in (storage.check, lambda: storage.upload_request("k", content_type="a/b", metadata={{}}, sha256="0" * 64)):
     try:
         act()
@@ -546,7 +546,7 @@ for act in (storage.check, lambda: storage.upload_request("k", content_type="a/b
 def test_the_standard_variables_configure_the_store(s3_endpoint: str, bucket: S3Storage, tmp_path: Path) -> None:
     program = """
 from jobs.storage import open_storage
-storage = open_storage("s3://pictures/some/where", public_url=None, secret_keys=())
+storage = open_storage("s3://images/some/where", public_url=None, secret_keys=())
 storage.put("k", b"x", content_type="text/plain", metadata={})
 print(storage.url("k"))
 """
@@ -563,7 +563,7 @@ print(storage.url("k"))
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, env=environment
     )
 
-    assert ran.stdout.startswith(f"{s3_endpoint}/pictures/some/where/k?")
+    assert ran.stdout.startswith(f"{s3_endpoint}/images/some/where/k?")
     assert "eu-central-1" in ran.stdout
     assert bucket.get("k") == b"x"
 
@@ -602,10 +602,10 @@ def test_writing_the_same_content_again_adds_the_description_that_a_crash_left_o
     put(folder)
     (folder.root / ".metadata" / f"{KEY}.json").unlink()
 
-    adopted = put(folder)
+    existing = put(folder)
 
-    assert adopted is not None
-    assert adopted.metadata == METADATA
+    assert existing is not None
+    assert existing.metadata == METADATA
 
 
 def test_the_temporary_file_of_a_crashed_writer_is_ignored(folder: FolderStorage) -> None:
@@ -750,11 +750,11 @@ print("won" if end is None else end.metadata.get("by", "undescribed"))
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("s3://pictures", "S3Storage('s3://pictures/')"),
-        ("s3://pictures/", "S3Storage('s3://pictures/')"),
-        ("s3://my.pictures/some/where/", "S3Storage('s3://my.pictures/some/where/')"),
-        ("file:///srv/pictures", "FolderStorage('/srv/pictures')"),
-        ("file:///srv/my%20pictures", "FolderStorage('/srv/my pictures')"),
+        ("s3://images", "S3Storage('s3://images/')"),
+        ("s3://images/", "S3Storage('s3://images/')"),
+        ("s3://my.images/some/where/", "S3Storage('s3://my.images/some/where/')"),
+        ("file:///srv/images", "FolderStorage('/srv/images')"),
+        ("file:///srv/my%20images", "FolderStorage('/srv/my images')"),
     ],
 )
 def test_the_url_chooses_the_storage(url: str, expected: str) -> None:
@@ -769,7 +769,7 @@ def test_the_url_chooses_the_storage(url: str, expected: str) -> None:
         "s3:///x",
         "s3://a",
         "s3://b u",
-        "s3://pictures/../x",
+        "s3://images/../x",
         "file://relative",
         "file://",
         "https://x/y",
@@ -783,7 +783,6 @@ def test_any_other_url_is_refused_with_an_example(url: str) -> None:
 
 def test_keys_are_deterministic() -> None:
     assert storing.artifact_key("01JOB", 2, 0, "png") == "jobs/01JOB/2/0.png"
-    assert storing.staged_key(SHA256, "jpg") == f"staged/{SHA256[:2]}/{SHA256}.jpg"
     with pytest.raises(InvalidRequest):
         storing.artifact_key("../..", 1, 0, "png")
 
@@ -804,7 +803,7 @@ import sys
 from jobs.storage import open_storage
 storage = open_storage("file://{tmp_path}", public_url=None, secret_keys=())
 storage.put("k", b"x", content_type="text/plain", metadata={{}})
-open_storage("s3://pictures", public_url=None, secret_keys=())
+open_storage("s3://images", public_url=None, secret_keys=())
 sys.exit(bool({{"boto3", "botocore"}} & sys.modules.keys()))
 """
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=30).returncode == 0

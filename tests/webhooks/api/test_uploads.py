@@ -10,7 +10,7 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from jobs.storage import staged_key
+from jobs.storage.staged import staged_key
 from webhooks.api.uploads import max_bytes
 
 BOUNDARY = "a-boundary"
