@@ -58,7 +58,8 @@ def test_an_example_works_as_it_stands(stack: Stack, tmp_path: Path, block: Bloc
 
 
 def test_the_python_of_all_pages_fits_the_types_of_the_public_api(tmp_path: Path) -> None:
-    for block in blocks("python"):
+    # The reference shows signatures without bodies.
+    for block in (block for block in blocks("python") if block.page != "docs/reference/python.md"):
         name = re.sub(r"\W", "_", str(block))
         (tmp_path / f"{name}.py").write_text(block.text)
     command = [sys.executable, "-m", "mypy", "--config-file=", "--check-untyped-defs", "--ignore-missing-imports"]

@@ -32,7 +32,7 @@ SHOWN = {"mermaid", "text", "nginx", "http"}
 PROGRAMS = {
     *("cd", "mkdir", "export", "set", ".", "echo", "cat", "rm", "for", "done", "do", "git", "pip", "uv", "python"),
     *("docker", "curl", "openssl", "celery", "granian", "make", "flask", "node", "npm", "systemctl", "nginx", "kill"),
-    *("redis-cli", "sed", "ps", "sudo", "while", "ID=", "key=", "wait", "cp", "tail", "pytest"),
+    *("redis-cli", "sed", "grep", "ps", "sudo", "while", "ID=", "key=", "wait", "cp", "tail", "pytest"),
 }
 SETTINGS = {f"DARKROOM_{field.upper()}" for field in Settings.model_fields} | {
     f"{name.upper()}_{field.upper()}"

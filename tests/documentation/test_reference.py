@@ -12,7 +12,7 @@ from documentation import cli_reference, demo_picture, python_reference, setting
 from documentation.pages import ROOT, page
 
 import jobs
-from jobs import Charged, Code, OnUnknown, Outcome, Status, providers
+from jobs import Charged, Code, OnUnknown, Outcome, Status, logs, providers
 from jobs.sandbox.faults import PROVIDERS
 from jobs.settings import Settings
 from webhooks import create_app, openapi
@@ -132,6 +132,15 @@ def test_each_word_is_explained(heading: str, words: type[StrEnum]) -> None:
     rows = STATUSES.rows(heading)
     assert [cells[0] for cells in rows] == [f"`{word}`" for word in words]
     assert all(all(cells) for cells in rows)
+
+
+def test_each_event_of_the_log_and_each_field_is_explained() -> None:
+    page_of_logs = page("docs/reference/logs.md")
+    sources = [path.read_text() for name in ("jobs", "worker", "webhooks") for path in (ROOT / name).rglob("*.py")]
+    events = {found for text in sources for found in re.findall(r"\bevent\(\s*\"([a-z ]+)\"", text)}
+    assert {cells[0].strip("`") for cells in page_of_logs.rows("Events")} == events
+    fields = {name for cells in page_of_logs.rows("Fields") for name in re.findall(r"\w+", cells[0])}
+    assert fields == set(logs.Fields.__annotations__)
 
 
 def test_the_glossary_explains_each_word_once() -> None:
