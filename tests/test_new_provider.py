@@ -27,7 +27,7 @@ import httpx
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "docs" / "examples" / "acme"
 PAYLOADS = Path("tests/jobs/providers/payloads")
 SECRET = "the-secret-of-acme"
@@ -285,25 +285,17 @@ def test_the_tests_run_over_its_payload_files(tmp_path: Path) -> None:
     assert passed is None or int(passed[1]) > len(list((EXAMPLE / "payloads").iterdir()))
 
 
-@pytest.mark.parametrize(
-    ("missing", "sentence"),
-    [
-        ("submit-refused.json", "add {}/submit-refused-*.json: an answer that refuses a submit of acme.paint"),
-        ("call-poll.json", "add {}/call-poll-*.json: the call of a poll of acme.paint"),
-        ("params-paint.json", "add {}/params-*.json: parameters of acme.paint that are accepted and refused"),
-    ],
-)
-def test_a_missing_payload_file_fails_one_test_with_one_sentence(tmp_path: Path, missing: str, sentence: str) -> None:
+def test_a_missing_payload_file_fails_one_test_with_one_sentence(tmp_path: Path) -> None:
     copy = dropped_in(tmp_path)
-    (tmp_path / PAYLOADS / "acme" / missing).unlink()
+    (tmp_path / PAYLOADS / "acme" / "submit-refused.json").unlink()
 
     done = conformance(copy)
 
     assert done.returncode == 1
-    failure = done.stdout[done.stdout.index("= FAILURES =") : done.stdout.index("short test summary")]
-    assert [
-        line for line in failure.splitlines()[1:] if line.strip("_=- ") and "test_a_provider_conforms" not in line
-    ] == [sentence.format(PAYLOADS / "acme")]
+    failures = done.stdout.partition("= FAILURES =")[2].partition("short test summary")[0].splitlines()[1:-1]
+    assert [line for line in failures if not line.startswith("_")] == [
+        f"add {PAYLOADS}/acme/submit-refused-*.json: an answer that refuses a submit of acme.paint"
+    ]
 
 
 # Names ------------------------------------------------------------------------------------------------------------
