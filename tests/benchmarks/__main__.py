@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks`: measures Darkroom beside its opponents and prints one table."""
+"""`python -m tests.benchmarks`: measure Darkroom and what it is compared with, side by side, and print one table."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ FIGURES: Mapping[str, ModuleType] = {
 @click.option("--only", multiple=True, type=click.Choice(list(FIGURES)), help="Measure only this figure; repeatable.")
 @click.option("--quick", is_flag=True, help="Fewer rounds and smaller sizes: rough figures in a minute or two.")
 def main(only: Sequence[str], quick: bool) -> None:
-    """Measures Darkroom beside its opponents."""
+    """Measure Darkroom and what it is compared with, side by side."""
     console = Console(width=None if Console().is_terminal else 160)
-    rows = measured([name for name in FIGURES if not only or name in only], console, quick=quick)
+    rows = measure([name for name in FIGURES if not only or name in only], console, quick=quick)
     console.print(table(rows))
 
 
-def measured(names: Sequence[str], console: Console, *, quick: bool) -> list[Row]:
-    """The rows of these figures, a progress bar while they are measured."""
+def measure(names: Sequence[str], console: Console, *, quick: bool) -> list[Row]:
+    """Measure these figures, with a progress bar, and return their rows."""
     columns = (TextColumn("{task.description:<60}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     rows: list[Row] = []
     with Progress(*columns, console=console) as progress, tempfile.TemporaryDirectory(prefix="darkroom-") as folder:
@@ -54,9 +54,9 @@ def measured(names: Sequence[str], console: Console, *, quick: bool) -> list[Row
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """The table, in Markdown, as the documentation has it."""
+    """The table in Markdown, as it is in the documentation."""
     drawn = Table(box=MARKDOWN)
-    for heading in ("figure", "Darkroom", "opponent", "ratio", "target", ""):
+    for heading in ("figure", "Darkroom", "compared with", "ratio", "target", ""):
         drawn.add_column(heading, overflow="fold")
     for row in rows:
         verdict = {True: "met", False: "missed", None: ""}[row.met]

@@ -1,4 +1,4 @@
-"""The bare opponent of the receiver: a Flask route that reads once and writes once in Redis, and checks nothing."""
+"""The least that a callback takes: a Flask route that reads one key of Redis, writes one, and checks nothing."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Callbacks accepted a second, against a bare Flask route with the same number of Redis calls on the same server.
+"""Callbacks accepted per second, against a bare Flask route with the same number of Redis calls on the same server.
 
-Each callback is a running job's only one: token checked, body read as the vendor's, record changed, job handed to a worker.
+Each callback is the only one of a running job: its token is checked, its body is parsed, the record is written, and a message
+is sent to a worker.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ STEPS = 3
 
 
 def measure(bench: Bench) -> Sequence[Row]:
-    """Both applications stand side by side; each round has jobs of its own."""
+    """Run both applications side by side; each round has jobs of its own."""
     rounds, count = bench.size(5, 2), bench.size(3000, 1000)
     bench.say("starting Redis and both applications")
     url = bench.redis()
@@ -34,24 +35,24 @@ def measure(bench: Bench) -> Sequence[Row]:
         "DARKROOM_PUBLIC_URL": "http://127.0.0.1:9",
     }
     ours, other = (
-        _served(bench, "webhooks:create_app", environ),
-        _served(bench, "tests.benchmarks.bare_flask:create_app", environ),
+        _serve(bench, "webhooks:create_app", environ),
+        _serve(bench, "tests.benchmarks.bare_flask:create_app", environ),
     )
     bench.say(f"parking {rounds * count:,} jobs")
     parked = iter(park(url, rounds * count + 200))
-    _posted(ours, [next(parked) for _ in range(200)])
+    _post(ours, [next(parked) for _ in range(200)])
     bench.say("callbacks in turn")
 
-    def accepted() -> float:
-        return _posted(ours, [next(parked) for _ in range(count)])
+    def post() -> float:
+        return _post(ours, [next(parked) for _ in range(count)])
 
-    sides = side_by_side(rounds, accepted, lambda: _posted(other, ["0" * 32] * count))
+    sides = side_by_side(rounds, post, lambda: _post(other, ["0" * 32] * count))
     mine, theirs = sides.medians
     return [
         Row(
             "callbacks, against a bare Flask route with as many Redis calls",
-            f"{mine:,.0f} a second",
-            f"{theirs:,.0f} a second",
+            f"{mine:,.0f} per second",
+            f"{theirs:,.0f} per second",
             f"{sides.ratio:.2f} x",
             "0.7 x",
             sides.ratio >= 0.7,
@@ -59,8 +60,8 @@ def measure(bench: Bench) -> Sequence[Row]:
     ]
 
 
-def _served(bench: Bench, factory: str, environ: dict[str, str]) -> int:
-    """The port on which granian serves an application."""
+def _serve(bench: Bench, factory: str, environ: dict[str, str]) -> int:
+    """Serve an application by granian; returns the port."""
     port = free_port()
     process = bench.python(
         f"granian-{port}", "granian", "--interface", "wsgi", "--factory", "--port", str(port), "--workers", str(WORKERS),
@@ -77,8 +78,8 @@ def _answers(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _posted(port: int, job_ids: Sequence[str]) -> float:
-    """Callbacks answered 200 a second."""
+def _post(port: int, job_ids: Sequence[str]) -> float:
+    """Post a callback for each job; returns how many per second were answered with 200."""
     paths = [f"/webhooks/deepmode/{callback_url.sign('deepmode', job_id, 1, [SECRET])}" for job_id in job_ids]
     command = [sys.executable, "-m", "tests.benchmarks.load", str(port), str(CONNECTIONS)]
     done = subprocess.run(command, cwd=HERE, input="\n".join(paths), capture_output=True, check=True, text=True)

@@ -1,7 +1,7 @@
-"""What it costs that an accepted job survives more than a dying process: `jobs.enqueue` under each of Redis' promises.
+"""`jobs.enqueue` with each of Redis' levels of durability.
 
-The append-only file is written before Redis answers in all of them, so any process may die. `always` also has it on the disk
-by then; a replica with `WAIT` has it in a second memory.
+With all of them the append-only file is written before Redis answers, so that a job survives the death of any process. With
+`always` it is also on the disk, and with `WAIT` in the memory of a replica, so that it survives the loss of a host.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ STEPS = 3
 
 
 def measure(bench: Bench) -> Sequence[Row]:
-    """Each stronger promise beside `everysec`, in turn."""
+    """Compare each stronger level with `everysec`."""
     count = bench.size(1000, 300)
     primary, url = _redis(bench)
     always, always_url = _redis(bench)
     always.config_set("appendfsync", "always")
     bench.say("appendfsync always")
-    fsynced = _beside(bench, count, url, {"DARKROOM_REDIS_URL": always_url})
+    fsynced = _compare(bench, count, url, {"DARKROOM_REDIS_URL": always_url})
     bench.say("one replica that confirms")
     replica, _ = _redis(bench)
-    _follow(replica, primary, url)
-    waited = _beside(bench, count, url, {"DARKROOM_REDIS_URL": url, "DARKROOM_REDIS_WAIT_REPLICAS": "1"})
+    _replicate(replica, primary, url)
+    waited = _compare(bench, count, url, {"DARKROOM_REDIS_URL": url, "DARKROOM_REDIS_WAIT_REPLICAS": "1"})
     return [
         _row("enqueue with `appendfsync always`", fsynced),
         _row("enqueue with one replica and `WAIT`", waited),
@@ -39,16 +39,18 @@ def _redis(bench: Bench) -> tuple[Redis, str]:
     return Redis.from_url(url), url
 
 
-def _follow(replica: Redis, primary: Redis, url: str) -> None:
-    """Has one server copy the other from now on."""
+def _replicate(replica: Redis, primary: Redis, url: str) -> None:
+    """Make one server a replica of the other."""
     parts = urlsplit(url)
     if parts.password:
         replica.config_set("masterauth", parts.password)
     replica.replicaof(parts.hostname, parts.port)
-    until(lambda: primary.info("replication").get("slave0", {}).get("state") == "online", "the replica's first copy")
+    until(
+        lambda: primary.info("replication").get("slave0", {}).get("state") == "online", "the first copy of the replica"
+    )
 
 
-def _beside(bench: Bench, count: int, url: str, stronger: dict[str, str]) -> Sides:
+def _compare(bench: Bench, count: int, url: str, stronger: dict[str, str]) -> Sides:
     storage = f"file://{bench.folder}"
     usual = {"DARKROOM_REDIS_URL": url}
     return side_by_side(

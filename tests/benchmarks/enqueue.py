@@ -1,6 +1,6 @@
 """`jobs.enqueue` against Celery's own `delay()` of a task that does nothing, on the same Redis.
 
-Ours writes the record, its places in the due set, the line and the index, and the message, and checks the request before.
+Ours checks the request, and writes the record, the sets of due jobs, lane and index, and the message.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ STEPS = 2
 
 
 def measure(bench: Bench) -> Sequence[Row]:
-    """Both sides in this process, one after the other."""
+    """Run both sides in this process, in turn."""
     url = bench.redis()
     count = bench.size(2000, 500)
     bench.say("starting Redis")
@@ -42,6 +42,6 @@ def _noop(url: str) -> Celery:
 
     @app.task(name="noop")
     def noop() -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     return noop

@@ -1,6 +1,6 @@
-"""The Celery task that everyone writes first: a post, a get and a put, one process a call.
+"""The plain Celery task: a POST, a GET and a PUT in one process for each call.
 
-`celery -A tests.benchmarks.first_task worker -c 16`, with Celery's defaults otherwise.
+`celery -A tests.benchmarks.first_task worker -c 16`, with Celery's other defaults.
 """
 
 from __future__ import annotations
@@ -25,4 +25,4 @@ def render(prompt: str) -> None:
     )
     for image in answer.raise_for_status().json()["images"]:
         content = httpx.get(image["image_url"]).raise_for_status().content
-        s3.put_object(Bucket="pictures", Key=render.request.id, Body=content, ContentType="image/jpeg")
+        s3.put_object(Bucket="images", Key=render.request.id, Body=content, ContentType="image/jpeg")

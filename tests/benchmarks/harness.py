@@ -1,7 +1,7 @@
-"""What all benchmarks share: real processes on loopback, side-by-side runs, and how a figure is told.
+"""What all benchmarks share: real processes on loopback, side-by-side runs, and the rows of the table.
 
-The machine is shared and its clock speed wanders, so nothing is compared across time: two sides run in turn (A B A B), each
-figure is the median of its side, and what counts is their ratio. CPU is the processes' own, not the wall clock's.
+The machine may be shared and its clock speed changes, so that figures of different times cannot be compared: both sides run in
+turn (A B A B), each figure is the median of its side, and their ratio is what counts. CPU is the CPU time of the processes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jobs.embedded import redis as embedded_redis
 from jobs.providers import deepmode
 
 HERE = Path(__file__).resolve().parents[2]
-#: how long any one part may take
+#: how long each part may take
 PATIENCE_SECONDS = 120.0
 
 
@@ -44,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """What a figure measures with: how much to do, where to say what is being done, and processes that end with it."""
+    """The tools of one benchmark: its size, its progress bar, and processes that end with it."""
 
     quick: bool
     say: Callable[[str], None]
@@ -52,22 +52,22 @@ class Bench:
     folder: Path
 
     def size(self, usual: int, quick: int) -> int:
-        """How many of something, by how thorough the run is."""
+        """The first size, or the second in a quick run."""
         return quick if self.quick else usual
 
     def python(self, name: str, *arguments: str, environ: Mapping[str, str] | None = None) -> Process:
-        """Starts a Python module in a process of its own."""
+        """Start a Python module in a process of its own."""
         return self.processes.start(Command(name, [sys.executable, "-m", *arguments], environ or {}, HERE))
 
     def redis(self) -> str:
-        """The URL of a real Redis with an append-only file, as an installation has it."""
+        """Start a Redis with an append-only file; returns its URL."""
         source = embedded_redis.resolve()
         assert not isinstance(source, embedded_redis.External)
         _, url = embedded_redis.start(self.processes, source, self.folder / f"redis-{free_port()}")
         return url
 
     def loopback(self, latency_seconds: float, *options: str) -> Loopback:
-        """Vendor, picture host and S3 store, in a process of their own."""
+        """Start a process that is the provider, the host of its images and the S3 storage."""
         port = free_port()
         process = self.python("loopback", "tests.benchmarks.loopback", str(port), str(latency_seconds), *options)
         side = Loopback(port)
@@ -76,7 +76,7 @@ class Bench:
 
     @contextmanager
     def worker(self, environ: Mapping[str, str]) -> Iterator[psutil.Process]:
-        """One worker process, as an installation starts it; ready when it says that it is."""
+        """Run one worker process; it is ready."""
         process = self.python("worker", "celery", "-A", "worker", "worker", "-l", "warning", environ=environ)
         with Redis.from_url(environ["DARKROOM_REDIS_URL"]) as redis:
             process.await_ready(lambda: bool(redis.zcard("darkroom:holders")))
@@ -97,7 +97,7 @@ class Loopback:
         return f"http://127.0.0.1:{self.port}"
 
     def figures(self, *, keep: bool = True) -> Mapping[str, float]:
-        """What it has seen; forgotten afterwards unless it is to be kept."""
+        """What it has counted; without `keep` it counts anew."""
         headers = {"X-Figures": "keep"} if keep else {}
         request = urllib.request.Request(f"{self.url}/figures", headers=headers)
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -111,12 +111,12 @@ class Loopback:
             return False
 
     def environ(self, redis_url: str, folder: Path) -> Mapping[str, str]:
-        """The settings of an installation whose vendor and store this is."""
+        """The settings of an installation with this provider and storage."""
         return {
             "DARKROOM_REDIS_URL": redis_url,
             "DARKROOM_BROKER_URL": "",
-            "DARKROOM_PUBLIC_URL": "",  # so that the vendor answers with the pictures
-            "DARKROOM_STORAGE_URL": "s3://pictures",
+            "DARKROOM_PUBLIC_URL": "",  # so that the provider answers with the images
+            "DARKROOM_STORAGE_URL": "s3://images",
             "DARKROOM_SPOOL_DIR": str(folder / "spool"),
             "DARKROOM_ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8",
             "DEEPMODE_API_KEY": "a-key",
@@ -147,12 +147,12 @@ class Sides:
 
     @property
     def ratio(self) -> float:
-        """Ours over the other: the median over the rounds, for both sides of a round had the same machine."""
+        """Ours divided by the other: the median of the rounds, each of which had the same conditions for both sides."""
         return statistics.median(ours / other for ours, other in zip(self.ours, self.other, strict=True))
 
 
 def side_by_side(rounds: int, ours: Callable[[], float], other: Callable[[], float]) -> Sides:
-    """Runs both sides in turn."""
+    """Run both sides in turn."""
     sides = Sides()
     for _ in range(rounds):
         sides.ours.append(ours())
@@ -161,7 +161,7 @@ def side_by_side(rounds: int, ours: Callable[[], float], other: Callable[[], flo
 
 
 def enqueue(count: int) -> float:
-    """Enqueues so many jobs of the Darkroom that the environment names; jobs a second."""
+    """Enqueue so many jobs, with the settings of the environment; returns how many per second."""
 
     def one() -> None:
         jobs.enqueue(deepmode.Generate(model_id="b8a9f7e5d1c3a2f91e3d5", prompt="a lake at dawn"))
@@ -170,7 +170,7 @@ def enqueue(count: int) -> float:
 
 
 def rate(call: Callable[[], object], count: int) -> float:
-    """Calls a second."""
+    """Call it so many times; returns how many times per second."""
     started = time.perf_counter()
     for _ in range(count):
         call()
@@ -179,7 +179,7 @@ def rate(call: Callable[[], object], count: int) -> float:
 
 @contextmanager
 def environment(**variables: str) -> Iterator[None]:
-    """These variables are set, as an application's deployment would."""
+    """Set these environment variables while the block runs."""
     before = dict(os.environ)
     os.environ.update(variables)
     try:
@@ -190,18 +190,18 @@ def environment(**variables: str) -> Iterator[None]:
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """CPU time of a process and its children so far, user and system."""
+    """The CPU time of a process and its children, user and system."""
     times = process.cpu_times()
     return float(times.user + times.system) + sum(cpu_seconds(child) for child in process.children())
 
 
 def pss_bytes(process: psutil.Process) -> int:
-    """Memory of a process, shared pages by their share."""
+    """The memory of a process, with its share of shared pages."""
     return int(process.memory_full_info().pss)
 
 
 def until(done: Callable[[], bool], what: str, every_seconds: float = 0.1) -> None:
-    """Returns when `done()` is true. Raises TimeoutError."""
+    """Wait until `done()` is true. Raises TimeoutError."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while not done():
         if time.monotonic() > give_up_at:
@@ -211,7 +211,7 @@ def until(done: Callable[[], bool], what: str, every_seconds: float = 0.1) -> No
 
 @contextmanager
 def bench(folder: Path, say: Callable[[str], None], *, quick: bool) -> Iterator[Bench]:
-    """What one figure measures with."""
+    """The tools of one benchmark."""
     folder.mkdir(parents=True)
     with ExitStack() as stack:
         processes = stack.enter_context(Processes(folder / "logs"))

@@ -1,4 +1,4 @@
-"""Jobs that wait at a vendor, written into Redis without a worker or a vendor."""
+"""Jobs that wait for a provider, written to Redis without a worker or a provider."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ HOLDER = "0123456789abcdef"
 
 
 def park(url: str, count: int, *, due_in_seconds: float = 900.0) -> Sequence[str]:
-    """The ids of so many new jobs in `running`, each as its enqueue, its claim, its submit and its answer leave it."""
+    """Write so many `running` jobs, as enqueue, claim, submit and answer would leave them; returns their ids."""
     repository = Repository.open(url, retention_seconds=604_800)
     now = repository.now()
     ids = [uuid.uuid4().hex for _ in range(count)]
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda job_id: repository.create(running(job_id, now, due_in_seconds)), ids))
     with Redis.from_url(url) as redis:
-        redis.delete("darkroom:lane:deepmode")  # a running job stands in no line
+        redis.delete("darkroom:lane:deepmode")  # a running job is in no lane
     return ids
 
 
 def running(job_id: str, now: datetime, due_in_seconds: float) -> Job:
-    """A job whose vendor has acknowledged it and will call back."""
+    """A job that its provider has acknowledged and will report by a callback."""
     request = deepmode.Generate(
         model_id="b8a9f7e5d1c3a2f91e3d5", prompt="A beautiful landscape with mountains and a river.", ratio="square"
     )

@@ -1,7 +1,7 @@
-"""Posts bodies over a few connections that stay open, as fast as they are answered; bare, so that it costs little.
+"""Post bodies on a few connections, each as soon as the last one is answered, with little CPU.
 
-`python -m tests.benchmarks.load PORT CONNECTIONS < paths` posts one callback to each path and prints a second's answers, and how
-many were no 200.
+`python -m tests.benchmarks.load PORT CONNECTIONS < paths` posts one callback to each path and prints the answers per
+second, and how many of them were not 200.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BODY = answer(9)
 
 
 class Poster(asyncio.Protocol):
-    """One connection: the next path as soon as the last one is answered."""
+    """One connection, which posts to the next path as soon as the last one is answered."""
 
     def __init__(self, paths: Iterator[str], done: asyncio.Future[int]) -> None:
         self._paths = paths
@@ -32,7 +32,7 @@ class Poster(asyncio.Protocol):
         self._next()
 
     def data_received(self, data: bytes) -> None:
-        # An answer is far smaller than a segment: head and body come in one or two pieces, and each body ends in a brace.
+        # An answer is far smaller than a segment: head and body come in one or two pieces, and each body ends with a brace.
         if data.startswith(b"HTTP/1.1") and not data.startswith(b"HTTP/1.1 200"):
             self._refused += 1
         if data.endswith(b"}"):
@@ -53,7 +53,7 @@ class Poster(asyncio.Protocol):
 
 
 async def run(port: int, connections: int, paths: list[str]) -> tuple[float, int]:
-    """Answers a second, and how many were no 200."""
+    """Post to all paths; returns the answers per second, and how many of them were not 200."""
     loop = asyncio.get_running_loop()
     left, ends = iter(paths), [loop.create_future() for _ in range(connections)]
     started = time.perf_counter()

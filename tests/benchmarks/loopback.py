@@ -1,14 +1,14 @@
-"""The other side of every benchmark, as cheap as it can be: a vendor, the host of its pictures, and an S3 store in one process.
+"""The other side of every benchmark, with little CPU: a provider, the host of its images, and an S3 storage in one process.
 
 `python -m tests.benchmarks.loopback PORT LATENCY_SECONDS` answers
 
     POST  after the latency, as DeepMode answers a synchronous call: one image, whose URL leads back here;
           with `-acknowledge`, as it answers a call that has a callback
     GET   with a JPEG of 1 MB
-    PUT   with the digest that S3 answers, the body unread
-    GET /figures, with what it has seen
+    PUT   with the digest that S3 answers; the body is dropped
+    GET /figures, with what it has counted
 
-It is a bare protocol, not a web framework, so that the benchmarks measure the two sides and not what lies between them.
+It is an asyncio protocol without a web framework, so that the benchmarks measure Darkroom and not this server.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from PIL import Image
 
 @dataclass
 class Figures:
-    """What the server has seen since it was last asked to forget; times are its own clock's seconds."""
+    """What the server has counted; times are seconds of its monotonic clock."""
 
     calls: int = 0
     answered: int = 0
@@ -37,16 +37,16 @@ class Figures:
     last_answer_at: float = 0.0
     last_put_at: float = 0.0
 
-    def called(self) -> None:
+    def count_call(self) -> None:
         self.first_call_at = self.first_call_at or time.monotonic()
         self.calls += 1
         self.most_in_flight = max(self.most_in_flight, self.calls - self.answered)
 
-    def answered_one(self) -> None:
+    def count_answer(self) -> None:
         self.answered += 1
         self.last_answer_at = time.monotonic()
 
-    def put(self) -> None:
+    def count_put(self) -> None:
         self.puts += 1
         self.last_put_at = time.monotonic()
 
@@ -57,12 +57,12 @@ class World:
 
     latency_seconds: float
     answer: bytes
-    picture: bytes
+    image: bytes
     figures: Figures
 
 
 class Exchange(asyncio.Protocol):
-    """One connection: requests come one after the other, bodies are counted and dropped."""
+    """One connection with one request after the other, whose bodies are dropped."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -76,7 +76,7 @@ class Exchange(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._body_left:
-            self._swallow(len(data))
+            self._drop(len(data))
             return
         self._head += data
         end = self._head.find(b"\r\n\r\n")
@@ -86,9 +86,9 @@ class Exchange(asyncio.Protocol):
         self._body_left = _content_length(self._request)
         if b"100-continue" in self._request:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._swallow(rest)
+        self._drop(rest)
 
-    def _swallow(self, size: int) -> None:
+    def _drop(self, size: int) -> None:
         self._body_left -= size
         if self._body_left <= 0:
             self._body_left = 0
@@ -98,19 +98,19 @@ class Exchange(asyncio.Protocol):
         method, path, _ = self._request.split(b" ", 2)
         world = self._world
         if method == b"POST":
-            world.figures.called()
+            world.figures.count_call()
             asyncio.get_running_loop().call_later(world.latency_seconds, self._answer_call)
         elif method == b"PUT":
-            world.figures.put()
+            world.figures.count_put()
             self._write(b"", b'ETag: "d41d8cd98f00b204e9800998ecf8427e"\r\n')
         elif path == b"/figures":
             self._write(json.dumps(asdict(world.figures)).encode())
             world.figures = world.figures if b"keep" in self._request else Figures()
         else:
-            self._write(world.picture, b"Content-Type: image/jpeg\r\n")
+            self._write(world.image, b"Content-Type: image/jpeg\r\n")
 
     def _answer_call(self) -> None:
-        self._world.figures.answered_one()
+        self._world.figures.count_answer()
         self._write(self._world.answer, b"Content-Type: application/json\r\n")
 
     def _write(self, body: bytes, headers: bytes = b"") -> None:
@@ -126,37 +126,37 @@ def _content_length(head: bytes) -> int:
     return int(value.split(b"\r\n", 1)[0] or 0)
 
 
-def picture() -> bytes:
-    """A JPEG of 1 MB that no codec can make smaller: noise, the same in every run."""
+def image() -> bytes:
+    """A JPEG of 1 MB: noise, which cannot be compressed, the same in every run."""
     side = 944
     noise = random.Random(1).randbytes(side * side * 3)
-    written = io.BytesIO()
-    Image.frombytes("RGB", (side, side), noise).save(written, "JPEG", quality=95)
-    return written.getvalue()
+    content = io.BytesIO()
+    Image.frombytes("RGB", (side, side), noise).save(content, "JPEG", quality=95)
+    return content.getvalue()
 
 
 def answer(port: int) -> bytes:
     """DeepMode's answer to a synchronous call for one image."""
-    image = {
+    offered = {
         "id": "6b2c3f0e9d",
         "file_name": "6b2c3f0e9d.jpeg",
         "model_id": "b8a9f7e5d1c3a2f91e3d5",
-        "image_url": f"http://127.0.0.1:{port}/picture.jpeg?sig=a%2Fb%3D",
+        "image_url": f"http://127.0.0.1:{port}/image.jpeg?sig=a%2Fb%3D",
         "prompt": "a lake at dawn",
         "negative_prompt": "",
         "upscaled": False,
         "ratio": "portrait",
     }
-    return json.dumps({"images": [image]}).encode()
+    return json.dumps({"images": [offered]}).encode()
 
 
 ACKNOWLEDGEMENT = b'{"message":"Generating images..."}'
 
 
 async def serve(port: int, latency_seconds: float, *, acknowledges: bool) -> None:
-    """Serves until it is ended."""
-    said = ACKNOWLEDGEMENT if acknowledges else answer(port)
-    world = World(latency_seconds, said, picture(), Figures())
+    """Serve until the process ends."""
+    body = ACKNOWLEDGEMENT if acknowledges else answer(port)
+    world = World(latency_seconds, body, image(), Figures())
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Exchange(world), "127.0.0.1", port, backlog=4096)
     await server.serve_forever()

@@ -1,4 +1,4 @@
-"""The benchmarks still run: the two that need no worker, as quickly as they go. What they measure is no matter of a test."""
+"""The two quickest benchmarks still run; their figures are not tested."""
 
 from __future__ import annotations
 
