@@ -13,10 +13,10 @@ DarkroomError
  +- InvalidCallback         a callback that is not of the provider's shape
  +- InvalidToken            a callback token that is not ours
 
-and, defined where they arise and met by whoever calls that alone:
+and, defined where they arise, for those who call that module:
 
 DarkroomError
- +- RejectedImage           jobs.image_file: bytes that are no picture that we keep
+ +- RejectedImage           jobs.image_file: bytes that are not an image that we store
  |   +- NotAnImage
  |   +- ImageCutShort
  |   +- ImageTooLarge

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import socketserver
 import threading
 import time
 from collections.abc import Callable
@@ -41,14 +42,14 @@ from jobs.sandbox import PROVIDERS
 from jobs.settings import Settings
 
 URL = "https://example.com/photo.jpg"
-SUCCESS = Succeeded((Image(0, url="https://vendor/0"),))
+SUCCESS = Succeeded((Image(0, url="https://provider.example/0"),))
 
 
 @pytest.fixture
 def settings(redis_url: str, tmp_path: Path) -> Settings:
     return Settings(
         redis_url=redis_url,
-        storage_url=f"file://{tmp_path}/pictures",
+        storage_url=f"file://{tmp_path}/images",
         public_url="https://darkroom.example",
         secret_keys=(SecretStr("a-secret-of-the-tests"),),
     )
@@ -62,7 +63,7 @@ def darkroom(settings: Settings) -> Darkroom:
 @pytest.fixture
 def stored(tmp_path: Path) -> Callable[[], list[Path]]:
     """The files in the storage."""
-    return lambda: [file for file in (tmp_path / "pictures").rglob("*") if file.is_file()]
+    return lambda: [file for file in (tmp_path / "images").rglob("*") if file.is_file()]
 
 
 def painted(kind: str = "PNG", color: str = "red") -> bytes:
@@ -143,7 +144,7 @@ def test_every_operation_of_the_sandbox_is_tried_above() -> None:
     assert set(REQUESTS) == played
 
 
-def test_what_was_asked_stands_on_the_job(darkroom: Darkroom) -> None:
+def test_the_options_are_kept_on_the_job(darkroom: Darkroom) -> None:
     job = darkroom.enqueue(
         generate(),
         metadata={"user": "42", "tags": ["a", None]},
@@ -172,7 +173,7 @@ def test_an_enqueue_is_one_round_trip(darkroom: Darkroom, redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bytes", "path", "file"])
-def test_an_image_that_is_no_url_is_staged_under_its_digest(
+def test_an_image_that_is_not_a_url_is_staged_under_its_digest(
     darkroom: Darkroom, stored: Callable[[], list[Path]], redis: Redis, tmp_path: Path, kind: str
 ) -> None:
     content = painted()
@@ -205,7 +206,7 @@ def test_a_staged_reference_can_be_used_again(darkroom: Darkroom) -> None:
     assert darkroom.enqueue(remix(reference)).params["image_file"] == reference
 
 
-def test_a_reference_to_nothing_is_refused(darkroom: Darkroom, redis: Redis) -> None:
+def test_an_unknown_reference_is_refused(darkroom: Darkroom, redis: Redis) -> None:
     with pytest.raises(InvalidRequest, match=r"image_file: staged:.*upload the image again"):
         darkroom.enqueue(remix(f"staged:{'0' * 64}.png"))
     assert redis.dbsize() == 0
@@ -216,7 +217,7 @@ def gif() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "message"),
     [
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image_file: "),
         (b"", "image_file: "),
@@ -226,12 +227,12 @@ def gif() -> bytes:
     ],
     ids=["svg", "empty", "cut", "gif", "http"],
 )
-def test_what_is_no_proper_image_is_refused_and_nothing_is_written(
-    darkroom: Darkroom, redis: Redis, stored: Callable[[], list[Path]], image: Any, told: str
+def test_an_invalid_image_is_refused_and_nothing_is_written(
+    darkroom: Darkroom, redis: Redis, stored: Callable[[], list[Path]], image: Any, message: str
 ) -> None:
     with pytest.raises(InvalidRequest) as error:
         darkroom.enqueue(remix(image))
-    assert str(error.value).startswith(told)
+    assert str(error.value).startswith(message)
     assert ([one.field for one in error.value.errors], redis.dbsize(), stored()) == (["image_file"], 0, [])
 
 
@@ -315,7 +316,7 @@ def test_an_option_that_is_wrong_is_named_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "field"),
+    ("request_", "field"),
     [
         (generate(prompt="x" * (MAX_FIELD_CHARACTERS + 1)), "prompt"),
         (
@@ -331,11 +332,11 @@ def test_an_option_that_is_wrong_is_named_and_nothing_is_written(
         ),
     ],
 )
-def test_a_field_that_would_burden_every_step_of_its_job_is_refused(
-    darkroom: Darkroom, redis: Redis, stored: Callable[[], list[Path]], wanted: Request, field: str
+def test_a_field_that_is_too_long_is_refused(
+    darkroom: Darkroom, redis: Redis, stored: Callable[[], list[Path]], request_: Request, field: str
 ) -> None:
     with pytest.raises(InvalidRequest) as error:
-        darkroom.enqueue(wanted)
+        darkroom.enqueue(request_)
     assert [one.field for one in error.value.errors] == [field]
     assert (redis.dbsize(), stored()) == (0, [])
     assert darkroom.enqueue(generate(prompt="x" * MAX_FIELD_CHARACTERS)).status is Status.QUEUED
@@ -356,7 +357,7 @@ def test_the_same_key_with_the_same_request_is_the_same_job(darkroom: Darkroom, 
     assert redis.llen("darkroom.chainhub") == 1
 
 
-def test_none_is_no_key(darkroom: Darkroom) -> None:
+def test_without_a_key_each_enqueue_makes_a_job(darkroom: Darkroom) -> None:
     first, second = (darkroom.enqueue(generate(), idempotency_key=None) for _ in range(2))
     assert first.id != second.id
 
@@ -370,7 +371,7 @@ def test_the_same_key_with_another_request_is_a_conflict(darkroom: Darkroom) -> 
         darkroom.enqueue(remix(URL), idempotency_key="order-17")
 
 
-def test_keys_of_different_owners_do_not_meet(darkroom: Darkroom) -> None:
+def test_each_owner_has_keys_of_its_own(darkroom: Darkroom) -> None:
     ids = {darkroom.enqueue(generate(), idempotency_key="k", owner=owner).id for owner in ("", "shop", "blog")}
     assert len(ids) == 3
 
@@ -386,13 +387,13 @@ def test_the_same_key_from_many_threads_makes_one_job(darkroom: Darkroom) -> Non
 
 
 @pytest.mark.parametrize("job_id", ["", "a" * 32, "x" * 31, "*" * 32, "../../etc/passwd", "darkroom:due", None, 7])
-def test_a_job_that_is_none_is_not_found(darkroom: Darkroom, job_id: Any) -> None:
+def test_an_id_without_a_job_is_not_found(darkroom: Darkroom, job_id: Any) -> None:
     for ask in (darkroom.get, darkroom.cancel, darkroom.retry, lambda name: darkroom.wait(name, timeout=0.1)):
         with pytest.raises(JobNotFound):
             ask(job_id)
 
 
-def test_whoever_asks_ends_an_overdue_job_when_no_worker_lives(darkroom: Darkroom) -> None:
+def test_reading_an_overdue_job_ends_it_when_no_worker_is_running(darkroom: Darkroom) -> None:
     job = darkroom.enqueue(generate(), deadline_seconds=1)
     assert darkroom.get(job.id).status is Status.QUEUED
     time.sleep(1.1)
@@ -415,19 +416,15 @@ def test_the_artifacts_of_a_job_can_sign_their_urls(darkroom: Darkroom) -> None:
 def test_wait_returns_when_the_job_is_final(darkroom: Darkroom) -> None:
     job = darkroom.enqueue(generate())
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(darkroom.wait, job.id, 20)
+        waiting = pool.submit(darkroom.wait, job.id, 60)
         time.sleep(0.2)
         succeed(darkroom, job)
-        ended_at = time.monotonic()
-        assert waiting.result(timeout=5).status is Status.SUCCEEDED
-    assert time.monotonic() - ended_at < 1
+        assert waiting.result(timeout=60).status is Status.SUCCEEDED
 
 
 def test_wait_for_a_final_job_returns_at_once(darkroom: Darkroom) -> None:
     job = darkroom.cancel(darkroom.enqueue(generate()).id)
-    started = time.monotonic()
-    assert darkroom.wait(job.id).status is Status.CANCELED
-    assert time.monotonic() - started < 1
+    assert darkroom.wait(job.id, timeout=0).status is Status.CANCELED
 
 
 def test_wait_does_not_poll(darkroom: Darkroom, redis: Redis) -> None:
@@ -436,10 +433,11 @@ def test_wait_does_not_poll(darkroom: Darkroom, redis: Redis) -> None:
     with pytest.raises(TimeoutError):
         darkroom.wait(job.id, timeout=2)
     stats = redis.info("commandstats")
-    assert sum(stats.get(name, {}).get("calls", 0) for name in ("cmdstat_get", "cmdstat_evalsha")) <= 3
+    reads = sum(stats.get(name, {}).get("calls", 0) for name in ("cmdstat_get", "cmdstat_mget", "cmdstat_evalsha"))
+    assert 1 <= reads <= 3  # at first, when the subscription begins, and at the end
 
 
-def test_a_wait_that_is_over_says_where_the_job_stands_and_that_it_goes_on(darkroom: Darkroom) -> None:
+def test_a_timeout_says_where_the_job_is_and_that_it_goes_on(darkroom: Darkroom) -> None:
     job = darkroom.enqueue(generate())
     with pytest.raises(TimeoutError, match=rf"job {job.id} is still queued after 0\.1 s; it goes on"):
         darkroom.wait(job.id, timeout=0.1)
@@ -449,17 +447,18 @@ def test_a_wait_that_is_over_says_where_the_job_stands_and_that_it_goes_on(darkr
 def test_many_can_wait_for_one_job(darkroom: Darkroom) -> None:
     job = darkroom.enqueue(generate())
     with ThreadPoolExecutor(8) as pool:
-        waiting = [pool.submit(darkroom.wait, job.id, 20) for _ in range(8)]
+        waiting = [pool.submit(darkroom.wait, job.id, 60) for _ in range(8)]
         time.sleep(0.3)
         darkroom.cancel(job.id)
-        assert {future.result(timeout=5).status for future in waiting} == {Status.CANCELED}
+        assert {future.result(timeout=60).status for future in waiting} == {Status.CANCELED}
 
 
-def test_a_change_between_looking_and_listening_is_not_missed(darkroom: Darkroom) -> None:
-    for _ in range(20):
-        job = darkroom.enqueue(generate())
-        threading.Thread(target=darkroom.cancel, args=(job.id,)).start()
-        assert darkroom.wait(job.id, timeout=3).status is Status.CANCELED
+def test_a_change_between_reading_and_listening_is_not_missed(darkroom: Darkroom) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(20):
+            job = darkroom.enqueue(generate())
+            pool.submit(darkroom.cancel, job.id)
+            assert darkroom.wait(job.id, timeout=60).status is Status.CANCELED
 
 
 # --- cancel and retry -------------------------------------------------------------------------------------------------
@@ -479,7 +478,7 @@ def test_a_retry_sends_a_message_of_its_own(darkroom: Darkroom, redis: Redis) ->
     assert redis.llen("darkroom.deepmode") == 2
 
 
-def test_a_retry_that_may_be_charged_needs_a_clear_word(darkroom: Darkroom) -> None:
+def test_a_retry_that_may_be_charged_needs_consent(darkroom: Darkroom) -> None:
     job = darkroom.enqueue(generate())
     act(darkroom, job, claim, send)
     darkroom.cancel(job.id)
@@ -493,7 +492,7 @@ def test_a_retry_that_may_be_charged_needs_a_clear_word(darkroom: Darkroom) -> N
 # --- news -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_success_calls_a_worker(darkroom: Darkroom, redis: Redis) -> None:
+def test_a_success_wakes_a_worker(darkroom: Darkroom, redis: Redis) -> None:
     job = darkroom.enqueue(generate())
     act(darkroom, job, claim, send)
     redis.delete("darkroom.deepmode")
@@ -502,7 +501,7 @@ def test_a_success_calls_a_worker(darkroom: Darkroom, redis: Redis) -> None:
     assert redis.llen("darkroom.deepmode") == 1
 
 
-def test_a_report_that_leads_nowhere_calls_nobody(darkroom: Darkroom, redis: Redis) -> None:
+def test_a_report_without_work_to_do_wakes_no_worker(darkroom: Darkroom, redis: Redis) -> None:
     job = darkroom.enqueue(generate())
     act(darkroom, job, claim, send)
     redis.delete("darkroom.deepmode")
@@ -513,7 +512,7 @@ def test_a_report_that_leads_nowhere_calls_nobody(darkroom: Darkroom, redis: Red
     assert redis.llen("darkroom.deepmode") == 0
 
 
-def test_a_broker_apart_from_the_records_gets_its_message_too(settings: Settings, redis: Redis) -> None:
+def test_a_separate_broker_gets_the_message(settings: Settings, redis: Redis) -> None:
     apart = settings.model_copy(update={"broker_url": settings.redis_url[:-1] + "1"})
     darkroom = Darkroom.open(apart)
     try:
@@ -527,17 +526,33 @@ def test_a_broker_apart_from_the_records_gets_its_message_too(settings: Settings
         darkroom.dispatch.app.close()
 
 
-def test_an_accepted_job_is_no_error_when_a_broker_apart_is_away(settings: Settings, free_port: int) -> None:
-    """Whoever is told of an error enqueues again, and pays twice; without a message a worker takes it from its line."""
-    darkroom = Darkroom.open(settings.model_copy(update={"broker_url": f"redis://127.0.0.1:{free_port}/0"}))
-    began = time.monotonic()
-    job = darkroom.enqueue(generate())
-    batch = darkroom.enqueue_many([NewJob(generate())] * 20)
-    took = time.monotonic() - began
-    assert {one.id for one in darkroom.list().jobs} == {job.id, *(one.id for one in batch)}
-    assert took < 10  # each of them would ask the broker for a second
-    assert darkroom.cancel(job.id).status is Status.CANCELED
-    assert darkroom.retry(job.id).status is Status.QUEUED
+def test_a_job_is_accepted_while_a_separate_broker_is_away(settings: Settings) -> None:
+    """An application that gets an error enqueues again, and pays twice. Workers find a job without a message in its lane."""
+    connections = 0
+
+    class HangUp(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            nonlocal connections
+            connections += 1
+
+    with socketserver.TCPServer(("127.0.0.1", 0), HangUp) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,)).start()
+        darkroom = Darkroom.open(
+            settings.model_copy(update={"broker_url": f"redis://127.0.0.1:{server.server_address[1]}/0"})
+        )
+        try:
+            job = darkroom.enqueue(generate())
+            for_one = connections
+            batch = darkroom.enqueue_many([NewJob(generate())] * 20)
+            for_twenty = connections - for_one
+            assert darkroom.cancel(job.id).status is Status.CANCELED
+            assert darkroom.retry(job.id).status is Status.QUEUED
+        finally:
+            server.shutdown()
+            darkroom.close()
+    assert for_one > 0
+    assert for_twenty <= 2 * for_one  # a broker that is away is asked once, not for each job
+    assert {one.id for one in Darkroom.open(settings).list().jobs} == {job.id, *(one.id for one in batch)}
 
 
 # --- the module's functions -------------------------------------------------------------------------------------------
@@ -555,7 +570,7 @@ def test_the_module_acts_on_the_darkroom_of_the_environment(
     assert jobs.retry(job.id, may_charge_again=False).status is Status.QUEUED
 
 
-def test_a_message_is_sent_only_when_a_worker_is_wanted_now(darkroom: Darkroom) -> None:
+def test_a_message_is_sent_only_when_a_worker_is_needed_now(darkroom: Darkroom) -> None:
     job = darkroom.enqueue(generate())
     assert queue.needs_worker(job)
     assert not queue.needs_worker(act(darkroom, job, claim))
@@ -595,7 +610,7 @@ def test_each_filter_of_a_list_finds_its_jobs_alone(darkroom: Darkroom) -> None:
     assert found(metadata={"user": "42"}) == found(metadata={"size": 7}) == found(metadata={"size": "7"}) == {mine.id}
     assert found(metadata={"vip": True}) == found(metadata={"vip": "true"}) == {mine.id}
     assert not found(metadata={"vip": 1}) | found(metadata={"user": "42", "size": 8}) | found(metadata={"user": None})
-    assert found(created_after=late.created_at) == {newest.id}
+    assert found(created_after=late.created_at + timedelta(seconds=0.5)) == {newest.id}
     assert found(unknown=True) == set()
     assert found(status="canceled", owner="shop") == {other.id}
     assert found(status="queued", owner="shop") == set()

@@ -83,7 +83,7 @@ def test_every_setting_has_an_example_that_works(monkeypatch: pytest.MonkeyPatch
     Settings.read()
 
 
-def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKROOM_RETENTION_SECONDS", "")
     monkeypatch.setenv("DARKROOM_SECRET_KEYS", "")
     assert Settings.read() == Settings.read().model_copy(update={"retention_seconds": 7 * 86400, "secret_keys": ()})
@@ -121,12 +121,12 @@ def test_another_broker_is_another_broker(monkeypatch: pytest.MonkeyPatch) -> No
     assert (Settings.read().broker, Settings.read().broker_is_redis) == ("amqp://guest@rabbitmq//", False)
 
 
-def test_celery_is_told_the_database_that_stands_in_a_query(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_celery_gets_the_database_that_is_in_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKROOM_REDIS_URL", "redis://:p%40ss@redis:6379?db=3")
     assert (Settings.read().broker, Settings.read().broker_is_redis) == ("redis://:p%40ss@redis:6379/3", True)
 
 
-def test_space_around_a_value_is_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_space_around_a_value_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKROOM_REDIS_URL", " redis://redis:6379/1 ")
     monkeypatch.setenv("DARKROOM_PUBLIC_URL", "https://darkroom.example.com/ ")
     monkeypatch.setenv("DARKROOM_SECRET_KEYS", "a-key-that-signs")
@@ -213,7 +213,7 @@ def test_python_finds_the_stack_that_runs_in_its_folder(
     assert "PATH" not in stack_environment()
 
 
-def test_a_redis_url_of_ones_own_leaves_the_stack_alone(stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_redis_url_the_stack_is_not_used(stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKROOM_REDIS_URL", "redis://redis:6379/1")
     assert (current().redis_url, current().retention_seconds) == ("redis://redis:6379/1", 7 * 86400)
 
