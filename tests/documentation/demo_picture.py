@@ -1,4 +1,4 @@
-"""Draws what `darkroom demo` prints: a real run on a terminal of 100 columns, as an SVG."""
+"""Draws what `darkroom demo` prints: a real run on a terminal of 80 columns, as an SVG."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.text import Text
 from .pages import ROOT
 
 PICTURE = ROOT / "docs" / "images" / "demo.svg"
-COLUMNS = 100
+COLUMNS = 80
 
 
 def drawn() -> str:
