@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,3 +103,33 @@ def test_no_character_of_a_token_can_be_changed(place: int, character: str) -> N
 def test_every_job_and_attempt_can_be_signed(job: object, attempt: int, provider: str) -> None:
     name = job.hex  # type: ignore[attr-defined]
     assert verify(provider, sign(provider, name, attempt, KEYS), KEYS) == (name, attempt)
+
+
+WRONG = {
+    "of another job": sign("deepmode", "f" * 32, 1, ["another"]),
+    "with a signature that is almost right": GOOD[:-1] + ("A" if GOOD[-1] != "A" else "B"),
+    "with a signature that is all wrong": f"{JOB}.1.{'A' * 43}",
+    "of another form": "x",
+}
+
+
+def cryptography(token: str) -> list[str]:
+    """The cryptographic functions that are called to verify a wrong token, in their order."""
+    called: list[str] = []
+
+    def record(_frame: Any, event: str, function: Any) -> None:
+        if event == "c_call" and function.__name__.endswith(("hmac_digest", "compare_digest")):
+            called.append(function.__name__.lstrip("_"))
+
+    sys.setprofile(record)
+    try:
+        with pytest.raises(InvalidToken):
+            verify("deepmode", token, KEYS)
+    finally:
+        sys.setprofile(None)
+    return called
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_token_takes_as_many_steps_whatever_is_wrong(wrong: str) -> None:
+    assert cryptography(WRONG[wrong]) == ["hmac_digest", "compare_digest"] * len(KEYS)
