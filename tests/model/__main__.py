@@ -1,4 +1,4 @@
-"""Explores deeper than the tests do: `python -m model 14`, with `tests` on the path. Exits 1 at the first broken sentence."""
+"""Explore deeper than the tests do: `python -m model 14`, with `tests` on the path. Exits 1 at the first broken sentence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .world import Model
 
 
 def main(depth: int) -> int:
-    """Explores every world to this depth; 0 when all sentences hold."""
+    """Explore every world to this depth, and return 0 when all sentences hold."""
     total = 0
     for setting in SETTINGS:
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Explores every state of a world to a depth, and says which sentence of the design does not hold, with the steps that led there."""
+"""Explores every state of a world to a depth, and names the first sentence of the design that is broken, with the steps to it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from jobs.report import Charged, Code, Source
 
 from .world import DEAD, LATER, NAMES, Model, World, last_number, put
 
-#: a job must be final after so many steps of ours when nobody else does anything any more
+#: how many steps of workers a job may need to end when nobody else acts
 PATIENCE = 400
-#: and at its deadline after so many steps in which its provider refuses it
+#: how many steps a job is refused before its deadline comes
 REFUSED_STEPS = 15
 
 
@@ -45,13 +45,13 @@ class Checker:
     """Visits the states breadth first."""
 
     model: Model
-    #: those that are looked at; all, unless a test is about one
+    #: the sentences to check; all by default
     sentences: Collection[str] = field(default_factory=lambda: tuple(SENTENCES))
     visited: dict[World, tuple[World, str] | None] = field(default_factory=dict)
     _ends: set[World] = field(default_factory=set)
 
     def explore(self, depth: int) -> int:
-        """All states that are at most so many steps from the start; how many there are. Raises Broken."""
+        """Visit all states up to so many steps from the start, and return their number. Raises Broken."""
         start = self.model.start()
         self.visited[start] = None
         frontier = [start]
@@ -70,7 +70,7 @@ class Checker:
             yield after
 
     def _canonical(self, world: World) -> World:
-        """Two workers that changed their roles make the same state."""
+        """Two workers that swapped their roles make the same state."""
         first, second = world.workers
         if first <= second or first.known >= 0 or second.known >= 0:
             return world
@@ -102,22 +102,22 @@ class Checker:
 
 
 def _abandoned(model: Model, world: World) -> World:
-    """The same with every worker dead, an empty wire and nothing more that goes wrong."""
+    """The same state with every worker dead, an empty network and no more faults."""
     after = model.jobs.changed(
         world.job, "abandoned", lambda job: replace(job, holder=DEAD) if job.holder in NAMES else job
     )
     assert isinstance(after, int)
-    return World(after, vendor=world.vendor, stored=world.stored)
+    return World(after, provider=world.provider, stored=world.stored)
 
 
 def _duties(model: Model, world: World) -> Iterator[World]:
-    """What the house itself does for a job, one step after the other."""
+    """What we do for a job by ourselves, one step after the other."""
     job = model.jobs[world.job]
     steps = {what: after for what, after in model.worker_steps(world, 0) if after != world}
-    # A silent vendor: a request goes out and its end is not seen.
+    # A silent provider: a request is sent and never answered.
     if world.workers[0].at in ("calling", "waiting"):
         yield world._replace(workers=(world.workers[0]._replace(at="broken"), world.workers[1]))
-    for wanted in ("stores all", "tells that it saw no end", "sends", "does not send", "claims"):
+    for wanted in ("stores all", "reports an unknown outcome", "sends", "does not send", "claims"):
         if wanted in steps:
             yield steps[wanted]
     yield from (after for _, after in model.sweep_steps(world) if after != world)
@@ -134,14 +134,14 @@ def _seen(model: Model, world: World) -> str:
     job = model.jobs[world.job]
     attempts = " ".join(f"{a.number}:{a.outcome}/{a.charged}x{a.times}" for a in job.attempts)
     why = f" ({job.error.code})" if job.error else ""
-    return f"{job.status}{why} holder={job.holder} [{attempts}] charged={[charges for charges, _ in world.vendor]}"
+    return f"{job.status}{why} holder={job.holder} [{attempts}] charged={[charges for charges, _ in world.provider]}"
 
 
 # --- the sentences ----------------------------------------------------------------------------------------------------
 
 
 def sent_once(seen: Seen) -> bool:
-    return seen.model.vendor.keyed or all(count <= 1 for count in seen.world.sent)
+    return seen.model.provider.keyed or all(count <= 1 for count in seen.world.sent)
 
 
 def on_the_ledger_first(seen: Seen) -> bool:
@@ -150,12 +150,12 @@ def on_the_ledger_first(seen: Seen) -> bool:
 
 def charged_once(seen: Seen) -> bool:
     allowed = seen.world.word or seen.model.setting.on_unknown == "charge_again"
-    return allowed or sum(charges for charges, _ in seen.world.vendor) <= 1
+    return allowed or sum(charges for charges, _ in seen.world.provider) <= 1
 
 
-def doubts_are_on_the_ledger(seen: Seen) -> bool:
-    """What the vendor charged is never `no` on the ledger, and what nobody saw the end of is not taken for sure."""
-    for number, (charges, _) in enumerate(seen.world.vendor, start=1):
+def has_doubts_on_the_ledger(seen: Seen) -> bool:
+    """What was charged is never `no` on the ledger, and only the current attempt of a submitting job is being sent."""
+    for number, (charges, _) in enumerate(seen.world.provider, start=1):
         attempt = find_attempt(seen.job.attempts, number)
         is_free = attempt is not None and attempt.charged is Charged.NO
         if charges and is_free and number not in seen.world.lied:
@@ -165,12 +165,12 @@ def doubts_are_on_the_ledger(seen: Seen) -> bool:
 
 
 def only_what_was_done_succeeded(seen: Seen) -> bool:
-    done = {number for number, (_, state) in enumerate(seen.world.vendor, start=1) if state == "done"}
+    done = {number for number, (_, state) in enumerate(seen.world.provider, start=1) if state == "done"}
     succeeded = (Outcome.SUCCEEDED, Outcome.SURPLUS)
     return all(attempt.number in done for attempt in seen.job.attempts if attempt.outcome in succeeded)
 
 
-def forged_news_does_nothing(seen: Seen) -> bool:
+def forged_reports_change_nothing(seen: Seen) -> bool:
     changed = seen.model.jobs.changed
     for number in (0, last_number(seen.job) + 1):
         for heard in ("Succeeded", "Failed", "Running"):
@@ -186,13 +186,13 @@ def forged_news_does_nothing(seen: Seen) -> bool:
     return True
 
 
-def nothing_told_is_lost(seen: Seen) -> bool:
+def no_report_is_lost(seen: Seen) -> bool:
     kept = (Outcome.SUCCEEDED, Outcome.SURPLUS)
     told = (find_attempt(seen.job.attempts, number) for number in seen.world.told)
     return all(attempt is None or attempt.outcome in kept for attempt in told)
 
 
-def each_image_has_one_place(seen: Seen) -> bool:
+def has_each_image_once(seen: Seen) -> bool:
     """Stored once, still to be stored, or missing with a reason; all of one attempt."""
     stored = [item.index for item in seen.job.artifacts]
     places = stored + [item.index for item in seen.job.pending] + [item.index for item in seen.job.missing]
@@ -205,8 +205,8 @@ def each_image_has_one_place(seen: Seen) -> bool:
     return True
 
 
-def what_was_told_is_kept_or_says_why(seen: Seen) -> bool:
-    """A picture that was reported is only left where the job was canceled, another attempt's are kept, or a person said so."""
+def each_reported_image_is_stored_or_says_why(seen: Seen) -> bool:
+    """A reported image is only left if the job was canceled, another attempt's are stored, or a person decided so."""
     if not seen.world.told or seen.world.word or seen.job.status is Status.CANCELED:
         return True
     if seen.job.status in (Status.STORING, Status.SUCCEEDED):
@@ -222,8 +222,8 @@ def a_final_record_says_why(seen: Seen) -> bool:
     return seen.job.status is not Status.SUCCEEDED or bool(seen.job.artifacts)
 
 
-def somebody_will_look_at_it(seen: Seen) -> bool:
-    """Whatever is not over is in somebody's hands, in a line or in the due set."""
+def has_a_holder_or_is_due(seen: Seen) -> bool:
+    """A job with something left to do has a holder, or is in a lane or in the due set."""
     if _over(seen.job):
         return seen.job.holder is None and schedule.due_at(seen.job) is None
     return seen.job.holder is not None or schedule.due_at(seen.job) is not None
@@ -241,14 +241,14 @@ def finals_are_sticky(seen: Seen) -> bool:
     return late and "Succeeded" in seen.what
 
 
-def the_rescue_finds_what_is_stored(seen: Seen) -> bool:
-    """Images that came inside an answer are in the storage before the record knows of them."""
+def rescue_finds_stored_images(seen: Seen) -> bool:
+    """Images that came inside an answer are in the storage before they are on the record."""
     sent = seen.before.status is Status.SUBMITTING and last_number(seen.before) in seen.world.stored
     return seen.what != "sweep rescues" or not sent or seen.job.status in (Status.STORING, Status.SUCCEEDED)
 
 
 def it_ends_alone(seen: Seen) -> bool:
-    """Whether the job still ends when the vendor falls silent: every worker dies, and one that is new does its duty."""
+    """Whether the job still ends when every worker dies, a new one does its duty, and the provider never answers."""
     model, ends = seen.model, seen.ends
     met: list[World] = []
     world = _abandoned(model, seen.world)
@@ -265,7 +265,7 @@ def it_ends_alone(seen: Seen) -> bool:
 
 
 def a_refusal_for_now_is_no_failure(seen: Seen) -> bool:
-    """In this world only a refusal that says nothing about the request has this code."""
+    """In this world only a refusal for now has this code."""
     return seen.job.error is None or seen.job.error.code is not Code.RATE_LIMITED
 
 
@@ -284,26 +284,26 @@ def it_ends_although_it_is_always_refused(seen: Seen) -> bool:
         if me.at == "calling":
             world = put(world, 0, me._replace(at="answered", heard="Busy"))
         elif me.at == "answered":
-            world = next(model.learn(world, 0))[1]
+            world = next(model.report(world, 0))[1]
         else:
             world = next((after for after in _duties(model, world) if after != world), world)
     return False
 
 
 SENTENCES: Mapping[str, Callable[[Seen], bool]] = {
-    "an attempt is sent at most once, except under the provider's own key": sent_once,
-    "an attempt is on the ledger before its bytes go out": on_the_ledger_first,
+    "an attempt is sent at most once, except with the provider's idempotency key": sent_once,
+    "an attempt is on the ledger before it is sent": on_the_ledger_first,
     "a job is charged at most once unless its policy allowed more": charged_once,
-    "every doubt is on the ledger": doubts_are_on_the_ledger,
-    "only what the vendor made counts as a success": only_what_was_done_succeeded,
-    "news of an attempt that never was changes nothing": forged_news_does_nothing,
-    "news that was taken is never lost": nothing_told_is_lost,
-    "each image is stored once, or missing says which is not and why": each_image_has_one_place,
-    "each image that was reported is kept, or the job says why not": what_was_told_is_kept_or_says_why,
+    "every doubt is on the ledger": has_doubts_on_the_ledger,
+    "only what the provider rendered is a success": only_what_was_done_succeeded,
+    "a report on an attempt that does not exist changes nothing": forged_reports_change_nothing,
+    "an accepted report is never lost": no_report_is_lost,
+    "each image is stored once, or missing says which is not and why": has_each_image_once,
+    "each reported image is stored, or the job says why not": each_reported_image_is_stored_or_says_why,
     "a final record says why": a_final_record_says_why,
-    "somebody will look at a job that is not over": somebody_will_look_at_it,
-    "a final status stays, but for a late result and a person's word": finals_are_sticky,
-    "a rescue finds what lies in the storage": the_rescue_finds_what_is_stored,
+    "a job that is not complete has a holder or is due": has_a_holder_or_is_due,
+    "a final status stays, except for a late result and a person's retry": finals_are_sticky,
+    "a rescue finds the images in the storage": rescue_finds_stored_images,
     "an accepted job ends in a final status": it_ends_alone,
     "a job does not fail because its provider refuses it for now": a_refusal_for_now_is_no_failure,
     "a job that is always refused ends at its deadline": it_ends_although_it_is_always_refused,

@@ -1,21 +1,21 @@
-"""The worlds that are explored: each way in which a vendor can work, under each policy of a job."""
+"""The worlds that are explored: each kind of provider, with each policy of a job."""
 
 from __future__ import annotations
 
 from jobs.attempt import Recovery
 from jobs.job import OnUnknown
 
-from .world import Setting, Vendor
+from .world import Provider, Setting
 
 #: steps from the start; `make model DEPTH=14` goes deeper
 DEPTH = 11
 
-SYNCHRONOUS = Vendor("synchronous", synchronous=True)
-INLINE = Vendor("inline", synchronous=True, inline=True)
-CALLING_BACK = Vendor("calling back", Recovery.CALLBACK, calls_back=True)
-POLLED = Vendor("polled", polled=True)
-KEYED = Vendor("keyed", Recovery.KEY, polled=True, calls_back=True)
-LOOKED_UP = Vendor("looked up", Recovery.LOOKUP, polled=True)
+SYNCHRONOUS = Provider("synchronous", synchronous=True)
+INLINE = Provider("inline", synchronous=True, inline=True)
+CALLING_BACK = Provider("calling back", Recovery.CALLBACK, calls_back=True)
+POLLED = Provider("polled", polled=True)
+KEYED = Provider("keyed", Recovery.KEY, polled=True, calls_back=True)
+LOOKED_UP = Provider("looked up", Recovery.LOOKUP, polled=True)
 
 CHARGE_AGAIN = OnUnknown.CHARGE_AGAIN
 

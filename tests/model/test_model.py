@@ -1,4 +1,4 @@
-"""Every interleaving of workers, crashes, answers, callbacks, polls, sweeps and people, on the shipped transitions."""
+"""Every interleaving of workers, crashes, answers, callbacks, polls, sweeps and people, with the shipped transitions."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def test_a_broken_variant_is_caught(variant: Variant) -> None:
 
 def test_every_sentence_is_broken_by_some_variant_or_is_a_shape() -> None:
     shapes = {
-        "only what the vendor made counts as a success",
+        "only what the provider rendered is a success",
         "a final record says why",
-        "somebody will look at a job that is not over",
+        "a job that is not complete has a holder or is due",
     }
     assert set(SENTENCES) - shapes <= {variant.breaks for variant in variants()}

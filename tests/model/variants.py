@@ -1,4 +1,4 @@
-"""The transitions and the store with one thought left out: each of these must be caught, or the checker proves nothing."""
+"""Transitions, workers and stores with one defect each: the checker must catch every one, or it proves nothing."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ REFUSED_PAST_THE_DEADLINE = Mutation(
 
 @dataclass
 class ClaimedTwice(Model):
-    """A store without compare-and-set: whoever read the job writes it."""
+    """A store without compare and set: a writer overwrites what it has not read."""
 
     def claim(self, world: World, slot: int) -> Iterator[Step]:
         me, name = world.workers[slot], NAMES[slot]
@@ -154,7 +154,7 @@ class ClaimedTwice(Model):
 
 @dataclass
 class SentBeforeTheLedger(Model):
-    """Sends first and writes it down when the answer is there."""
+    """Sends first, and writes the ledger after the answer."""
 
     def send(self, world: World, slot: int) -> Iterator[Step]:
         yield "sends", self.sent(world, slot, world.workers[slot].number)
@@ -162,7 +162,7 @@ class SentBeforeTheLedger(Model):
 
 @dataclass
 class RescueForgetsWhatIsStored(Model):
-    """Declares a dead worker's attempt unknown although its images lie in the storage, and throws them away."""
+    """Declares the attempt of a dead worker unknown although its images are in the storage."""
 
     def rescued(self, world: World, holder: str) -> World:
         after = self.update(
@@ -195,14 +195,16 @@ def world(kind: type[Model], setting: Setting, breaks: str) -> Variant:
 
 def variants() -> tuple[Variant, ...]:
     """All of them, ready to be explored."""
-    final = "a final status stays, but for a late result and a person's word"
-    told = "news that was taken is never lost"
-    sent_once = "an attempt is sent at most once, except under the provider's own key"
-    kept = "each image that was reported is kept, or the job says why not"
+    final = "a final status stays, except for a late result and a person's retry"
+    told = "an accepted report is never lost"
+    sent_once = "an attempt is sent at most once, except with the provider's idempotency key"
+    kept = "each reported image is stored, or the job says why not"
     return (
-        mutant(ATTEMPT_NOT_CHECKED, Setting(CALLING_BACK), "news of an attempt that never was changes nothing"),
+        mutant(
+            ATTEMPT_NOT_CHECKED, Setting(CALLING_BACK), "a report on an attempt that does not exist changes nothing"
+        ),
         world(ClaimedTwice, Setting(SYNCHRONOUS), sent_once),
-        world(SentBeforeTheLedger, Setting(SYNCHRONOUS), "an attempt is on the ledger before its bytes go out"),
+        world(SentBeforeTheLedger, Setting(SYNCHRONOUS), "an attempt is on the ledger before it is sent"),
         mutant(SENDS_UNKNOWN_AGAIN, Setting(SYNCHRONOUS), ONCE),
         mutant(FINALS_NOT_STICKY, Setting(SYNCHRONOUS), final),
         mutant(STORES_AFTER_CANCEL, Setting(CALLING_BACK), final),
@@ -223,5 +225,5 @@ def variants() -> tuple[Variant, ...]:
             "a job does not fail because its provider refuses it for now",
         ),
         mutant(REFUSED_PAST_THE_DEADLINE, Setting(SYNCHRONOUS), "a job that is always refused ends at its deadline"),
-        world(RescueForgetsWhatIsStored, Setting(INLINE), "a rescue finds what lies in the storage"),
+        world(RescueForgetsWhatIsStored, Setting(INLINE), "a rescue finds the images in the storage"),
     )

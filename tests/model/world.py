@@ -1,8 +1,8 @@
-"""A small world around the real transitions: one job, two workers, a store, a vendor, the wire between them, and people.
+"""A small world around the real transitions: one job, two workers, a store, a provider, the network, and people.
 
-A state of it is a tuple of small values; `steps` gives every state that can come next, with a name for the step. Workers do
-what `worker.runner` does, cut at each place where a process can die. Times are only *now* and *later*: a step lets the later
-time come. Dead processes are all one holder, `dead`; a process that starts anew is another one.
+A state is a tuple of small values; `steps` yields every state that can come next, with a name for the step. Workers do what
+`worker.runner` does, divided wherever a process can die. There are only two times, *now* and *later*: a step makes later come.
+All dead processes are one holder, `dead`; a new process is another holder.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Vendor:
-    """What one kind of provider can do."""
+class Provider:
+    """The abilities of one kind of provider."""
 
     name: str
     recovery: Recovery = Recovery.NONE
@@ -49,22 +49,22 @@ class Vendor:
 
 @dataclass(frozen=True)
 class Setting:
-    """One world to explore: a vendor, a job's policy, and how much may go wrong in one life."""
+    """One world to explore: a provider, the options of a job, and how much may go wrong in one life."""
 
-    vendor: Vendor
+    provider: Provider
     on_unknown: OnUnknown = OnUnknown.FAIL
     keep_late: bool = False
     images: int = 1
     attempts: int = 2
     #: crashes of workers, broken connections and lost answers
     faults: int = 2
-    #: answers that refuse and cost nothing
+    #: refusals that cost nothing
     refusals: int = 1
-    #: refusals of a submission that the provider has accepted
+    #: refusals of a submission that the provider has already accepted
     lies: int = 0
-    #: callbacks that come once more
+    #: callbacks that are repeated
     repeats: int = 1
-    #: cancels and retries
+    #: cancels and retries by people
     people: int = 1
     #: living workers that are believed dead
     pauses: int = 1
@@ -73,21 +73,21 @@ class Setting:
     def name(self) -> str:
         policy = "-charge_again" if self.on_unknown is OnUnknown.CHARGE_AGAIN else ""
         more = f"{'-keep-late' if self.keep_late else ''}{'-lies' if self.lies else ''}"
-        return f"{self.vendor.name}{policy}{more}{f'-{self.images}' * (self.images > 1)}"
+        return f"{self.provider.name}{policy}{more}{f'-{self.images}' * (self.images > 1)}"
 
 
 class Worker(NamedTuple):
-    """Where one worker process stands."""
+    """The state of one worker process."""
 
     #: idle, ready, calling, waiting, answered, broken, holding
     at: str = "idle"
-    #: the attempt that it is about
+    #: the attempt that it works on
     number: int = 0
-    #: what the vendor answered
+    #: what it heard from the provider
     heard: str = ""
-    #: its lease ran out although it lives
+    #: its lease ran out although it is alive
     paused: bool = False
-    #: the job as it was read; only a store without compare-and-set needs it
+    #: the job as it was read, for a store without compare-and-set
     known: int = -1
 
 
@@ -96,21 +96,21 @@ class World(NamedTuple):
 
     job: int
     workers: tuple[Worker, Worker] = (Worker(), Worker())
-    #: requests whose sender is gone, still on the wire
+    #: requests on the network whose sender is gone
     orphans: tuple[int, ...] = ()
-    #: for each attempt what the vendor charged, and where it stands: "", working, done, failed
-    vendor: tuple[tuple[int, str], ...] = ()
-    #: callbacks on their way
+    #: for each attempt how many times the provider charged it, and its state there: "", working, done, failed
+    provider: tuple[tuple[int, str], ...] = ()
+    #: callbacks on the network
     mail: tuple[tuple[int, str], ...] = ()
-    #: attempts whose inline images lie in the storage
+    #: attempts whose inline images are in the storage
     stored: tuple[int, ...] = ()
-    #: how often each attempt's bytes went out
+    #: how many times each attempt was sent
     sent: tuple[int, ...] = ()
     #: attempts that were refused although the provider had accepted them, before we knew
     lied: tuple[int, ...] = ()
-    #: attempts whose success we were told of and took
+    #: attempts whose success was reported to us and accepted
     told: tuple[int, ...] = ()
-    #: a person said that it may be charged again
+    #: whether a person agreed to another charge
     word: bool = False
     faults: int = 0
     refusals: int = 0
@@ -124,7 +124,7 @@ Step = tuple[str, World]
 
 
 class Jobs:
-    """The jobs that were met, each once, and what each transition made of it."""
+    """The jobs that occurred, each once, and the result of each transition of each."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
@@ -143,7 +143,7 @@ class Jobs:
         self.first = self._met(
             Job(
                 id="job",
-                operation="vendor.paint",
+                operation="provider.paint",
                 params={},
                 status=Status.QUEUED,
                 created_at=NOW,
@@ -210,7 +210,7 @@ def _plain_image(image: PendingImage) -> PendingImage:
 
 
 def _plain(job: Job) -> Job:
-    """The job without what no transition looks at."""
+    """The job without everything that no transition reads."""
     return replace(
         job,
         updated_at=NOW,
@@ -233,14 +233,14 @@ def _plain(job: Job) -> Job:
 
 @dataclass
 class Model:
-    """Every step that can be taken from a state. Broken variants override one of the methods or bring other transitions."""
+    """Every step that is possible in a state. Broken variants override a method or use other transitions."""
 
     setting: Setting
     transitions: ModuleType = transitions
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.setting)
-        self.vendor = self.setting.vendor
+        self.provider = self.setting.provider
 
     def start(self) -> World:
         setting = self.setting
@@ -255,19 +255,19 @@ class Model:
         )
 
     def steps(self, world: World) -> Iterator[Step]:
-        """Whatever may happen next."""
+        """Everything that can happen next."""
         for slot in (0, 1):
             for what, after in self.worker_steps(world, slot):
                 yield f"a worker {what}", after
         yield from self.sweep_steps(world)
-        yield from self.vendor_steps(world)
+        yield from self.provider_steps(world)
         yield from self.people_steps(world)
         yield from self.time_steps(world)
 
     # --- the store ------------------------------------------------------------------------------------------------
 
     def update(self, world: World, known: int, what: object, change: Callable[[Job], Job]) -> int:
-        """Compare-and-set: whoever was slower applies his change to the newer record, so what he knew does not matter."""
+        """Compare and set: the slower writer applies its change to the newer record, whatever it had read."""
         del known
         after = self.jobs.changed(world.job, what, change)
         assert isinstance(after, int)
@@ -288,9 +288,9 @@ class Model:
                 broken = world._replace(faults=world.faults - 1, orphans=tuple(sorted(orphans)))
                 yield "loses its connection", put(broken, slot, me._replace(at="broken"))
             case "answered":
-                yield from self.learn(world, slot)
+                yield from self.report(world, slot)
             case "broken":
-                yield "tells that it saw no end", self.unseen(world, slot)
+                yield "reports an unknown outcome", self.lost(world, slot)
             case "holding":
                 yield from self.store(world, slot)
         if me.at != "idle" and world.faults:
@@ -321,14 +321,14 @@ class Model:
         return put(world._replace(job=after), slot, Worker())
 
     def send(self, world: World, slot: int) -> Iterator[Step]:
-        """The ledger first, then the bytes; a connection can be refused before any byte."""
-        name, me, vendor = NAMES[slot], world.workers[slot], self.vendor
+        """The ledger first, then the bytes; the connection can be refused before the first byte."""
+        name, me, provider = NAMES[slot], world.workers[slot], self.provider
 
         def sending(job: Job) -> Job:
             if self.transitions.next_number(job) != me.number:
                 return job
             return self.transitions.submitting(
-                job, name, NOW, recovery=vendor.recovery, polled=vendor.polled, inline=vendor.inline
+                job, name, NOW, recovery=provider.recovery, polled=provider.polled, inline=provider.inline
             )
 
         after = self.update(world, me.known, ("sending", name, me.number), sending)
@@ -339,39 +339,39 @@ class Model:
         yield "sends", self.sent(written, slot, me.number)
         if world.refusals:
             refused = me._replace(at="answered", heard="Refused")
-            yield "is not let in", put(written._replace(refusals=world.refusals - 1), slot, refused)
+            yield "cannot connect", put(written._replace(refusals=world.refusals - 1), slot, refused)
 
     def sent(self, world: World, slot: int, number: int) -> World:
         counts = world.sent + (0,) * (number - len(world.sent))
         counts = (*counts[: number - 1], counts[number - 1] + 1, *counts[number:])
         return put(world._replace(sent=counts), slot, world.workers[slot]._replace(at="calling"))
 
-    def learn(self, world: World, slot: int) -> Iterator[Step]:
+    def report(self, world: World, slot: int) -> Iterator[Step]:
         me = world.workers[slot]
-        if self.vendor.inline and me.heard == "Succeeded" and me.number not in world.stored:
-            yield "keeps what came inside the answer", world._replace(stored=_with(world.stored, me.number))
+        if self.provider.inline and me.heard == "Succeeded" and me.number not in world.stored:
+            yield "stores the images of the answer", world._replace(stored=_with(world.stored, me.number))
             return
         name = NAMES[slot]
-        inline = self.vendor.inline
+        inline = self.provider.inline
 
-        def learned(job: Job) -> Job:
+        def answered(job: Job) -> Job:
             return self.transitions.claimed(
                 self.reported(job, me.number, me.heard, Source.ANSWER, inline=inline), name, NOW
             )
 
-        after = self.update(world, me.known, ("learned", name, me.number, me.heard), learned)
+        after = self.update(world, me.known, ("answered", name, me.number, me.heard), answered)
         heard = self.took(world, me.number, me.heard)._replace(job=after)
         job = self.jobs[after]
         mine = after != world.job and job.holder == name and bool(job.pending)
         then = Worker("holding", job.pending[0].attempt, known=me.known) if mine else Worker()
-        yield f"learns {me.heard} of {me.number}", put(heard, slot, then)
+        yield f"reports {me.heard} of {me.number}", put(heard, slot, then)
 
-    def unseen(self, world: World, slot: int) -> World:
+    def lost(self, world: World, slot: int) -> World:
         name, me = NAMES[slot], world.workers[slot]
         after = self.update(
             world,
             me.known,
-            ("unseen", name, me.number),
+            ("lost", name, me.number),
             lambda job: self.transitions.outcome_lost(job, name, NOW, number=me.number),
         )
         return put(world._replace(job=after), slot, Worker())
@@ -380,25 +380,25 @@ class Model:
         me = world.workers[slot]
         pending = tuple(range(self.setting.images))
         artifacts = self.jobs.artifacts(me.number, pending)
-        ends: dict[str, dict[int, Kept]] = {
+        results: dict[str, dict[int, Kept]] = {
             "stores all": dict(artifacts),
             "gives up all": {index: Missing(index, Code.RESULT_EXPIRED, "") for index in pending},
             "postpones all": {index: Postponed(index, 60, "") for index in pending},
         }
         if len(pending) > 1:
-            ends["stores one"] = {0: artifacts[0]}
-            ends["gives up one"] = {0: Missing(0, Code.STORAGE_ERROR, "")}
-        for what, ended in ends.items():
+            results["stores one"] = {0: artifacts[0]}
+            results["gives up one"] = {0: Missing(0, Code.STORAGE_ERROR, "")}
+        for what, found in results.items():
             after = self.update(
                 world,
                 me.known,
-                ("kept", what, me.number),
-                lambda job, ended=ended: self.transitions.stored(job, me.number, ended, NOW),  # type: ignore[misc]
+                ("stored", what, me.number),
+                lambda job, found=found: self.transitions.stored(job, me.number, found, NOW),  # type: ignore[misc]
             )
             yield what, put(world._replace(job=after), slot, Worker())
 
     def died(self, world: World, slot: int) -> World:
-        """The process is gone, and another one starts in its place; what it had sent is still on the wire."""
+        """The process is gone, and another one starts in its place; its request stays on the network."""
         me, name = world.workers[slot], NAMES[slot]
         orphans = _with_each(world.orphans, me.number) if me.at == "calling" else world.orphans
         after = self.jobs.changed(
@@ -425,7 +425,7 @@ class Model:
     def rescued(self, world: World, holder: str) -> World:
         job = self.jobs[world.job]
         number = last_number(job)
-        if job.status is Status.SUBMITTING and self.vendor.inline and number in world.stored:
+        if job.status is Status.SUBMITTING and self.provider.inline and number in world.stored:
             return self.told(world, number, "Succeeded", Source.ANSWER, inline=True)
         after = self.update(
             world, world.job, ("rescued", holder), lambda job: self.transitions.outcome_lost(job, holder, NOW)
@@ -438,30 +438,30 @@ class Model:
         heard = {"working": "Running", "done": "Succeeded", "failed": "Failed"}.get(state)
         if heard is None:
             after = self.update(world, world.job, "asked", lambda job: self.transitions.poll_postponed(job, NOW))
-            return "poll learns nothing", world._replace(job=after)
+            return "poll brings no news", world._replace(job=after)
         return f"poll says {heard} of {number}", self.told(world, number, heard, Source.POLL)
 
-    # --- the vendor -----------------------------------------------------------------------------------------------
+    # --- the provider -----------------------------------------------------------------------------------------------
 
-    def vendor_steps(self, world: World) -> Iterator[Step]:
+    def provider_steps(self, world: World) -> Iterator[Step]:
         for slot in (0, 1):
             yield from self.heard(world, slot)
         for number in sorted(set(world.orphans)):
             rest = world._replace(orphans=_without(world.orphans, number))
-            yield f"request {number} is lost on the wire", rest
+            yield f"request {number} is lost on the network", rest
             for what, _, after in self.arrived(rest, number):
                 yield f"{what}, nobody hears", after
-        for number, (charges, state) in enumerate(world.vendor, start=1):
+        for number, (charges, state) in enumerate(world.provider, start=1):
             if state == "working":
-                yield f"vendor finishes {number}", self.finished(world, number, charges, "done")
+                yield f"provider finishes {number}", self.finished(world, number, charges, "done")
                 if world.refusals:
                     failed = self.finished(world._replace(refusals=world.refusals - 1), number, 0, "failed")
-                    yield f"vendor fails {number}", failed
+                    yield f"provider fails {number}", failed
         for letter in sorted(set(world.mail)):
             yield from self.called_back(world, letter)
 
     def heard(self, world: World, slot: int) -> Iterator[Step]:
-        """The submission of a worker reaches the vendor, and is answered now or later."""
+        """The submission of a worker reaches the provider, and is answered now or later."""
         me = world.workers[slot]
         if me.at == "waiting":
             yield from self.answered(world, slot)
@@ -474,41 +474,41 @@ class Model:
         if world.lies and not state:
             mail = tuple(sorted((*world.mail, (me.number, "Running"))))
             begun = _entered(waiting, me.number, charges + 1, "working")
-            yield f"vendor begins {me.number} and says so", begun._replace(mail=mail)
+            yield f"provider begins {me.number} and calls back", begun._replace(mail=mail)
 
     def arrived(self, world: World, number: int) -> Iterator[tuple[str, str, World]]:
-        """The request is there: what happens, what is answered, and the world then."""
+        """The request arrives: what happens, what is answered, and the world after that."""
         charges, state = _attempt(world, number)
-        if self.vendor.keyed and state:
+        if self.provider.keyed and state:
             heard = {"working": "Running", "done": "Succeeded", "failed": "Failed"}[state]
-            yield f"vendor knows {number} already", heard, world
+            yield f"provider knows {number} already", heard, world
             return
-        end = "done" if self.vendor.synchronous else "working"
+        end = "done" if self.provider.synchronous else "working"
         accepted = _entered(world, number, charges + 1, end)
-        heard = "Succeeded" if self.vendor.synchronous else "Running"
-        yield f"vendor accepts {number}", heard, accepted
+        heard = "Succeeded" if self.provider.synchronous else "Running"
+        yield f"provider accepts {number}", heard, accepted
         if world.faults:
-            yield f"vendor accepts {number} and answers 502", "Lost", accepted._replace(faults=world.faults - 1)
+            yield f"provider accepts {number} and answers 502", "Lost", accepted._replace(faults=world.faults - 1)
         if world.refusals:
             less = world._replace(refusals=world.refusals - 1)
-            yield f"vendor is too busy for {number}", "Busy", less
-            yield f"vendor refuses {number}", "Failed", _entered(less, number, charges, "failed")
+            yield f"provider is too busy for {number}", "Busy", less
+            yield f"provider refuses {number}", "Failed", _entered(less, number, charges, "failed")
 
     def answered(self, world: World, slot: int) -> Iterator[Step]:
-        """The answer to a submission that the vendor has begun; it may be the refusal of somebody between us."""
+        """The answer to a submission that the provider has begun; a gateway may refuse it all the same."""
         me = world.workers[slot]
-        yield f"vendor answers {me.number}", put(world, slot, me._replace(at="answered", heard="Running"))
+        yield f"provider answers {me.number}", put(world, slot, me._replace(at="answered", heard="Running"))
         line = find_attempt(self.jobs[world.job].attempts, me.number)
         is_known = line is not None and line.outcome is Outcome.ACCEPTED
-        if world.lies and (is_known or self.vendor.keyed):
+        if world.lies and (is_known or self.provider.keyed):
             lied = world.lied if is_known else _with(world.lied, me.number)
             less = world._replace(lies=world.lies - 1, lied=lied)
             busy = put(less, slot, me._replace(at="answered", heard="Busy"))
-            yield f"vendor is too busy for {me.number}, which it has begun", busy
+            yield f"provider is too busy for {me.number}, which has begun", busy
 
     def finished(self, world: World, number: int, charges: int, state: str) -> World:
         after = _entered(world, number, charges, state)
-        if not self.vendor.calls_back:
+        if not self.provider.calls_back:
             return after
         letter = number, "Succeeded" if state == "done" else "Failed"
         return after._replace(mail=tuple(sorted((*world.mail, letter))))
@@ -532,8 +532,10 @@ class Model:
         return self.took(world, number, heard)._replace(job=after)
 
     def reported(self, job: Job, number: int, heard: str, source: Source, *, inline: bool) -> Job:
-        kept = self.jobs.artifacts(number, tuple(range(self.setting.images))) if inline and heard == "Succeeded" else {}
-        return self.transitions.reported(job, number, self.jobs.reports[heard], NOW, source=source, inline=dict(kept))
+        found = (
+            self.jobs.artifacts(number, tuple(range(self.setting.images))) if inline and heard == "Succeeded" else {}
+        )
+        return self.transitions.reported(job, number, self.jobs.reports[heard], NOW, source=source, inline=dict(found))
 
     def took(self, world: World, number: int, heard: str) -> World:
         return world._replace(told=_with(world.told, number)) if heard == "Succeeded" else world
@@ -580,7 +582,7 @@ class Model:
 
 
 def put(world: World, slot: int, worker: Worker) -> World:
-    """The state with this worker in its place."""
+    """The state with this worker in its slot."""
     workers = (worker, world.workers[1]) if slot == 0 else (world.workers[0], worker)
     return world._replace(workers=workers)
 
@@ -604,9 +606,9 @@ def _without(items: tuple[T, ...], item: T) -> tuple[T, ...]:
 
 
 def _attempt(world: World, number: int) -> tuple[int, str]:
-    return world.vendor[number - 1] if number <= len(world.vendor) else (0, "")
+    return world.provider[number - 1] if number <= len(world.provider) else (0, "")
 
 
 def _entered(world: World, number: int, charges: int, state: str) -> World:
-    entries = world.vendor + ((0, ""),) * (number - len(world.vendor))
-    return world._replace(vendor=(*entries[: number - 1], (charges, state), *entries[number:]))
+    entries = world.provider + ((0, ""),) * (number - len(world.provider))
+    return world._replace(provider=(*entries[: number - 1], (charges, state), *entries[number:]))

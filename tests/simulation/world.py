@@ -1,6 +1,6 @@
-"""One simulated life of a whole house: producers, workers that die and stall, vendors, a receiver, people; from one seed.
+"""One simulated run of a whole system from one seed: producers, workers that die and stall, providers, a receiver, people.
 
-The lifecycle, the repository, the runner, the keeper and the sweep are the real ones, on a Redis whose clock is simulated.
+The transitions, the repository, the runner, the image store and the sweep are the real ones; the clock of Redis is simulated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import fakeredis
 from pydantic import SecretStr
 
 from jobs import callback_url, providers
-from jobs.attempt import Outcome
+from jobs.attempt import Outcome, find_attempt
 from jobs.darkroom import Darkroom
 from jobs.errors import ChargePossible, NotPossible
 from jobs.job import Job, Status
@@ -41,16 +41,19 @@ from worker.runner import Runner
 from worker.updates import Updates
 
 from .clock import SimulatedClock, SimulatedLoop, simulated_redis
+from .remote import RemoteProviders, png
 from .storage import MemoryStorage
-from .vendors import Vendors, picture
 
 KEYS = ("a-secret-of-the-simulation",)
+#: of each job, in seconds
 DEADLINE_SECONDS = 60.0
-#: jobs are enqueued over so long
+#: how long jobs are enqueued, in seconds
 ARRIVALS_SECONDS = 30.0
-#: whatever is not over after so long is stuck
+#: a job that is not final after so many seconds is stuck
 PATIENCE_SECONDS = 300.0
+#: workers that run at once
 PROCESSES = 3
+#: how often a worker sweeps, in seconds
 TICK_SECONDS = 1.0
 
 INPUT = "https://input.example/photo.png"
@@ -75,7 +78,7 @@ def request(number: int) -> Request:
     return kinds[number % 4]()
 
 
-def vendor_settings() -> Mapping[str, ProviderSettings]:
+def settings_of_providers() -> Mapping[str, ProviderSettings]:
     def of(name: str) -> ProviderSettings:
         environ = {f"{name.upper()}_API_KEY": "key", f"{name.upper()}_BASE_URL": f"https://{name}.example"}
         return provider_settings(name, environ | ({"PHOTA_ASYNC": "true"} if name == "phota" else {}))
@@ -83,20 +86,20 @@ def vendor_settings() -> Mapping[str, ProviderSettings]:
     return {name: of(name) for name in providers.names()}
 
 
-class Failures(logging.Handler):
-    """What the house logged as an error: nothing may."""
+class ErrorLog(logging.Handler):
+    """The errors that a worker logged; there must be none."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.seen: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.seen.append(self.format(record))
+        self.messages.append(self.format(record))
 
 
 @dataclass
 class Process:
-    """One worker process: it consumes messages, ticks, runs; it can die at any await, and stall."""
+    """One worker process: it consumes messages, sweeps and runs jobs; it can die at any await, and stall."""
 
     world: World
     holder: str
@@ -113,10 +116,10 @@ class Process:
         self.tasks = [asyncio.ensure_future(self._consume()), asyncio.ensure_future(self._look())]
 
     def kill(self) -> None:
-        """Nothing of it runs any more; what was on the wire stays there."""
-        self.world.vendors.troubled |= self.world.prompts(self.work.in_hand)
+        """Stop at once; requests that were sent go on."""
+        self.world.remote.troubled |= self.world.prompts(self.work.in_progress)
         self.work.close()
-        for task in (*self.tasks, *self.work._tasks, *filter(None, [self.updates._writing])):
+        for task in (*self.tasks, *self.work._tasks, *filter(None, [self.updates._writer])):
             task.cancel()
 
     async def _consume(self) -> None:
@@ -129,10 +132,10 @@ class Process:
     def _received(self, message: bytes) -> None:
         job_id = self.world.job_of(message)
         if self.stalled_until + TICK_SECONDS > asyncio.get_running_loop().time():
-            self.world.vendors.troubled |= self.world.prompts(frozenset((job_id,)))
+            self.world.remote.troubled |= self.world.prompts(frozenset((job_id,)))
         drawn = self.chance.random()
         for _ in range(0 if drawn < 0.03 else 2 if drawn < 0.06 else 1):
-            if self.work.slots.take(job_id, wait=False):
+            if self.work.running.acquire(job_id, wait=False):
                 self.work.run(job_id)
 
     async def _look(self) -> None:
@@ -145,11 +148,11 @@ class Process:
             reconcile = loop.time() - reconciled_at >= 5
             self.sweep._reconciled_at = float("-inf") if reconcile else float("inf")
             reconciled_at = loop.time() if reconcile else reconciled_at
-            self.sweep.look()
+            self.sweep.run_once()
 
 
-class Naming(Repository):
-    """Gives new jobs ids that follow from the seed, for ids decide who comes first among equals."""
+class SeededRepository(Repository):
+    """Gives new jobs ids that follow from the seed, since ids decide the order of equals."""
 
     seed: int
     dispatch: Dispatch
@@ -160,13 +163,13 @@ class Naming(Repository):
 
 
 def id_of(seed: int, number: int) -> str:
-    """The id of a job in the life from this seed."""
+    """The id of a job in the run with this seed."""
     return hashlib.sha256(f"{seed} job {number}".encode()).hexdigest()[:32]
 
 
 @dataclass
 class World:
-    """Everything, and what went wrong in it."""
+    """One run, with everything that takes part in it."""
 
     seed: int
     jobs: int
@@ -175,9 +178,9 @@ class World:
     def __post_init__(self) -> None:
         self.loop = SimulatedLoop()
         self.chance = random.Random(f"{self.seed} world")
-        self.vendors = Vendors(self.seed, self._called_back)
+        self.remote = RemoteProviders(self.seed, self._called_back)
         self.storage = MemoryStorage(random.Random(f"{self.seed} storage"))
-        self.providers = vendor_settings()
+        self.providers = settings_of_providers()
         self.settings = Settings(
             redis_url="redis://simulated:6379/0",
             public_url="https://darkroom.example",
@@ -186,13 +189,14 @@ class World:
         )
         self.dispatch = Dispatch(application(self.settings), broker_is_redis=True)
         self.ids: dict[str, int] = {}
-        self.words: set[str] = set()
+        #: jobs that a person retried although it may be charged again
+        self.charged_again: set[str] = set()
         self.processes: list[Process] = []
         self.born = 0
-        self.failures = Failures()
+        self.errors = ErrorLog()
 
     def run(self) -> Counter[str]:
-        """Lives until every job is over; what became of them. Raises AssertionError with the seed."""
+        """Run until every job is final, and return the counts. Raises AssertionError with the seed."""
         random.seed(self.seed)
         asyncio.set_event_loop(self.loop)
         try:
@@ -201,7 +205,7 @@ class World:
                 self.redis = fakeredis.FakeRedis(server=server)
                 self.repository = self._repository(0.0)
                 self.darkroom = Darkroom(self.settings, self.repository, self.storage, self.dispatch)
-                self.loop.run_until_complete(self._live())
+                self.loop.run_until_complete(self._run())
                 return self._check()
         finally:
             asyncio.set_event_loop(None)
@@ -209,15 +213,15 @@ class World:
 
     # --- what happens ---------------------------------------------------------------------------------------------
 
-    async def _live(self) -> None:
+    async def _run(self) -> None:
         for _ in range(PROCESSES):
             self._begin()
-        doers = [asyncio.ensure_future(doing) for doing in (self._produce(), self._disturb())]
-        await doers[0]
+        tasks = [asyncio.ensure_future(doing) for doing in (self._produce(), self._disturb())]
+        await tasks[0]
         await self._until(lambda: self.loop.seconds >= PATIENCE_SECONDS or not self._open())
-        doers[1].cancel()
-        await self._until(lambda: not self.vendors.busy)
-        await asyncio.sleep(30)  # what came late is stored too
+        tasks[1].cancel()
+        await self._until(lambda: not self.remote.busy)
+        await asyncio.sleep(30)  # late results are stored too
         for process in self.processes:
             process.kill()
         await asyncio.sleep(0)
@@ -248,16 +252,18 @@ class World:
                 asyncio.ensure_future(self._person(name, self.chance.uniform(0, 20)))  # noqa: RUF006
 
     async def _person(self, job_id: str, after: float) -> None:
-        """Cancels, and half of them think better of it."""
+        """Cancels a job; half of them retry it."""
         await asyncio.sleep(after)
         self.darkroom.cancel(job_id)
         if self.ids[job_id] % 2:
             await asyncio.sleep(3)
+            if f"p{self.ids[job_id]}" in self.remote.lied:
+                self.charged_again.add(job_id)  # the ledger says that nothing was charged
             with suppress(NotPossible):
                 try:
                     self.darkroom.retry(job_id)
                 except ChargePossible:
-                    self.words.add(job_id)
+                    self.charged_again.add(job_id)
                     self.darkroom.retry(job_id, may_charge_again=True)
 
     async def _disturb(self) -> None:
@@ -267,14 +273,14 @@ class World:
             victim = self.chance.randrange(len(self.processes))
             if self.chance.random() < 0.3:
                 self.processes[victim].stalled_until = self.loop.seconds + self.chance.uniform(9, 20)
-                self.vendors.troubled |= self.prompts(self.processes[victim].work.in_hand)
+                self.remote.troubled |= self.prompts(self.processes[victim].work.in_progress)
                 continue
             self.processes.pop(victim).kill()
             await asyncio.sleep(self.chance.uniform(0, 3))
             self._begin()
 
     def _called_back(self, provider: str, token: str, body: Any) -> None:
-        """The receiver."""
+        """The receiver of callbacks."""
         job_id, number = callback_url.verify(provider, token, KEYS)
         operation = providers.operation(self.repository.get(job_id).operation)
         self.darkroom.report(job_id, number, operation.read_callback(body))
@@ -282,7 +288,7 @@ class World:
     # --- processes ------------------------------------------------------------------------------------------------
 
     def _repository(self, ahead_seconds: float) -> Repository:
-        repository = Naming(fakeredis.FakeRedis(server=self.server), retention_seconds=86_400)
+        repository = SeededRepository(fakeredis.FakeRedis(server=self.server), retention_seconds=86_400)
         repository.seed, repository.dispatch = self.seed, self.dispatch
         repository.clock = SimulatedClock(self.loop, ahead_seconds)
         return repository
@@ -299,30 +305,30 @@ class World:
             await asyncio.sleep(chance.uniform(0.0005, 0.01))
             return done
 
-        transport: Any = self.vendors
-        nobody: Any = None  # no job here tells of itself
+        transport: Any = self.remote
+        sender: Any = None  # no job here has a webhook
         repository, now = darkroom.repository, darkroom.repository.clock.now
-        keeper = ImageStore(
+        images = ImageStore(
             settings=self.settings,
             providers=self.providers,
             storage=self.storage,
             spool=Spool(self.folder / "images", 1 << 30),
             transport=transport,
-            room=MemoryBudget(64 << 20),
+            budget=MemoryBudget(64 << 20),
             blocking=blocking,
             now=now,
         )
         updates = Updates(repository, blocking)
-        runner = Runner(darkroom, holder, keeper, transport, updates, blocking)
-        slots = ConcurrencyLimit(1000), ConcurrencyLimit(512), ConcurrencyLimit(512)
-        work = Work(runner, nobody, self.loop, *slots, now=now)
+        runner = Runner(darkroom, holder, images, transport, updates, blocking)
+        limits = ConcurrencyLimit(1000), ConcurrencyLimit(512), ConcurrencyLimit(512)
+        work = Work(runner, sender, self.loop, *limits, now=now)
         sweep = Sweep(
             repository=repository,
             holder=holder,
             description={},
             providers=providers.names(),
-            slots=work.slots,
-            in_hand=lambda: work.in_hand,
+            running=work.running,
+            in_progress=lambda: work.in_progress,
             attend=work.attend,
             run=work.run,
         )
@@ -342,36 +348,37 @@ class World:
     @contextmanager
     def _listening(self) -> Iterator[None]:
         logger = logging.getLogger("worker")
-        logger.addHandler(self.failures)
+        logger.addHandler(self.errors)
         propagate, logger.propagate = logger.propagate, False
         try:
             yield
         finally:
-            logger.removeHandler(self.failures)
+            logger.removeHandler(self.errors)
             logger.propagate = propagate
 
     # --- what must hold -------------------------------------------------------------------------------------------
 
     def _check(self) -> Counter[str]:
-        told: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         found = self.found = self.repository.get_many(list(self.ids))
         for job_id, number in self.ids.items():
             job = found[job_id]
-            assert job is not None, self._said(job_id, "is lost")
+            assert job is not None, self._report(job_id, "is lost")
             for sentence, holds in _SENTENCES.items():
-                assert holds(self, job, f"p{number}"), self._said(job_id, sentence, job)
-            told[job.status] += 1
-            told["unknown"] += bool(job.error and job.error.code is Code.OUTCOME_UNKNOWN)
-            told["images"] += len(job.artifacts)
-            told["rescued"] += any(attempt.outcome is Outcome.UNKNOWN for attempt in job.attempts)
-            told["paid more than once, as allowed"] += self.vendors.charged[f"p{number}"] > 1
-        assert not self.failures.seen, self._said("", self.failures.seen[0])
-        assert self.redis.zcard("darkroom:due") == 0, self._said("", "the due set holds what is over")
-        assert not self.redis.keys("darkroom:held:*"), self._said("", "somebody holds what is over")
-        told["jobs"] = len(self.ids)
-        return told
+                assert holds(self, job, f"p{number}"), self._report(job_id, sentence, job)
+            counts[job.status] += 1
+            counts["unknown"] += bool(job.error and job.error.code is Code.OUTCOME_UNKNOWN)
+            counts["images"] += len(job.artifacts)
+            counts["rescued"] += any(attempt.outcome is Outcome.UNKNOWN for attempt in job.attempts)
+            counts["refused for now"] += any(attempt.refusals for attempt in job.attempts)
+            counts["paid more than once, as allowed"] += self.remote.charged[f"p{number}"] > 1
+        assert not self.errors.messages, self._report("", self.errors.messages[0])
+        assert self.redis.zcard("darkroom:due") == 0, self._report("", "a complete job is in the due set")
+        assert not self.redis.keys("darkroom:held:*"), self._report("", "a complete job has a holder")
+        counts["jobs"] = len(self.ids)
+        return counts
 
-    def _said(self, job_id: str, sentence: str, job: Job | None = None) -> str:
+    def _report(self, job_id: str, sentence: str, job: Job | None = None) -> str:
         lines = [f"  {event.at:%H:%M:%S.%f} {event.what}" for event in job.timeline] if job else []
         ledger = [f"  {attempt}" for attempt in job.attempts] if job else []
         what = f"job {self.ids.get(job_id, '?')} {job.operation if job else ''} {job.error if job else ''}"
@@ -387,20 +394,26 @@ def _says_why(world: World, job: Job, prompt: str) -> bool:
     return (job.status is Status.FAILED) == (job.error is not None)
 
 
-def _charged_once(world: World, job: Job, prompt: str) -> bool:
-    return world.vendors.charged[prompt] <= 1 or job.on_unknown == "charge_again" or job.id in world.words
+def _is_charged_once(world: World, job: Job, prompt: str) -> bool:
+    return world.remote.charged[prompt] <= 1 or job.on_unknown == "charge_again" or job.id in world.charged_again
 
 
-def _doubts_are_on_the_ledger(world: World, job: Job, prompt: str) -> bool:
-    doubtful = [attempt for attempt in job.attempts if attempt.charged is not Charged.NO]
-    return len(doubtful) >= min(world.vendors.charged[prompt], 1)
+def _has_doubts_on_the_ledger(world: World, job: Job, prompt: str) -> bool:
+    is_doubtful = any(attempt.charged is not Charged.NO for attempt in job.attempts)
+    return is_doubtful or not world.remote.charged[prompt] or prompt in world.remote.lied
 
 
-def _nothing_is_on_its_way(world: World, job: Job, prompt: str) -> bool:
+def _outlasts_refusals(world: World, job: Job, prompt: str) -> bool:
+    is_refused = job.attempt is not None and job.attempt.is_refused
+    codes = (Code.DEADLINE, Code.INVALID_REQUEST)  # an input image that was cut short
+    return not is_refused or job.error is None or job.error.code in codes
+
+
+def _has_ended_attempts(world: World, job: Job, prompt: str) -> bool:
     return all(attempt.outcome is not Outcome.SENDING for attempt in job.attempts)
 
 
-def _each_image_is_stored_once(world: World, job: Job, prompt: str) -> bool:
+def _has_each_image_once(world: World, job: Job, prompt: str) -> bool:
     places = [item.index for item in job.artifacts] + [item.index for item in job.missing]
     if job.status is Status.SUCCEEDED and sorted(places) != list(range(job.images_expected)):
         return False
@@ -408,38 +421,39 @@ def _each_image_is_stored_once(world: World, job: Job, prompt: str) -> bool:
     return len(set(places)) == len(places) and all(stored.get(item.key) == item.sha256 for item in job.artifacts)
 
 
-def _each_image_is_the_jobs_own(world: World, job: Job, prompt: str) -> bool:
-    own = {hashlib.sha256(picture(f"/{prompt}/inline")).hexdigest()}
+def _has_its_own_images(world: World, job: Job, prompt: str) -> bool:
+    own = {hashlib.sha256(png(f"/{prompt}/inline")).hexdigest()}
     own |= {
-        hashlib.sha256(picture(f"/{prompt}/{number}/{index}.png")).hexdigest()
-        for number in range(1, world.vendors.submits(prompt) + 1)
+        hashlib.sha256(png(f"/{prompt}/{number}/{index}.png")).hexdigest()
+        for number in range(1, world.remote.submits(prompt) + 1)
         for index in range(job.images_expected)
     }
     return all(item.sha256 in own for item in job.artifacts)
 
 
-def _no_accepted_callback_is_lost(world: World, job: Job, prompt: str) -> bool:
-    took = (Outcome.SUCCEEDED, Outcome.SURPLUS)
-    told = [int(token.split(".")[1]) for token in world.vendors.accepted.get(prompt, ())]
-    if any(job.attempts[number - 1].outcome not in took for number in told):
+def _has_each_accepted_callback(world: World, job: Job, prompt: str) -> bool:
+    numbers = [int(token.split(".")[1]) for token in world.remote.accepted.get(prompt, ())]
+    attempts = [find_attempt(job.attempts, number) for number in numbers]
+    if any(attempt is None or attempt.outcome not in (Outcome.SUCCEEDED, Outcome.SURPLUS) for attempt in attempts):
         return False
-    # What came after a cancel is recorded and not kept; a person who retries then accepts to pay for other pictures.
-    return not told or job.status is not Status.FAILED or bool(job.missing) or job.id in world.words
+    # A result after a cancel is recorded and not stored; a person who retries then accepts another charge.
+    return not numbers or job.status is not Status.FAILED or bool(job.missing) or job.id in world.charged_again
 
 
-def _doubt_has_a_reason(world: World, job: Job, prompt: str) -> bool:
+def _is_unknown_for_a_reason(world: World, job: Job, prompt: str) -> bool:
     unknown = job.error is not None and job.error.code is Code.OUTCOME_UNKNOWN
-    return not unknown or prompt in world.vendors.troubled
+    return not unknown or prompt in world.remote.troubled
 
 
 _SENTENCES: Mapping[str, Callable[[World, Job, str], bool]] = {
-    "it is not over": _is_over,
-    "its record does not say why": _says_why,
-    "it was charged twice": _charged_once,
-    "a charge is not on its ledger": _doubts_are_on_the_ledger,
-    "an attempt is still on its way": _nothing_is_on_its_way,
-    "an image is not stored once": _each_image_is_stored_once,
-    "an image is another job's": _each_image_is_the_jobs_own,
-    "a callback that was accepted is lost": _no_accepted_callback_is_lost,
-    "its outcome is unknown although nothing happened to it": _doubt_has_a_reason,
+    "it is not final": _is_over,
+    "its record does not say why it failed": _says_why,
+    "it was charged twice": _is_charged_once,
+    "a charge is not on its ledger": _has_doubts_on_the_ledger,
+    "an attempt is still being sent": _has_ended_attempts,
+    "an image is not stored once": _has_each_image_once,
+    "an image belongs to another job": _has_its_own_images,
+    "an accepted callback is lost": _has_each_accepted_callback,
+    "its outcome is unknown without a reason": _is_unknown_for_a_reason,
+    "it failed because its provider refused it for now": _outlasts_refusals,
 }

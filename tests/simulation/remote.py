@@ -1,4 +1,4 @@
-"""The vendors as the simulation has them: documented shapes, faults by chance, and a ledger of what each job was charged."""
+"""The providers as remote services: documented shapes, faults by chance, outages, and what each job was charged."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 from jobs.providers._contract import Response
 from worker.transport import NotSent, OutcomeUnknown
 
-#: called with provider, token and body, as a vendor calls the receiver
+#: called with provider, token and body, as a provider calls the receiver
 Receiver = Callable[[str, str, Any], None]
 
 
-def picture(name: str) -> bytes:
-    """A PNG of 8 by 8 pixels that only this name has."""
+def png(name: str) -> bytes:
+    """A PNG of 8 by 8 pixels that is different for each name."""
     color = zlib.crc32(name.encode()).to_bytes(4, "big")[:3]
     rows = b"".join(b"\x00" + color * 8 for _ in range(8))
     chunks = ((b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
@@ -33,7 +33,7 @@ def picture(name: str) -> bytes:
 
 @dataclass
 class Task:
-    """One rendering at a vendor."""
+    """One rendering of a provider."""
 
     prompt: str
     images: int
@@ -45,18 +45,20 @@ class Task:
 
 
 @dataclass
-class Vendors:
-    """All four; each decision is drawn from the seed, the prompt and how often it was asked, not from who came first."""
+class RemoteProviders:
+    """All four. Each decision depends on the seed, the prompt and the number of requests for it, not on who comes first."""
 
     seed: int
     receiver: Receiver
-    #: how many requests of a kind were seen for a prompt
+    #: how many requests of a kind came for a prompt
     _counts: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
-    #: prompt by prompt what was charged
+    #: how many times each prompt was charged
     charged: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    #: prompts of which an answer or a request was lost, so that a doubt is honest
+    #: prompts for which a request or an answer was lost, so that an unknown outcome is right
     troubled: set[str] = field(default_factory=set)
-    #: prompt by prompt the tokens with which the receiver accepted a success
+    #: prompts that were refused, for now, although they were charged
+    lied: set[str] = field(default_factory=set)
+    #: for each prompt the tokens with which the receiver accepted a success
     accepted: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     tasks: dict[str, Task] = field(default_factory=dict)
     _background: set[asyncio.Task[None]] = field(default_factory=set)
@@ -66,10 +68,10 @@ class Vendors:
         return random.Random(f"{self.seed} {kind} {prompt} {self._counts[kind, prompt]}")
 
     def submits(self, prompt: str) -> int:
-        """How many requests for this prompt arrived."""
+        """How many submissions of this prompt arrived."""
         return self._counts["submit", prompt]
 
-    # --- the transport's face -------------------------------------------------------------------------------------
+    # --- the transport -------------------------------------------------------------------------------------
 
     async def send(self, method: str, url: str, **request: Any) -> Response:
         """One exchange. Raises NotSent or OutcomeUnknown, as the real transport does."""
@@ -79,6 +81,10 @@ class Vendors:
         body = _body(request)
         chance = self.chance("submit", body["prompt"])
         await asyncio.sleep(chance.uniform(0.01, 0.2))
+        if self._is_away(host):
+            if chance.random() < 0.5:
+                return Response(503, {}, b"{}")
+            raise NotSent(host, "connection refused")
         if chance.random() < 0.02:
             raise NotSent(host, "connection refused")
         if chance.random() < 0.02:
@@ -91,6 +97,10 @@ class Vendors:
         await asyncio.sleep(chance.uniform(0.01, 0.5))
         return response
 
+    def _is_away(self, host: str) -> bool:
+        """Whether the provider takes no submissions now: twenty seconds out of fifty, at another time for each."""
+        return (asyncio.get_running_loop().time() + zlib.crc32(f"{self.seed} {host}".encode())) % 50 < 20
+
     async def download(self, url: str, **_: Any) -> Response:
         """A result, or the input image."""
         path = urlsplit(url).path
@@ -100,10 +110,10 @@ class Vendors:
             raise OutcomeUnknown("cdn.example", "reset")
         if chance.random() < 0.02:
             return Response(503)
-        content = picture(path)
+        content = png(path)
         return Response(200, {}, content[:-20] if chance.random() < 0.02 else content)
 
-    # --- the vendors ----------------------------------------------------------------------------------------------
+    # --- the providers ----------------------------------------------------------------------------------------------
 
     async def _submitted(self, host: str, body: Mapping[str, Any], chance: random.Random) -> Response:
         refusal = _refusal(chance)
@@ -122,12 +132,28 @@ class Vendors:
         if chance.random() < 0.01:
             self.troubled.add(body["prompt"])
             return _json(502, {"error": "bad gateway"})
+        if chance.random() < 0.05 and self._lies(host, name, body):
+            return Response(503, {}, b"{}")
         return _json(200, _ACKNOWLEDGED[host](name))
+
+    def _lies(self, host: str, name: str, body: Mapping[str, Any]) -> bool:
+        """Whether the submission is refused although it is being rendered.
+
+        It never is before the receiver knows, or without an idempotency key: that would be charged twice.
+        """
+        if body.get("client_request_id") is not None:
+            self.lied.add(body["prompt"])
+            return True
+        if host != "chainhub.example" or body.get("callback") is None:
+            return False
+        provider, token = body["callback"].rsplit("/", 2)[1:]
+        self.receiver(provider, token, _ACKNOWLEDGED[host](name)["data"])
+        return True
 
     async def _synchronous(self, body: Mapping[str, Any], chance: random.Random) -> Response:
         await asyncio.sleep(chance.uniform(1, 12))
         self.charged[body["prompt"]] += 1
-        content = base64.b64encode(picture(f"/{body['prompt']}/inline")).decode()
+        content = base64.b64encode(png(f"/{body['prompt']}/inline")).decode()
         return _json(200, {"data": [{"b64_json": content}], "meta": {"usage": {"tokens_used": 1}}})
 
     async def _rendered(self, host: str, name: str, task: Task, callback: str | None, chance: random.Random) -> None:
@@ -162,11 +188,12 @@ class Vendors:
 
     @property
     def busy(self) -> bool:
+        """Whether anything is still being rendered or called back."""
         return bool(self._background)
 
 
 def _body(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What matters of a submit, whichever vendor's it is."""
+    """The relevant part of a submission, whichever provider it is for."""
     if request.get("form"):
         form = request["form"]
         inner = json.loads(form["image_request"])
