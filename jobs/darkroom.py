@@ -14,7 +14,7 @@ from typing import Literal, Self
 
 from . import queue, schedule, transitions
 from .errors import IdempotencyConflict, JobNotFound
-from .images import ArtifactStorage, Inline
+from .images import ArtifactStorage, InlineResult
 from .job import Job, OnUnknown
 from .listing import Page, checked_filter, list_page
 from .new_job import NewJob, make_jobs
@@ -229,7 +229,7 @@ class Darkroom:
 
 
 def reporting(
-    number: int, report: Report, source: Source, *, inline: Mapping[int, Inline] | None = None
+    number: int, report: Report, source: Source, *, inline: Mapping[int, InlineResult] | None = None
 ) -> Callable[[Job, datetime], Job]:
     """The change that a report about attempt `number` makes; prompts that the provider quotes are left out."""
 

@@ -1,4 +1,4 @@
-"""What becomes of the images that a provider offers: each is pending until it is an artifact or missing."""
+"""The images of a job: each that a provider offers is pending until it is an artifact or missing. Frozen values."""
 
 from __future__ import annotations
 
@@ -12,42 +12,80 @@ from .values import replace
 
 
 @dataclass(frozen=True)
+class AtUrl:
+    """An image that is fetched from the provider's URL."""
+
+    #: byte for byte as the provider wrote it; a secret
+    url: str = field(repr=False)
+    #: the provider's id of the image, by which it may sign a new URL
+    external_id: str | None = None
+    #: when the URL stops working; None: unknown
+    expires_at: datetime | None = None
+
+    @classmethod
+    def of(cls, image: Image, now: datetime) -> AtUrl | None:
+        """The source of an image that is reported now; None when it has no URL."""
+        if image.url is None:
+            return None
+        expires_at = image.expires_at
+        if expires_at is None and image.life_seconds is not None:
+            expires_at = now + timedelta(seconds=image.life_seconds)
+        return cls(image.url, image.external_id, expires_at)
+
+
+@dataclass(frozen=True)
+class InSpool:
+    """An image that came without a URL, and waits in a worker's spool for the storage."""
+
+    #: the name of its file
+    name: str
+
+
+@dataclass(frozen=True)
 class PendingImage:
     """An image that a provider reported and that is not stored yet."""
 
+    #: the image's position in the provider's result, from 0
     index: int
-    #: the attempt that made it
+    #: the number of the attempt that rendered it
     attempt: int
-    url: str | None = field(default=None, repr=False)
-    external_id: str | None = None
-    expires_at: datetime | None = None
-    #: the file in the spool folder that holds it, when it came without a URL
-    spooled: str | None = None
-    #: fetches that ended in no proper image
+    #: where its bytes come from
+    source: AtUrl | InSpool
+    #: how many tries found something that is not a proper image
     bad_tries: int = 0
-    #: tries in all
+    #: how many times it was tried
     tries: int = 0
+    #: when it is tried next; None: now
     retry_at: datetime | None = None
-    #: the first try that failed
+    #: when it was tried first without success
     failing_since: datetime | None = None
 
+    @property
+    def expires_at(self) -> datetime | None:
+        """When its URL stops working; None: unknown, or it has none."""
+        return self.source.expires_at if isinstance(self.source, AtUrl) else None
+
+    @property
+    def external_id(self) -> str | None:
+        """The provider's id of the image, by which it may sign a new URL."""
+        return self.source.external_id if isinstance(self.source, AtUrl) else None
+
     def refreshed(self, offered: Image, now: datetime) -> PendingImage:
-        """The image at the URL under which it is offered again."""
+        """The image at the URL with which the provider reports it again."""
+        fresh = AtUrl.of(offered, now)
+        if fresh is None:
+            return self
+        return replace(self, source=replace(fresh, external_id=fresh.external_id or self.external_id))
+
+    def postponed(self, result: Postponed, now: datetime) -> PendingImage:
+        """The image after a try that did not store it."""
         return replace(
             self,
-            url=offered.url,
-            expires_at=expiry(offered, now),
-            external_id=offered.external_id or self.external_id,
-        )
-
-    def postponed(self, end: Postponed, now: datetime) -> PendingImage:
-        """The image after a try that did not keep it."""
-        return replace(
-            end.image or self,
+            source=result.source or self.source,
             tries=self.tries + 1,
-            bad_tries=self.bad_tries + end.bad,
+            bad_tries=self.bad_tries + result.bad,
             failing_since=self.failing_since or now,
-            retry_at=now + timedelta(seconds=end.after_seconds),
+            retry_at=now + timedelta(seconds=result.after_seconds),
         )
 
     def untried(self) -> PendingImage:
@@ -67,9 +105,9 @@ class ArtifactStorage:
 
 @dataclass(frozen=True)
 class Artifact:
-    """An image that we stored."""
+    """A stored image."""
 
-    #: the provider's order, from 0
+    #: the image's position in the provider's result, from 0
     index: int
     #: the key of the object in the storage
     key: str
@@ -83,7 +121,7 @@ class Artifact:
     width: int
     #: in pixels
     height: int
-    #: the number of the attempt that made it
+    #: the number of the attempt that rendered it
     attempt: int = 1
     #: internal: the storage that holds it
     storage: ArtifactStorage | None = field(default=None, repr=False, compare=False)
@@ -115,60 +153,61 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Missing:
-    """An image that was asked for and is not there."""
+    """An image that was requested and could not be stored."""
 
-    #: the provider's order, from 0
+    #: the image's position in the provider's result, from 0
     index: int
     #: the kind of failure
     code: Code
     #: one sentence for a person, without secrets
     message: str
-    #: internal: what is needed to fetch the image again when a person retries the job
+    #: internal: the image, to be fetched again when a person retries the job
     image: PendingImage | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class Postponed:
-    """An image that could not be kept this time and is tried again."""
+    """An image that was not stored this time and is tried again."""
 
+    #: the image's position in the provider's result, from 0
     index: int
+    #: how long until it is tried again, in seconds
     after_seconds: float
+    #: why it was not stored, in one sentence
     message: str
-    #: the URL answered, but with no proper image
+    #: whether its URL was answered, but not with a proper image
     bad: bool = False
-    #: the image as it is to be tried next, when its URL changed
-    image: PendingImage | None = field(default=None, repr=False)
+    #: its new source, if the provider signed a new URL
+    source: AtUrl | None = None
 
 
 @dataclass(frozen=True)
 class Spooled:
-    """An image that came without a URL and waits in a file for the storage."""
+    """An image that came inside an answer and was written to the spool, because the storage was away."""
 
+    #: the image's position in the provider's result, from 0
     index: int
+    #: the name of its file
     name: str
 
 
-#: how the keeping of an image ended, this time
-Kept = Artifact | Missing | Postponed
-#: what became of an image that came inside an answer, before the record changed
-Inline = Artifact | Missing | Spooled
+#: the result of trying to store a pending image
+StoreResult = Artifact | Missing | Postponed
+#: what became of an image that came inside an answer, before the record changes
+InlineResult = Artifact | Missing | Spooled
 
 
-def expiry(image: Image, now: datetime) -> datetime | None:
-    """When the URL of an image that is reported now stops working; None: unknown."""
-    if image.expires_at is not None or image.life_seconds is None:
-        return image.expires_at
-    return now + timedelta(seconds=image.life_seconds)
-
-
-def awaited(image: Image, number: int, inline: Inline | None, now: datetime) -> PendingImage | Artifact | Missing:
-    """What a job knows of an image that attempt `number` offers; `inline` when it came inside the answer."""
+def to_job_image(
+    image: Image, number: int, inline: InlineResult | None, now: datetime
+) -> PendingImage | Artifact | Missing:
+    """What a job records of an image that attempt `number` offers; `inline` is given if it came inside the answer."""
     if isinstance(inline, Spooled):
-        return PendingImage(image.index, number, spooled=inline.name)
+        return PendingImage(image.index, number, InSpool(inline.name))
     if inline is not None:
         return inline
     if image.refused is not None:
         return Missing(image.index, image.refused, "the provider withheld this image")
-    if image.url is None:
-        return Missing(image.index, Code.PROVIDER_ERROR, "the provider gave neither a URL nor an image")
-    return PendingImage(image.index, number, image.url, image.external_id, expiry(image, now))
+    source = AtUrl.of(image, now)
+    if source is None:
+        return Missing(image.index, Code.PROVIDER_ERROR, "the provider returned neither a URL nor the image itself")
+    return PendingImage(image.index, number, source)

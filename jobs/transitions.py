@@ -13,7 +13,7 @@ from typing import Any
 from .attempt import Attempt, Outcome, Recovery, backoff_seconds, find_attempt
 from .delivery import Delivery, Try
 from .errors import ChargePossible, NotPossible
-from .images import Artifact, Inline, Kept, Missing, PendingImage, Postponed, awaited
+from .images import Artifact, InlineResult, Missing, PendingImage, Postponed, StoreResult, to_job_image
 from .job import ATTEMPTS, WAITING, Event, Failure, Job, OnUnknown, Status
 from .report import Charged, Code, Cost, Failed, Report, Running, Source, Succeeded
 from .schedule import due_deliveries, is_overdue, is_poll_due
@@ -126,7 +126,7 @@ def reported(
     now: datetime,
     *,
     source: Source = Source.CALLBACK,
-    inline: Mapping[int, Inline] | None = None,
+    inline: Mapping[int, InlineResult] | None = None,
 ) -> Job:
     """The provider reports on attempt `number`, by `source`: its answer, a callback or a poll, whichever comes first.
 
@@ -179,7 +179,9 @@ def poll_postponed(job: Job, now: datetime) -> Job:
     return replace(job, wake_at=job.attempt.next_poll_at(now), updated_at=now)
 
 
-def _report_success(job: Job, attempt: Attempt, report: Succeeded, now: datetime, inline: Mapping[int, Inline]) -> Job:
+def _report_success(
+    job: Job, attempt: Attempt, report: Succeeded, now: datetime, inline: Mapping[int, InlineResult]
+) -> Job:
     number = attempt.number
     if attempt.outcome in (Outcome.SUCCEEDED, Outcome.SURPLUS):
         return _report_repeated(job, number, report, now)
@@ -192,8 +194,8 @@ def _report_success(job: Job, attempt: Attempt, report: Succeeded, now: datetime
     return noted(_with(job, replace(paid, outcome=surplus)), f"{number} succeeded too late", now)
 
 
-def _storing(job: Job, number: int, report: Succeeded, now: datetime, inline: Mapping[int, Inline]) -> Job:
-    images = [awaited(image, number, inline.get(image.index), now) for image in report.images]
+def _storing(job: Job, number: int, report: Succeeded, now: datetime, inline: Mapping[int, InlineResult]) -> Job:
+    images = [to_job_image(image, number, inline.get(image.index), now) for image in report.images]
     missing = (image for image in images if isinstance(image, Missing))
     moved = _moved(
         job,
@@ -322,7 +324,7 @@ def canceled(job: Job, now: datetime) -> Job:
 # --- storing ----------------------------------------------------------------------------------------------------------
 
 
-def stored(job: Job, number: int, results: Mapping[int, Kept], now: datetime) -> Job:
+def stored(job: Job, number: int, results: Mapping[int, StoreResult], now: datetime) -> Job:
     """The images of attempt `number` that were stored, given up or postponed, by index."""
     waiting = {image.index: image for image in job.pending if image.attempt == number}
     news = [(waiting[index], result) for index, result in results.items() if index in waiting]
@@ -384,7 +386,7 @@ def _is_result_wanted(job: Job, attempt: Attempt) -> bool:
 
 
 def _report_after_cancel(
-    job: Job, paid: Attempt, report: Succeeded, now: datetime, inline: Mapping[int, Inline]
+    job: Job, paid: Attempt, report: Succeeded, now: datetime, inline: Mapping[int, InlineResult]
 ) -> Job:
     has_images = bool(job.artifacts or job.pending)
     paid = replace(paid, outcome=Outcome.SURPLUS) if has_images else paid

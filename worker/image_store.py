@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from jobs import logs
 from jobs.errors import StorageError
 from jobs.image_file import Facts, RejectedImage, inspect
-from jobs.images import Artifact, Inline, Kept, Missing, PendingImage, Postponed, Spooled, expiry
+from jobs.images import Artifact, AtUrl, InlineResult, InSpool, Missing, PendingImage, Postponed, Spooled, StoreResult
 from jobs.job import Job
 from jobs.report import Code, Report, Succeeded
 from jobs.storage import Storage, Uploaded, artifact_key, artifact_metadata, read_upload
@@ -72,7 +72,7 @@ class ImageStore:
 
     # --- images with a URL, or in the spool -----------------------------------------------------------------------
 
-    async def store_pending(self, job: Job) -> Mapping[int, Kept]:
+    async def store_pending(self, job: Job) -> Mapping[int, StoreResult]:
         """Try each pending image whose time has come, and return what became of it by its index."""
         now = self.now()
         ready = [image for image in job.pending if image.retry_at is None or image.retry_at <= now]
@@ -80,7 +80,7 @@ class ImageStore:
         self.checkpoint("images tried")
         return {image.index: result for image, result in zip(ready, results, strict=True)}
 
-    async def store(self, job: Job, image: PendingImage) -> Kept:
+    async def store(self, job: Job, image: PendingImage) -> StoreResult:
         """Fetch one image and store it. Never raises for anything that a host or a storage may do."""
         started_at = asyncio.get_running_loop().time()
         result = await self._try(job, image)
@@ -104,7 +104,7 @@ class ImageStore:
         )
         return result
 
-    async def _try(self, job: Job, image: PendingImage) -> Kept:
+    async def _try(self, job: Job, image: PendingImage) -> StoreResult:
         try:
             async with self.budget.reservation() as reserve:
                 content, status = await self._fetch(image, reserve)
@@ -112,7 +112,7 @@ class ImageStore:
                     return await self._write(job, image.attempt, image.index, content)
             return await self._read_refusal(job, image, status)
         except RejectedImage as error:
-            if error.refetchable and image.spooled is None:
+            if error.refetchable and isinstance(image.source, AtUrl):
                 return self._fetch_again(image, str(error))
             return Missing(image.index, Code.RESULT_REJECTED, str(error))
         except CutShort as error:
@@ -130,22 +130,22 @@ class ImageStore:
 
     async def _fetch(self, image: PendingImage, reserve: Reserve) -> tuple[bytes | None, int]:
         """Return the image's bytes, or None with the status under which its host refused it."""
-        if image.spooled is not None:
-            name = image.spooled
-            return await self._run(lambda: self.spool.read(name)), 200
+        source = image.source
+        if isinstance(source, InSpool):
+            return await self._run(lambda: self.spool.read(source.name)), 200
         response = await self.transport.download(
-            image.url or "", timeout_seconds=FETCH_TIMEOUT_SECONDS, max_bytes=self.max_image_bytes, reserve=reserve
+            source.url, timeout_seconds=FETCH_TIMEOUT_SECONDS, max_bytes=self.max_image_bytes, reserve=reserve
         )
         self.checkpoint("image fetched")
         return (response.body if response.ok else None), response.status
 
-    async def _read_refusal(self, job: Job, image: PendingImage, status: int) -> Kept:
+    async def _read_refusal(self, job: Job, image: PendingImage, status: int) -> StoreResult:
         """The host answered without the image: the URL may have expired, or not work yet."""
         said = f"the image's host answered {status}"
         expired = self._is_past(image)
         if status not in _GONE and not expired:
             return Postponed(image.index, _pause_seconds(image), said)
-        if (found := await self._find_stored(job, image)) is not None:
+        if (found := await self._find_stored(job, image.attempt, image.index)) is not None:
             return found
         if job.provider not in self.calls.providers and image.external_id is not None:
             # A worker that has the provider's key may get a new URL.
@@ -157,19 +157,20 @@ class ImageStore:
             return Missing(image.index, Code.RESULT_EXPIRED, said)
         # Where a provider's clocks differ, a URL that should work is refused for a moment; a new one would be refused too.
         fresh = await self.calls.remint(job, image) if expired or image.bad_tries else None
-        signed = None
-        if fresh is not None and fresh.url is not None:
-            signed = replace(image, url=fresh.url, expires_at=expiry(fresh, self.now()))
-        pause = 0.0 if expired and signed else BAD_TRY_SECONDS[image.bad_tries]
-        return Postponed(image.index, pause, said, bad=True, image=signed)
+        signed = image.refreshed(fresh, self.now()).source if fresh else image.source
+        if not isinstance(signed, AtUrl) or signed == image.source:
+            return Postponed(image.index, BAD_TRY_SECONDS[image.bad_tries], said, bad=True)
+        return Postponed(
+            image.index, 0.0 if expired else BAD_TRY_SECONDS[image.bad_tries], said, bad=True, source=signed
+        )
 
-    def _fetch_again(self, image: PendingImage, said: str) -> Kept:
+    def _fetch_again(self, image: PendingImage, said: str) -> StoreResult:
         """The URL brought no whole image: it is fetched a few times more, and then given up."""
         if image.bad_tries < len(BAD_TRY_SECONDS):
             return Postponed(image.index, BAD_TRY_SECONDS[image.bad_tries], said, bad=True)
         return Missing(image.index, Code.RESULT_REJECTED, said)
 
-    def _postpone(self, image: PendingImage, code: Code, said: str, pause_seconds: float | None = None) -> Kept:
+    def _postpone(self, image: PendingImage, code: Code, said: str, pause_seconds: float | None = None) -> StoreResult:
         """Something is away: the image is tried again for as long as its URL works, and then given up with this code."""
         if self._is_past(image):
             return Missing(image.index, code, said)
@@ -183,7 +184,7 @@ class ImageStore:
 
     # --- images inside an answer ----------------------------------------------------------------------------------
 
-    async def store_inline(self, job: Job, number: int, report: Report | None) -> Mapping[int, Inline]:
+    async def store_inline(self, job: Job, number: int, report: Report | None) -> Mapping[int, InlineResult]:
         """Store the images inside an answer before the record changes; those that the storage does not accept are spooled."""
         images = report.images if isinstance(report, Succeeded) else ()
         return {
@@ -192,7 +193,7 @@ class ImageStore:
             if image.content is not None
         }
 
-    async def _store_inline(self, job: Job, number: int, index: int, content: bytes) -> Inline:
+    async def _store_inline(self, job: Job, number: int, index: int, content: bytes) -> InlineResult:
         try:
             return await self._write(job, number, index, content)
         except RejectedImage as error:
@@ -207,11 +208,11 @@ class ImageStore:
         self.checkpoint("image spooled")
         return Spooled(index, name)
 
-    async def find_inline(self, job: Job, number: int) -> Mapping[int, Inline]:
+    async def find_inline(self, job: Job, number: int) -> Mapping[int, InlineResult]:
         """Return the images inside an answer that a dead worker stored, by index: those in the storage and in this host's spool."""
-        found: dict[int, Inline] = {}
+        found: dict[int, InlineResult] = {}
         for index in range(job.images_expected):
-            artifact = await self._find_stored(job, PendingImage(index, number))
+            artifact = await self._find_stored(job, number, index)
             if artifact is not None:
                 found[index] = artifact
                 continue
@@ -275,11 +276,11 @@ class ImageStore:
         facts = await self._run(lambda: inspect(self.storage.get(key), max_bytes=self.max_image_bytes))
         return _artifact(index, number, key, facts)
 
-    async def _find_stored(self, job: Job, image: PendingImage) -> Artifact | None:
+    async def _find_stored(self, job: Job, number: int, index: int) -> Artifact | None:
         """The image, if a worker stored it and died before it could report that."""
-        prefix = artifact_key(job.id, image.attempt, image.index, "")
+        prefix = artifact_key(job.id, number, index, "")
         stored = await self._run(lambda: self.storage.list(prefix))
-        return await self._existing(image.index, image.attempt, stored[0].key) if stored else None
+        return await self._existing(index, number, stored[0].key) if stored else None
 
     async def _run(self, call: Callable[[], T]) -> T:
         result: T = await self.blocking(call)

@@ -16,7 +16,7 @@ from jobs import logs, schedule, transitions
 from jobs.attempt import Attempt, Outcome, find_attempt
 from jobs.darkroom import Darkroom, reporting
 from jobs.errors import JobNotFound, StorageError
-from jobs.images import Artifact, Inline, Kept
+from jobs.images import Artifact, InlineResult, InSpool, StoreResult
 from jobs.job import Job, Status
 from jobs.report import Image, Report, Source, Succeeded
 from jobs.state.repository import Change, Transition
@@ -128,7 +128,9 @@ class Runner:
         self.checkpoint("on the ledger")
         return change.after
 
-    async def _report(self, job: Job, number: int, report: Report | None, inline: Mapping[int, Inline]) -> Job | None:
+    async def _report(
+        self, job: Job, number: int, report: Report | None, inline: Mapping[int, InlineResult]
+    ) -> Job | None:
         """Write what the provider answered, or that the outcome is unknown; returns the job if its images are ours to store."""
         if report is None:
             await self._update(
@@ -143,14 +145,14 @@ class Runner:
         self.checkpoint("reported")
         return self._to_store(change)
 
-    async def _finish(self, job: Job, results: Mapping[int, Kept]) -> None:
+    async def _finish(self, job: Job, results: Mapping[int, StoreResult]) -> None:
         """Write what became of the images, and delete those from the spool that are in the storage now."""
         number = job.pending[0].attempt
         await self._update(job.id, lambda current, now: transitions.stored(current, number, results, now), known=job)
         self.checkpoint("stored")
         for image in job.pending:
-            if image.spooled is not None and isinstance(results.get(image.index), Artifact):
-                await self.images.delete_spooled(image.spooled)
+            if isinstance(image.source, InSpool) and isinstance(results.get(image.index), Artifact):
+                await self.images.delete_spooled(image.source.name)
 
     # --- what the sweep brings ------------------------------------------------------------------------------------
 
@@ -194,7 +196,7 @@ class Runner:
         """A worker died while it held the job: images that it stored are looked for first; else the outcome is unknown."""
         log.warning("job %s: released, since its worker %s is gone", job.id, dead)
         attempt = job.attempt
-        found: Mapping[int, Inline] = {}
+        found: Mapping[int, InlineResult] = {}
         if job.status is Status.SUBMITTING and attempt is not None and attempt.inline:
             try:
                 found = await self.images.find_inline(job, attempt.number)
@@ -237,7 +239,8 @@ class Runner:
             return
         # The record knows these images. Files that it does not wait for were stored by a process that died before it deleted them.
         given_up = tuple(missing.image for missing in job.missing if missing.image)
-        awaited = {image.spooled for image in (*job.pending, *given_up)}
+        sources = [image.source for image in (*job.pending, *given_up)]
+        awaited = {source.name for source in sources if isinstance(source, InSpool)}
         for name in await self.blocking(self.images.spool.names):
             if name.startswith(f"{job.id}-{number}-") and name not in awaited:
                 await self.images.delete_spooled(name)
@@ -273,6 +276,6 @@ def _without_content(report: Report) -> Report:
     return Succeeded(images, report.external_id, report.cost)
 
 
-def _success(found: Mapping[int, Inline]) -> Succeeded:
+def _success(found: Mapping[int, InlineResult]) -> Succeeded:
     """The report of an answer of which only the stored images are left."""
     return Succeeded(tuple(Image(index) for index in sorted(found)))

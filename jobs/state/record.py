@@ -14,7 +14,7 @@ from ..errors import JobNotFound, Unavailable
 from ..job import Job
 
 #: the version of the JSON; a process leaves records with a later one alone
-SCHEMA = 2
+SCHEMA = 3
 
 _JSON = TypeAdapter(Job)
 _NOT_RECORDED: Any = {"id": True, "version": True, "artifacts": {"__all__": {"storage"}}}

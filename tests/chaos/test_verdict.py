@@ -11,7 +11,7 @@ from chaos.recovery import Death, Rescue
 from chaos.verdict import Evidence, Verdict, judged
 
 from jobs.attempt import Attempt, Outcome, Recovery
-from jobs.images import Artifact, Missing, PendingImage
+from jobs.images import Artifact, InSpool, Missing, PendingImage
 from jobs.job import Failure, Job, Status
 from jobs.report import Code
 
@@ -107,7 +107,9 @@ def test_a_picture_that_the_vendor_held_back_is_not_lost() -> None:
 
 def test_what_is_not_final_or_not_stored_is_stuck() -> None:
     assert verdict(replace(GOOD, status=Status.RUNNING), book()).stuck == ("p",)
-    assert verdict(replace(GOOD, status=Status.CANCELED, pending=(PendingImage(0, 1),))).stuck == ("p",)
+    assert verdict(replace(GOOD, status=Status.CANCELED, pending=(PendingImage(0, 1, InSpool("spooled")),))).stuck == (
+        "p",
+    )
 
 
 def test_an_unknown_end_wants_a_reason() -> None:

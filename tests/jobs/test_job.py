@@ -12,7 +12,7 @@ import pytest
 from jobs import schedule, transitions
 from jobs.attempt import MAX_BACKOFF_SECONDS, Outcome, Recovery, backoff_seconds, poll_seconds
 from jobs.errors import ChargePossible, NotPossible
-from jobs.images import Artifact, Missing, PendingImage, Postponed, Spooled
+from jobs.images import Artifact, AtUrl, InSpool, Missing, PendingImage, Postponed, Spooled
 from jobs.job import ATTEMPTS, Failure, Job, OnUnknown, Status
 from jobs.report import Charged, Code, Cost, Failed, Image, Running, Source, Succeeded, Unit
 from jobs.transitions import INPUT_PAUSE_SECONDS, TIMELINE_LENGTH
@@ -826,7 +826,7 @@ def test_images_inside_the_answer_are_stored_before_the_record_changes() -> None
     offered = Succeeded((Image(0, content=b"x"), Image(1, content=b"y")))
     job = transitions.reported(submitting(), 1, offered, NOW, inline={0: artifact(0), 1: Spooled(1, "spool-1")})
     assert [item.index for item in job.artifacts] == [0]
-    assert job.pending == (PendingImage(1, 1, spooled="spool-1"),)
+    assert job.pending == (PendingImage(1, 1, InSpool("spool-1")),)
     assert (
         transitions.reported(submitting(), 1, offered, NOW, inline={0: artifact(0), 1: artifact(1)}).status
         is Status.SUCCEEDED
@@ -861,9 +861,9 @@ def test_a_postponed_image_remembers_since_when_it_fails() -> None:
 
 def test_a_postponed_image_can_have_a_fresh_url() -> None:
     job = storing()
-    fresh = replace(job.pending[0], url="https://vendor/fresh")
-    again = transitions.stored(job, 2, {0: Postponed(0, 0, "expired", image=fresh)}, NOW)
-    assert again.pending[0].url == "https://vendor/fresh"
+    fresh = AtUrl("https://vendor/fresh")
+    again = transitions.stored(job, 2, {0: Postponed(0, 0, "expired", source=fresh)}, NOW)
+    assert again.pending[0].source == fresh
 
 
 def test_a_storing_job_waits_for_nobodys_deadline() -> None:
@@ -883,7 +883,9 @@ def test_the_same_success_again_brings_fresh_urls_for_what_is_not_stored() -> No
     job = transitions.stored(storing(), 2, {0: artifact(0)}, NOW)
     fresh = Succeeded((Image(0, url="https://vendor/0b"), Image(1, url="https://vendor/1b", expires_at=LATER)))
     again = transitions.reported(job, 2, fresh, NOW)
-    assert [(image.index, image.url, image.expires_at) for image in again.pending] == [(1, "https://vendor/1b", LATER)]
+    assert [(image.index, image.source) for image in again.pending] == [
+        (1, AtUrl("https://vendor/1b", expires_at=LATER))
+    ]
     assert len(again.artifacts) == 1
 
 
@@ -957,9 +959,9 @@ def test_after_a_persons_word_nothing_is_sent_under_an_old_key() -> None:
 def test_what_was_paid_and_not_stored_is_only_fetched_again(code: Code) -> None:
     job = transitions.retried(ended(storing(), code), at(100))
     assert (job.status, job.wake_at, job.missing, job.error) == (Status.STORING, at(100), (), None)
-    assert [(image.index, image.attempt, image.url) for image in job.pending] == [
-        (0, 2, "https://vendor/0"),
-        (1, 2, "https://vendor/1"),
+    assert [(image.index, image.attempt, image.source) for image in job.pending] == [
+        (0, 2, AtUrl("https://vendor/0")),
+        (1, 2, AtUrl("https://vendor/1")),
     ]
     assert len(job.attempts) == 2
 

@@ -19,7 +19,7 @@ from redis import Redis
 
 from jobs import queue
 from jobs.darkroom import Darkroom
-from jobs.images import PendingImage
+from jobs.images import InSpool, PendingImage
 from jobs.job import Event, Job, Status
 from jobs.providers import deepmode
 from jobs.settings import Settings
@@ -165,9 +165,9 @@ def test_options_of_redis_are_for_redis_only(settings: Settings) -> None:
         ({"holder": "us"}, False),
         ({"status": Status.SUBMITTING, "wake_at": None, "holder": "us"}, False),
         ({"status": Status.RUNNING}, False),
-        ({"status": Status.STORING, "pending": (PendingImage(0, 1),)}, True),
-        ({"status": Status.STORING, "pending": (PendingImage(0, 1),), "holder": "us"}, False),
-        ({"status": Status.CANCELED, "pending": (PendingImage(0, 1),)}, True),
+        ({"status": Status.STORING, "pending": (PendingImage(0, 1, InSpool("spooled")),)}, True),
+        ({"status": Status.STORING, "pending": (PendingImage(0, 1, InSpool("spooled")),), "holder": "us"}, False),
+        ({"status": Status.CANCELED, "pending": (PendingImage(0, 1, InSpool("spooled")),)}, True),
         ({"status": Status.SUCCEEDED, "wake_at": None}, False),
     ],
 )

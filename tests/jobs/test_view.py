@@ -11,7 +11,7 @@ import pytest
 from jobs import NotPossible
 from jobs.attempt import Attempt, Outcome
 from jobs.delivery import Delivery, Try
-from jobs.images import Artifact, ArtifactStorage, Missing, PendingImage
+from jobs.images import Artifact, ArtifactStorage, AtUrl, Missing, PendingImage
 from jobs.job import Event, Failure, Job, OnUnknown, Status
 from jobs.report import Charged, Code, Cost, Unit
 from jobs.view import JobView, View
@@ -55,8 +55,8 @@ def job(**changes: object) -> Job:
         "wake_at": None,
         "attempts": (attempt,),
         "artifacts": (artifact(0),),
-        "missing": (Missing(1, Code.RESULT_EXPIRED, "gone", PendingImage(1, 1, "https://theirs/1?sig")),),
-        "pending": (PendingImage(2, 1, "https://theirs/2?sig"),),
+        "missing": (Missing(1, Code.RESULT_EXPIRED, "gone", PendingImage(1, 1, AtUrl("https://theirs/1?sig"))),),
+        "pending": (PendingImage(2, 1, AtUrl("https://theirs/2?sig")),),
         "finished_at": ENDED,
         "metadata": {"user": "42"},
         "on_unknown": OnUnknown.CHARGE_AGAIN,

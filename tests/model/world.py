@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 from jobs import schedule, transitions
 from jobs.attempt import Outcome, Recovery, find_attempt
 from jobs.errors import ChargePossible, NotPossible
-from jobs.images import Artifact, Kept, Missing, PendingImage, Postponed
+from jobs.images import Artifact, Missing, PendingImage, Postponed, StoreResult
 from jobs.job import Job, OnUnknown, Status
 from jobs.report import Charged, Code, Failed, Image, Report, Running, Source, Succeeded
 
@@ -380,7 +380,7 @@ class Model:
         me = world.workers[slot]
         pending = tuple(range(self.setting.images))
         artifacts = self.jobs.artifacts(me.number, pending)
-        results: dict[str, dict[int, Kept]] = {
+        results: dict[str, dict[int, StoreResult]] = {
             "stores all": dict(artifacts),
             "gives up all": {index: Missing(index, Code.RESULT_EXPIRED, "") for index in pending},
             "postpones all": {index: Postponed(index, 60, "") for index in pending},

@@ -15,7 +15,7 @@ from redis import Redis
 from jobs import Job, Status, transitions
 from jobs.darkroom import Darkroom
 from jobs.errors import RedisUnavailable
-from jobs.job import PendingImage
+from jobs.images import AtUrl, PendingImage
 from jobs.providers import aimlapi, deepmode
 from jobs.settings import Settings
 from jobs.state.repository import LEASE_SECONDS, Repository
@@ -165,7 +165,7 @@ def test_what_expires_first_is_attended_first(darkroom: Darkroom, new_sweep: Any
 
 
 def _storing(job: Job, now: Any, minutes: int) -> Job:
-    image = PendingImage(0, 1, "https://example.com/x", expires_at=now + timedelta(minutes=minutes))
+    image = PendingImage(0, 1, AtUrl("https://example.com/x", expires_at=now + timedelta(minutes=minutes)))
     return replace(job, status=Status.STORING, wake_at=now - timedelta(seconds=1), pending=(image,))
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs import Artifact, Code, Missing, StorageError
-from jobs.images import PendingImage, Postponed, Spooled
+from jobs.images import AtUrl, InSpool, PendingImage, Postponed, Spooled
 from jobs.job import Job
 from jobs.providers import aimlapi, deepmode
 from jobs.report import Image, Running, Succeeded
@@ -38,9 +38,14 @@ def store(worker: Any, job: Job) -> Callable[..., Any]:
     return run
 
 
+def expiring(image: PendingImage, expires_at: datetime) -> PendingImage:
+    """The image with a URL that stops working at this time."""
+    return replace(image, source=replace(image.source, expires_at=expires_at))
+
+
 def at(url: str, **fields: Any) -> PendingImage:
     """The first image of the first attempt, which lies there."""
-    return PendingImage(0, 1, url, **fields)
+    return PendingImage(0, 1, AtUrl(url), **fields)
 
 
 # Kept -------------------------------------------------------------------------------------------------------------
@@ -159,8 +164,8 @@ def test_a_host_that_fails_is_asked_again_ever_more_rarely(store: Any, host: Any
 def test_a_host_that_is_away_is_asked_until_the_url_dies(store: Any, worker: Any, free_port: int) -> None:
     now = worker.runner.images.now()
     away = at(f"http://127.0.0.1:{free_port}/x.png")
-    assert isinstance(store(replace(away, expires_at=now + timedelta(hours=1))), Postponed)
-    end = store(replace(away, expires_at=now - timedelta(seconds=1)))
+    assert isinstance(store(expiring(away, now + timedelta(hours=1))), Postponed)
+    end = store(expiring(away, now - timedelta(seconds=1)))
     assert (type(end), end.code) == (Missing, Code.RESULT_EXPIRED)
 
 
@@ -175,7 +180,7 @@ def test_without_a_known_end_of_the_url_a_day_is_enough(store: Any, worker: Any,
 def test_a_url_that_is_refused_is_tried_three_times_more(store: Any, host: Any, status: int) -> None:
     image = at(host.put("/x.png", status=status))
     first = store(image)
-    assert (type(first), first.bad, first.image, first.after_seconds) == (Postponed, True, None, BAD_TRY_SECONDS[0])
+    assert (type(first), first.bad, first.source, first.after_seconds) == (Postponed, True, None, BAD_TRY_SECONDS[0])
     last = store(replace(image, bad_tries=3))
     assert (type(last), last.code) == (Missing, Code.RESULT_EXPIRED)
 
@@ -203,7 +208,7 @@ def dead(worker: Any, rendered: Job) -> PendingImage:
     """Its image, whose URL is refused and whose time is over."""
     (image,) = rendered.pending
     over = worker.runner.images.now() - timedelta(seconds=1)
-    return replace(image, url=image.url.replace("sig=", "sig=x"), expires_at=over)
+    return replace(image, source=replace(image.source, url=image.source.url.replace("sig=", "sig=x"), expires_at=over))
 
 
 def test_a_dead_url_is_signed_anew_at_once_where_the_vendor_can(
@@ -211,20 +216,20 @@ def test_a_dead_url_is_signed_anew_at_once_where_the_vendor_can(
 ) -> None:
     end = store(dead, rendered)
     assert (type(end), end.after_seconds) == (Postponed, 0)
-    assert end.image.url != dead.url
-    assert end.image.expires_at > worker.runner.images.now()
-    assert isinstance(store(end.image, rendered), Artifact)
+    assert end.source.url != dead.source.url
+    assert end.source.expires_at > worker.runner.images.now()
+    assert isinstance(store(replace(dead, source=end.source), rendered), Artifact)
 
 
 def test_a_url_that_should_live_is_given_time_before_it_is_signed_anew(
     store: Any, worker: Any, rendered: Job, dead: PendingImage
 ) -> None:
-    living = replace(dead, expires_at=worker.runner.images.now() + timedelta(hours=1))
+    living = expiring(dead, worker.runner.images.now() + timedelta(hours=1))
     first = store(living, rendered)
     second = store(replace(living, bad_tries=1), rendered)
-    assert (type(first), first.after_seconds, first.image) == (Postponed, BAD_TRY_SECONDS[0], None)
+    assert (type(first), first.after_seconds, first.source) == (Postponed, BAD_TRY_SECONDS[0], None)
     assert (type(second), second.after_seconds) == (Postponed, BAD_TRY_SECONDS[1])
-    assert second.image.url != living.url
+    assert second.source.url != living.source.url
 
 
 @pytest.mark.parametrize("fault", ["poll-500", "poll-drop", "poll-404"])
@@ -233,7 +238,7 @@ def test_a_signing_that_fails_is_tried_again(
 ) -> None:
     sandbox.arm(f"{fault}@deepmode*1")
     end = store(dead, rendered)
-    assert (type(end), end.image, end.after_seconds) == (Postponed, None, BAD_TRY_SECONDS[0])
+    assert (type(end), end.source, end.after_seconds) == (Postponed, None, BAD_TRY_SECONDS[0])
 
 
 def test_a_job_of_a_vendor_that_this_worker_does_not_serve_is_kept_without_signing(
@@ -242,7 +247,7 @@ def test_a_job_of_a_vendor_that_this_worker_does_not_serve_is_kept_without_signi
     keyless = replace(worker.runner.calls, providers={})
     (image,) = rendered.pending
     end = store(replace(dead, bad_tries=3), rendered, calls=keyless)
-    assert (type(end), end.image, end.bad) == (Postponed, None, False)  # another worker may have it signed anew
+    assert (type(end), end.source, end.bad) == (Postponed, None, False)  # another worker may have it signed anew
     yesterday = dead.expires_at - timedelta(days=1)
     assert store(replace(dead, failing_since=yesterday), rendered, calls=keyless).code is Code.RESULT_EXPIRED
     assert isinstance(store(image, rendered, calls=keyless), Artifact)
@@ -272,9 +277,9 @@ def test_while_the_storage_is_away_an_image_waits_until_its_url_dies(
 ) -> None:
     now = worker.runner.images.now()
     image = at(host.put("/x.png", png), tries=3)
-    end = store(replace(image, expires_at=now + timedelta(minutes=30)), storage=away)
+    end = store(expiring(image, now + timedelta(minutes=30)), storage=away)
     assert (type(end), end.bad, end.after_seconds) == (Postponed, False, 8)
-    end = store(replace(image, expires_at=now - timedelta(seconds=1)), storage=away)
+    end = store(expiring(image, now - timedelta(seconds=1)), storage=away)
     assert (type(end), end.code) == (Missing, Code.STORAGE_ERROR)
 
 
@@ -336,7 +341,7 @@ def test_a_spooled_image_is_stored_and_one_in_another_hosts_spool_is_left_to_it(
     store: Any, store_inline: Any, png: bytes, away: Away, tmp_path: Path
 ) -> None:
     (end,) = store_inline(png, storage=away).values()
-    image = PendingImage(0, 1, spooled=end.name)
+    image = PendingImage(0, 1, InSpool(end.name))
     assert isinstance(store(image, spool=Spool(tmp_path / "elsewhere", 1 << 20)), Postponed)
     assert isinstance(store(image), Artifact)
 

@@ -10,7 +10,7 @@ import pytest
 
 from jobs import providers
 from jobs.delivery import Delivery, Try
-from jobs.images import PendingImage
+from jobs.images import AtUrl, PendingImage
 from jobs.job import Job, Status
 from jobs.providers import aimlapi, chainhub, deepmode, phota
 from jobs.providers._contract import Call, Context, FilePart, InputImage, Response
@@ -45,7 +45,7 @@ def a_job() -> Job:
         deadline_seconds=600,
         images_expected=1,
         wake_at=NOW,
-        pending=(PendingImage(0, 1, URL),),
+        pending=(PendingImage(0, 1, AtUrl(URL)),),
         webhook_url="https://app.example/hook?token=canary",
         deliveries=(Delivery("msg_1", "failed", NOW, NOW, log=(Try(NOW, 500),)),),
     )

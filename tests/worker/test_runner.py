@@ -363,7 +363,7 @@ def test_images_inside_an_answer_wait_in_the_spool_for_the_storage(
     job = worker.run(worker.enqueue(reve(png, convert_base64_to_url=False)), worker.with_images(storage=away))
     spool = worker.runner.images.spool
     assert job.status is Status.STORING
-    assert spool.names() == (job.pending[0].spooled,)
+    assert spool.names() == (job.pending[0].source.name,)
     assert job.attempts[0].charged is Charged.YES
     away.away = 0
     worker.darkroom.advance(job.id, _all_due)

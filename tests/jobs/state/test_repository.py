@@ -26,7 +26,7 @@ from redis.retry import Retry
 from jobs import schedule, transitions
 from jobs.attempt import Recovery
 from jobs.errors import JobNotFound, NotPossible, RedisUnavailable, Unavailable
-from jobs.images import Artifact, Missing, PendingImage, Postponed
+from jobs.images import Artifact, AtUrl, Missing, PendingImage, Postponed
 from jobs.job import Event, Failure, Job, OnUnknown, Status
 from jobs.report import Charged, Code, Cost, Failed, Image, Running, Succeeded, Unit
 from jobs.state.record import SCHEMA
@@ -123,7 +123,7 @@ def redis_ms(redis: Redis) -> int:
 
 def all_fields(now: datetime) -> dict[str, object]:
     """A value for every field of a job."""
-    image = PendingImage(1, 1, "https://provider/1?sig=x", "img-1", now, "spool-1", 1, 2, now, now)
+    image = PendingImage(1, 1, AtUrl("https://provider/1?sig=x", "img-1", now), 1, 2, now, now)
     sent = transitions.submitting(
         Job("b" * 32, "provider.paint", {}, Status.QUEUED, now, now, now + timedelta(hours=1), 3600, 2, now, holder=US),
         US,
