@@ -15,7 +15,6 @@ from weakref import WeakSet
 
 from redis import Redis
 from redis.client import PubSub
-from redis.exceptions import RedisError
 
 from .connection import backoff_seconds
 from .keys import channel
@@ -59,8 +58,8 @@ class Changes:
 
     _lock: threading.Lock
     _waiters: dict[str, set[Waiter]]
-    #: somebody came or left
-    _moved: threading.Event
+    #: set when the subscriptions differ from what the waiters wait for
+    _stale: threading.Event
     _listener: threading.Thread | None
 
     def __init__(self, redis: Redis) -> None:
@@ -79,7 +78,7 @@ class Changes:
             if self._listener is None and not self._closed.is_set():
                 self._listener = threading.Thread(target=self._listen, name="darkroom-changes", daemon=True)
                 self._listener.start()
-        self._moved.set()
+        self._stale.set()
         try:
             yield waiter
         finally:
@@ -88,12 +87,12 @@ class Changes:
                     self._waiters.get(name, set()).discard(waiter)
                     if not self._waiters.get(name):
                         self._waiters.pop(name, None)
-            self._moved.set()
+            self._stale.set()
 
     def close(self) -> None:
         """Wake all waiters, end the listener and hang up; from then on waits end after CHECK_SECONDS only."""
         self._closed.set()
-        self._moved.set()
+        self._stale.set()
         with self._lock:
             listener = self._listener
             self._wake(*self._waiters)
@@ -102,7 +101,7 @@ class Changes:
 
     def _start_over(self) -> None:
         """Forget the waiters, and the listener: after a fork they are those of the parent."""
-        self._lock, self._moved = threading.Lock(), threading.Event()
+        self._lock, self._stale = threading.Lock(), threading.Event()
         self._waiters, self._listener = {}, None
 
     def _listen(self) -> None:
@@ -114,7 +113,7 @@ class Changes:
                         failures = 0
                         with self._lock:
                             self._wake(name)
-            except (RedisError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - without this thread nobody would be woken any more
                 failures += 1
                 pause = backoff_seconds(failures)
                 _log.warning("lost the subscription to changes of jobs (%s); retrying in %g s", error, pause)
@@ -133,10 +132,10 @@ class Changes:
         A confirmed subscription counts as a change, for an earlier one may have been missed.
         """
         subscribed: set[str] = set()
-        self._moved.set()
-        while not self._closed.is_set() and (subscribed or self._moved.wait(IDLE_SECONDS)):
-            if self._moved.is_set():
-                self._moved.clear()
+        self._stale.set()
+        while not self._closed.is_set() and (subscribed or self._stale.wait(IDLE_SECONDS)):
+            if self._stale.is_set():
+                self._stale.clear()
                 with self._lock:
                     wanted = set(self._waiters)
                 if wanted - subscribed:
