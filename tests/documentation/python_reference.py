@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import griffe
 
@@ -32,9 +32,9 @@ This page is written by `make docs` from the code.
 """
 
 
-def written() -> str:
-    """The page."""
-    return "".join((_HEAD, *_names(), *_requests()))
+def written(shown: Collection[str]) -> str:
+    """The page, with the requests of these providers."""
+    return "".join((_HEAD, *_names(), *_requests(shown)))
 
 
 def _names() -> Iterator[str]:
@@ -142,11 +142,12 @@ def _arguments(function: griffe.Object | griffe.Alias) -> list[str]:
     return found
 
 
-def _requests() -> Iterator[str]:
+def _requests(shown: Collection[str]) -> Iterator[str]:
     """A section for each request class, from what `jobs.operations()` says."""
     yield "\n## Request classes\n\nEach is a frozen pydantic model in `jobs.providers.<provider>`.\n"
     for operation in operations():
-        yield from _request(operation)
+        if operation.provider in shown:
+            yield from _request(operation)
 
 
 def _request(operation: Operation) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,14 @@ This page is written by `make docs` from the code.
 """
 
 
-def written() -> str:
-    """The page."""
-    return "".join((_HEAD, *_table("DARKROOM_", Settings.model_fields), *_providers()))
+def written(shown: Collection[str]) -> str:
+    """The page, with the settings of these providers."""
+    return "".join((_HEAD, *_table("DARKROOM_", Settings.model_fields), *_providers(shown)))
 
 
-def _providers() -> Iterator[str]:
+def _providers(shown: Collection[str]) -> Iterator[str]:
     yield "\n## Providers\n\nA worker works for the providers whose key is set in its environment.\n"
-    for name in providers.names():
+    for name in shown:
         provider = providers.provider(name)
         own = {
             "api_key": FieldInfo(default="", description="The key of your account.", examples=["your-secret-key"]),
