@@ -58,7 +58,7 @@ class FieldError:
 
     def below(self, path: str) -> FieldError:
         """The same fault, its field below `path`."""
-        return replace(self, field=f"{path}.{self.field}")
+        return replace(self, field=f"{path}.{self.field}" if self.field else path)
 
 
 class InvalidRequest(DarkroomError, ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
@@ -86,9 +86,7 @@ def make_jobs(
     images: dict[str, _LocalImages] = {}
     events: dict[str, tuple[Status, ...]] = {}
     for path, new in new_jobs.items():
-        images[path], image_errors = _checked_fields(new.request, settings, storage)
-        events[path], event_errors = _checked_events(new.webhook_events, settings)
-        found = (*image_errors, *_option_errors(new, settings), *event_errors)
+        images[path], events[path], found = _checked(new, settings, storage)
         errors += [error.below(path) if path else error for error in found]
     if errors:
         raise InvalidRequest(*errors)
@@ -128,6 +126,22 @@ def _job(
 
 
 # Checks -----------------------------------------------------------------------------------------------------------
+
+
+def _checked(
+    new: object, settings: Settings, storage: Storage
+) -> tuple[_LocalImages, tuple[Status, ...], Sequence[FieldError]]:
+    """The images of a new job that are to be staged, the statuses that send a webhook, and everything that is wrong."""
+    if not isinstance(new, NewJob):
+        kind = type(new).__name__
+        return {}, (), [FieldError("", f"should be a jobs.NewJob, not {kind}; write jobs.NewJob(request)")]
+    request: object = new.request
+    if not isinstance(request, Request):
+        kind = type(request).__name__
+        return {}, (), [FieldError("request", f"should be a request, for example deepmode.Generate, not {kind}")]
+    local, image_errors = _checked_fields(request, settings, storage)
+    events, event_errors = _checked_events(new.webhook_events, settings)
+    return local, events, (*image_errors, *_option_errors(new, settings), *event_errors)
 
 
 def _option_errors(new: NewJob, settings: Settings) -> Iterator[FieldError]:

@@ -196,7 +196,7 @@ def _field_error(fault: ErrorDetails, model: type[BaseModel]) -> FieldError:
         hint = f'did you mean "{nearest[0]}"?' if nearest else f"the fields are {', '.join(names)}"
         return FieldError(field, f"unknown field; {hint}", allowed=", ".join(names))
     value = ""
-    is_private = not path or "prompt" in path[0] or path[0] in getattr(model, "image_rules", {})
+    is_private = not path or "prompt" in field or path[0] in getattr(model, "image_rules", {})
     if not is_private and isinstance(fault["input"], str | int | float | None):
         value = repr(fault["input"])
     if len(value) > MAX_SHOWN_CHARACTERS:

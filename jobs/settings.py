@@ -326,6 +326,15 @@ def stack_environment(folder: Path = STACK_FOLDER) -> dict[str, str]:
         return {}
 
 
+def redis_setting() -> str:
+    """What names the Redis, in words, for an error message."""
+    if os.environ.get("DARKROOM_REDIS_URL"):
+        return "DARKROOM_REDIS_URL"
+    if (STACK_FOLDER / STACK_FILE).is_file():
+        return f"{STACK_FOLDER / STACK_FILE} of `darkroom up`"
+    return "DARKROOM_REDIS_URL, which is not set,"
+
+
 def provider_settings(name: str, environ: Mapping[str, str] | None = None) -> ProviderSettings:
     """The settings of one provider. Raises SettingsError for the first malformed one."""
     source = os.environ if environ is None else environ

@@ -20,6 +20,7 @@ from redis.commands.core import Script
 from redis.retry import Retry
 
 from ..errors import RedisUnavailable
+from ..settings import redis_setting
 from .wire import Command, Wire
 
 #: connections of one client at most; a thread that finds all in use waits for one
@@ -101,10 +102,10 @@ def unavailable(redis: Redis, error: exceptions.RedisError) -> RedisUnavailable:
     address = settings.get("path") or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
     where = f"Redis at {address}/{settings.get('db', 0)}"
     if reason := outage(error):
-        advice = "check that it is running and that DARKROOM_REDIS_URL names it, then try again"
+        advice = f"check that it is running and that {redis_setting()} names it, then try again"
         return RedisUnavailable(f"{where} is not available ({reason}); {advice}")
     code = error.status_code or next(iter(re.findall(r"^[A-Z]+\b", str(error))), type(error).__name__)
-    advice = "check its version, its permissions, and what else uses the database that DARKROOM_REDIS_URL names"
+    advice = f"check its version, its permissions, and what else uses the database that {redis_setting()} names"
     return RedisUnavailable(f"{where} refused a command ({code}); {advice}")
 
 

@@ -9,8 +9,9 @@ import json
 import socketserver
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,9 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def darkroom(settings: Settings) -> Darkroom:
-    return Darkroom.open(settings)
+def darkroom(settings: Settings) -> Iterator[Darkroom]:
+    with closing(Darkroom.open(settings)) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -274,6 +276,17 @@ def test_all_faults_of_a_batch_are_listed_by_the_index_of_their_job(darkroom: Da
         )
     assert [one.field for one in error.value.errors] == ["0.deadline_seconds", "2.image_file", "2.webhook_events"]
     assert redis.dbsize() == 0
+
+
+def test_what_is_not_a_request_is_named(darkroom: Darkroom) -> None:
+    with pytest.raises(InvalidRequest, match=r"^request: should be a request, .* not str$"):
+        darkroom.enqueue("a lake")  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest) as error:
+        darkroom.enqueue_many([generate(), NewJob(None), NewJob(generate())])  # type: ignore[list-item, arg-type]
+    assert str(error.value).splitlines() == [
+        "0: should be a jobs.NewJob, not Generate; write jobs.NewJob(request)",
+        "1.request: should be a request, for example deepmode.Generate, not NoneType",
+    ]
 
 
 def test_an_empty_batch_makes_no_jobs(darkroom: Darkroom) -> None:
@@ -552,7 +565,8 @@ def test_a_job_is_accepted_while_a_separate_broker_is_away(settings: Settings) -
             darkroom.close()
     assert for_one > 0
     assert for_twenty <= 2 * for_one  # a broker that is away is asked once, not for each job
-    assert {one.id for one in Darkroom.open(settings).list().jobs} == {job.id, *(one.id for one in batch)}
+    with closing(Darkroom.open(settings)) as darkroom:
+        assert {one.id for one in darkroom.list().jobs} == {job.id, *(one.id for one in batch)}
 
 
 # --- the module's functions -------------------------------------------------------------------------------------------

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import socketserver
+import threading
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from jobs import settings as settings_module
-from jobs.errors import SettingsError
+from jobs.errors import RedisUnavailable, SettingsError
 from jobs.settings import (
     STACK_FILE,
     STACK_FOLDER,
@@ -19,6 +21,7 @@ from jobs.settings import (
     provider_settings,
     stack_environment,
 )
+from jobs.state.repository import Repository
 
 MALFORMED = {
     "DARKROOM_REDIS_URL": [
@@ -232,6 +235,32 @@ def test_another_stack_in_the_same_folder_is_noticed(stack: Path) -> None:
     file.unlink()
     file.write_text(text)
     assert current().retention_seconds == 180
+
+
+def test_an_error_about_redis_says_what_names_it(stack: Path, free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = STACK_FOLDER / STACK_FILE
+    text = f"DARKROOM_REDIS_URL=redis://127.0.0.1:{free_port}/0\n"
+    with socketserver.TCPServer(("127.0.0.1", free_port), PongOnce) as server:
+        file.write_text(text)
+        answering = threading.Thread(target=server.handle_request)
+        answering.start()
+        assert current().redis_url == f"redis://127.0.0.1:{free_port}/0"
+        answering.join()
+    with pytest.raises(RedisUnavailable, match=rf"127.0.0.1:{free_port}/0 .* \.darkroom/env of `darkroom up` names it"):
+        Repository.open(current().redis_url, retention_seconds=60).now()
+    file.unlink()
+    monkeypatch.setenv("DARKROOM_REDIS_URL", f"redis://127.0.0.1:{free_port}/0")
+    with pytest.raises(RedisUnavailable, match="check that it is running and that DARKROOM_REDIS_URL names it"):
+        Repository.open(current().redis_url, retention_seconds=60).now()
+
+
+class PongOnce(socketserver.BaseRequestHandler):
+    """A Redis that answers one PING."""
+
+    def handle(self) -> None:
+        """Reads and answers."""
+        self.request.recv(64)
+        self.request.sendall(b"+PONG\r\n")
 
 
 # --- the only reader --------------------------------------------------------------------------------------------------
