@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 import click
@@ -51,7 +52,7 @@ def _prose(command: click.Command) -> str:
     """The help text; what it shows as an example is a code block."""
     paragraphs = (command.help or command.short_help or "").split("\n\n")
     shown = (
-        f"```text\n{_flush(text.replace(_VERBATIM, ''))}\n```" if _VERBATIM in text else _flush(text)
+        f"```text\n{textwrap.dedent(text.replace(_VERBATIM, '')).strip()}\n```" if _VERBATIM in text else _flush(text)
         for text in paragraphs
     )
     return "\n\n".join(shown)
