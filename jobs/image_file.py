@@ -1,12 +1,12 @@
-"""What a picture is, read from its bytes: type, dimensions and whether it is whole. Pure; nothing is decoded.
+"""Reads what an image file is from its bytes: its type, its dimensions, and whether it is complete. Nothing is decoded.
 
-Each kind has one walker that follows the file's own structure (JPEG segments, PNG chunks, RIFF chunks, GIF blocks) to
-where the picture ends. So a decompression bomb is refused by the dimensions in its header, a download that was cut
-short by the end that is not there, and a file that is also something else (a ZIP, a PDF, a web page) by what follows.
+A walker for each format follows the structure of the file (JPEG segments, PNG chunks, RIFF chunks, GIF blocks) to the end of
+the image. That refuses a decompression bomb by the dimensions in its header, a download that was cut short by its missing
+end, and a file that is something else as well (a ZIP, a PDF, a web page) by the bytes after the end.
 
-What may follow the end: padding (zero bytes and white space) and, behind a JPEG, further whole JPEGs, as cameras write
-them (multi-picture format). Anything else is refused. What hides *inside* a picture, in a comment or an EXIF block, is
-not looked for: serve pictures under the content type found here, with `X-Content-Type-Options: nosniff`.
+After the end, padding (zero bytes and white space) is accepted and, in a JPEG, further complete JPEGs, as cameras write them
+(multi-picture format). Anything else is refused. Comments and EXIF blocks inside an image are not searched: serve images
+under the content type found here, with `X-Content-Type-Options: nosniff`.
 
 Sources: ITU-T T.81 annex B, W3C PNG (third edition), RFC 9649 (WebP), GIF89a.
 """
@@ -22,31 +22,29 @@ from typing import NamedTuple
 
 from .errors import DarkroomError
 
-#: Pixels that a result may have at most (width times height): 100 megapixels, 400 MB when decoded.
+#: the most pixels (width times height) of an image: 100 megapixels are 400 MB when decoded
 MAX_PIXELS = 100_000_000
-#: Segments, chunks or sub-blocks that are walked at most: half a second of work.
+#: the most segments, chunks or sub-blocks that are followed: half a second of work
 MAX_PARTS = 500_000
-#: Blocks of a GIF, each of which may be a chain of sub-blocks.
+#: the most blocks of a GIF, each of which may be a chain of sub-blocks
 MAX_GIF_BLOCKS = 20_000
 
 
 class RejectedImage(DarkroomError):
-    """The bytes are not a picture that we keep. The message holds numbers, never bytes of the picture.
+    """The bytes are not an image that we store. The message holds numbers, never bytes of the file."""
 
-    `refetchable` tells whether fetching the picture again may help.
-    """
-
+    #: whether downloading the image again may help
     refetchable = False
 
 
 class NotAnImage(RejectedImage):
-    """Neither JPEG, PNG, WebP nor GIF, or one whose structure is broken; often an error page that came with a 200."""
+    """Neither JPEG, PNG, WebP nor GIF, or the structure is broken; often an error page that came with a 200."""
 
     refetchable = True
 
 
 class ImageCutShort(RejectedImage):
-    """A picture without its end: the connection broke."""
+    """The end of the image is missing: the connection broke."""
 
     refetchable = True
 
@@ -56,22 +54,22 @@ class ImageTooLarge(RejectedImage):
 
 
 class DataAppended(RejectedImage):
-    """Something else follows the end of the picture."""
+    """Other data follows the end of the image."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What we know of a whole picture."""
+    """What is known of a complete image."""
 
-    #: IANA media type, by the bytes
+    #: IANA media type, from the bytes
     content_type: str
     #: without a dot: jpg, png, webp or gif
     extension: str
-    #: pixels
+    #: in pixels
     width: int
-    #: pixels
+    #: in pixels
     height: int
-    #: bytes
+    #: in bytes
     size: int
     #: of the content, 64 hex digits
     sha256: str
@@ -79,7 +77,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of picture that we keep."""
+    """One image format that we store."""
 
     content_type: str
     extension: str
@@ -92,30 +90,39 @@ GIF = Kind("image/gif", "gif")
 
 
 def inspect(content: bytes, *, max_bytes: int, max_pixels: int = MAX_PIXELS) -> Facts:
-    """Return the facts of a whole picture with nothing else behind it: what a provider sent.
+    """Return the facts of a complete image with no other data after it, for what a provider sent.
 
     `max_bytes` bounds the file, `max_pixels` width times height (of a GIF or a WebP: of its largest frame).
     Raises a `RejectedImage`: `NotAnImage`, `ImageCutShort`, `ImageTooLarge` or `DataAppended`.
     """
     kind, outline = _outlined(content, max_bytes, max_pixels)
-    _check_rest(content, kind, outline.end, max_pixels)
+    end = outline.end
+    while found := _NO_PADDING.search(content, end):
+        start = found.start()
+        if kind is not JPEG or not _JPEG_SIGNATURE.startswith(content[start : start + len(_JPEG_SIGNATURE)]):
+            raise DataAppended(f"{len(content) - end} bytes follow the end of the {kind.extension} at byte {end}")
+        further = _walk(content, JPEG, start)
+        _check_pixels(further, max_pixels)
+        end = further.end
     return _facts(content, kind, outline)
 
 
 def measure(content: bytes, *, max_bytes: int, max_pixels: int = MAX_PIXELS) -> Facts:
-    """Return the facts of a whole picture, whatever follows it: what a person's phone wrote, with its maker's appendix.
+    """Return the facts of a complete image with any data after it, for input images: some phones append data.
 
-    Takes and raises what `inspect` does, but for `DataAppended`.
+    Arguments and errors are those of `inspect`, without `DataAppended`.
     """
     return _facts(content, *_outlined(content, max_bytes, max_pixels))
 
 
 def _outlined(content: bytes, max_bytes: int, max_pixels: int) -> tuple[Kind, _Outline]:
     if len(content) > max_bytes:
-        raise ImageTooLarge(f"the picture has {len(content)} bytes; {max_bytes} are allowed")
+        raise ImageTooLarge(f"the image has {len(content)} bytes; at most {max_bytes} are allowed")
     kind = recognize(content)
     if kind is None:
-        raise NotAnImage(f"neither JPEG, PNG, WebP nor GIF but {_stranger(content)}, {len(content)} bytes")
+        head = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
+        found = next((name for magic, name in _OTHER_FORMATS if head.startswith(magic)), "an unknown format")
+        raise NotAnImage(f"expected JPEG, PNG, WebP or GIF, found {found} of {len(content)} bytes")
     outline = _walk(content, kind)
     _check_pixels(outline, max_pixels)
     return kind, outline
@@ -127,7 +134,7 @@ def _facts(content: bytes, kind: Kind, outline: _Outline) -> Facts:
 
 
 def recognize(content: bytes) -> Kind | None:
-    """Return the kind that the first bytes announce, or None; it says nothing about the rest."""
+    """Return the format that the first bytes announce, or None; it says nothing about the rest."""
     if content.startswith(_JPEG_SIGNATURE):
         return JPEG
     if content.startswith(_PNG_SIGNATURE):
@@ -140,7 +147,7 @@ def recognize(content: bytes) -> Kind | None:
 
 
 class _Outline(NamedTuple):
-    """Dimensions in pixels, and the offset behind the last byte of the picture."""
+    """Dimensions in pixels, and the offset after the last byte of the image."""
 
     width: int
     height: int
@@ -159,31 +166,11 @@ def _check_pixels(outline: _Outline, max_pixels: int) -> None:
     if not width or not height:
         raise NotAnImage(f"the header says {width} x {height} pixels")
     if width * height > max_pixels:
-        raise ImageTooLarge(f"the picture has {width} x {height} pixels; {max_pixels} are allowed")
+        raise ImageTooLarge(f"the image has {width} x {height} pixels; at most {max_pixels} are allowed")
 
 
-def _check_rest(content: bytes, kind: Kind, end: int, max_pixels: int) -> None:
-    """Accept what may follow a picture, see the module's docstring."""
-    while (start := _end_of_padding(content, end)) < len(content):
-        if kind is not JPEG or not _JPEG_SIGNATURE.startswith(content[start : start + len(_JPEG_SIGNATURE)]):
-            raise DataAppended(f"{len(content) - end} bytes follow the end of the {kind.extension} at byte {end}")
-        outline = _walk(content, JPEG, start)
-        _check_pixels(outline, max_pixels)
-        end = outline.end
-
-
-def _end_of_padding(content: bytes, end: int) -> int:
-    found = _NO_PADDING.search(content, end)
-    return found.start() if found else len(content)
-
-
-def _in_pieces(kind: Kind) -> NotAnImage:
-    return NotAnImage(f"the {kind.extension} is in more pieces than any writer makes: an attack on whoever reads it")
-
-
-def _stranger(content: bytes) -> str:
-    head = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
-    return next((name for magic, name in _STRANGERS if head.startswith(magic)), "something else")
+def _too_many_parts(kind: Kind) -> NotAnImage:
+    return NotAnImage(f"the {kind.extension} has more parts than any program writes: it is made to keep readers busy")
 
 
 def _big(content: bytes, at: int, size: int) -> int:
@@ -205,7 +192,7 @@ def _slice(content: bytes, at: int, size: int) -> bytes:
 
 
 def _walk_jpeg(content: bytes, start: int) -> _Outline:
-    """Go from marker to marker to the end of the image; coded data holds none but restarts, so it is skipped alike."""
+    """Follow the markers to the end of the image; coded data holds only restart markers, so it is skipped the same way."""
     size: tuple[int, int] | None = None
     scanned = False
     position = start + 2
@@ -215,42 +202,30 @@ def _walk_jpeg(content: bytes, start: int) -> _Outline:
             break
         marker, position = content[found.end() - 1], found.end()
         if marker == _JPEG_END:
-            return _jpeg_outline(size, scanned, position)
+            if size is None or not scanned:
+                raise NotAnImage("the jpg holds no image data")
+            return _Outline(*size, position)
         if marker == _JPEG_TEM:
             continue
         length = _big(content, position, 2)
         if marker in _JPEG_FRAMES:
-            size = _jpeg_frame(content, position, size)
+            if size is not None:
+                raise NotAnImage("the jpg has two frame headers")
+            size = _big(content, position + 5, 2), _big(content, position + 3, 2)
+        if length < 2 or marker == _JPEG_START:
+            raise NotAnImage(f"the jpg has a broken segment, marker {marker:#x}")
         scanned = scanned or marker == _JPEG_SCAN
-        position += _jpeg_length(length, marker)
+        position += length
     else:
-        raise _in_pieces(JPEG)
+        raise _too_many_parts(JPEG)
     raise IndexError(position)
-
-
-def _jpeg_length(length: int, marker: int) -> int:
-    if length < 2 or marker == _JPEG_START:
-        raise NotAnImage(f"the jpg has a broken segment, marker {marker:#x}")
-    return length
-
-
-def _jpeg_frame(content: bytes, position: int, earlier: tuple[int, int] | None) -> tuple[int, int]:
-    if earlier is not None:
-        raise NotAnImage("the jpg has two frame headers")
-    return _big(content, position + 5, 2), _big(content, position + 3, 2)
-
-
-def _jpeg_outline(size: tuple[int, int] | None, scanned: bool, end: int) -> _Outline:
-    if size is None or not scanned:
-        raise NotAnImage("the jpg holds no picture")
-    return _Outline(*size, end)
 
 
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 _JPEG_START, _JPEG_END, _JPEG_SCAN, _JPEG_TEM = 0xD8, 0xD9, 0xDA, 0x01
-#: SOF0 to SOF15, without DHT, JPG and DAC that stand between them
+#: SOF0 to SOF15, without DHT, JPG and DAC, which are numbered among them
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-#: Any marker but a stuffed zero, a restart and fill bytes. Its one literal first byte lets `re` scan 3 GB/s.
+#: any marker except a stuffed zero, a restart and fill bytes; its literal first byte lets `re` scan 3 GB/s
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
@@ -258,30 +233,25 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
 def _walk_png(content: bytes, _start: int) -> _Outline:
-    """Go from chunk to chunk to IEND, checking each one's CRC."""
+    """Follow the chunks to IEND and check the CRC of each."""
     if _slice(content, 8, 8) != _PNG_HEADER:
         raise NotAnImage("the png does not begin with its header")
     width, height = _big(content, 16, 4), _big(content, 20, 4)
-    position, name, painted = 8, b"", False
+    position, painted = 8, False
     for _ in range(MAX_PARTS):
-        name, position = _png_chunk(content, position)
+        end = position + 8 + _big(content, position, 4)
+        expected = _big(content, end, 4)
+        if zlib.crc32(memoryview(content)[position + 4 : end]) != expected:
+            raise NotAnImage(f"the png is damaged in the chunk at byte {position}")
+        name, position = content[position + 4 : position + 8], end + 4
         painted = painted or name == b"IDAT"
         if name == b"IEND":
             break
     else:
-        raise _in_pieces(PNG)
+        raise _too_many_parts(PNG)
     if not painted:
-        raise NotAnImage("the png holds no picture")
+        raise NotAnImage("the png holds no image data")
     return _Outline(width, height, position)
-
-
-def _png_chunk(content: bytes, position: int) -> tuple[bytes, int]:
-    """Return a chunk's name and where the next one begins."""
-    end = position + 8 + _big(content, position, 4)
-    expected = _big(content, end, 4)
-    if zlib.crc32(memoryview(content)[position + 4 : end]) != expected:
-        raise NotAnImage(f"the png is damaged in the chunk at byte {position}")
-    return content[position + 4 : position + 8], end + 4
 
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -293,7 +263,7 @@ _PNG_HEADER = b"\x00\x00\x00\rIHDR"
 
 
 def _walk_webp(content: bytes, _start: int) -> _Outline:
-    """Go through the chunks of the RIFF container; the canvas is as large as its largest frame, or as VP8X says."""
+    """Follow the chunks of the RIFF container; the dimensions are those of the largest frame, or of VP8X."""
     end = 8 + _little(content, 4, 4)
     if end > len(content):
         raise IndexError(end)
@@ -309,9 +279,9 @@ def _walk_webp(content: bytes, _start: int) -> _Outline:
             sizes[name] = _largest(measure(content, position + 8), sizes.get(name, (0, 0)))
         position += 8 + (_WEBP_FRAME_HEADER if name == b"ANMF" else size + size % 2)
     else:
-        raise _in_pieces(WEBP)
+        raise _too_many_parts(WEBP)
     if not sizes.keys() & {b"VP8 ", b"VP8L"}:
-        raise NotAnImage("the webp holds no picture")
+        raise NotAnImage("the webp holds no image data")
     return _Outline(*_largest(*sizes.values()), end)
 
 
@@ -319,12 +289,8 @@ def _largest(*sizes: tuple[int, int]) -> tuple[int, int]:
     return max(width for width, _ in sizes), max(height for _, height in sizes)
 
 
-def _webp_canvas(content: bytes, at: int) -> tuple[int, int]:
-    return 1 + _little(content, at + 4, 3), 1 + _little(content, at + 7, 3)
-
-
 def _webp_frame(content: bytes, at: int) -> tuple[int, int]:
-    """Return how far a frame of an animation reaches; its place counts in units of two pixels."""
+    """Return the far corner of a frame of an animation; its position is in units of two pixels."""
     left, top = (2 * _little(content, at + offset, 3) for offset in (0, 3))
     return left + 1 + _little(content, at + 6, 3), top + 1 + _little(content, at + 9, 3)
 
@@ -342,11 +308,11 @@ def _webp_lossless(content: bytes, at: int) -> tuple[int, int]:
     return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
 
 
-#: bytes before the chunks that a frame of an animation holds
+#: the bytes before the chunks inside a frame of an animation
 _WEBP_FRAME_HEADER = 16
 
 _WEBP_MEASURES: dict[bytes, Callable[[bytes, int], tuple[int, int]]] = {
-    b"VP8X": _webp_canvas,
+    b"VP8X": lambda content, at: (1 + _little(content, at + 4, 3), 1 + _little(content, at + 7, 3)),
     b"ANMF": _webp_frame,
     b"VP8 ": _webp_lossy,
     b"VP8L": _webp_lossless,
@@ -357,7 +323,7 @@ _WEBP_MEASURES: dict[bytes, Callable[[bytes, int], tuple[int, int]]] = {
 
 
 def _walk_gif(content: bytes, _start: int) -> _Outline:
-    """Go from block to block to the trailer; the canvas is as large as its largest frame, or as the screen."""
+    """Follow the blocks to the trailer; the dimensions are those of the largest frame, or of the screen."""
     width, height = _little(content, 6, 2), _little(content, 8, 2)
     position = 13 + _gif_palette(content[10])
     painted = False
@@ -374,25 +340,25 @@ def _walk_gif(content: bytes, _start: int) -> _Outline:
         else:
             raise NotAnImage(f"the gif has a broken block at byte {position}")
     else:
-        raise _in_pieces(GIF)
+        raise _too_many_parts(GIF)
     if not painted:
-        raise NotAnImage("the gif holds no picture")
+        raise NotAnImage("the gif holds no image data")
     return _Outline(width, height, position + 1)
 
 
 def _gif_palette(flags: int) -> int:
-    """Return the bytes of the color table that the flags announce."""
+    """Return the size of the color table that the flags announce, in bytes."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _gif_end(content: bytes, position: int) -> int:
-    """Return where a chain of sub-blocks ends; each begins with its length, the last one is empty."""
+    """Return the end of a chain of sub-blocks; each begins with its length, and the last one is empty."""
     for _ in range(MAX_PARTS):
         length = content[position]
         position += 1 + length
         if not length:
             return position
-    raise _in_pieces(GIF)
+    raise _too_many_parts(GIF)
 
 
 _GIF_TRAILER, _GIF_IMAGE, _GIF_EXTENSION = 0x3B, 0x2C, 0x21
@@ -405,11 +371,11 @@ _WALKERS: dict[Kind, Callable[[bytes, int], _Outline]] = {
     GIF: _walk_gif,
 }
 
-#: Some writers pad behind a picture with zero bytes or white space.
+#: some programs pad after an image with zero bytes or white space
 _NO_PADDING = re.compile(rb"[^\x00\t\n\r ]")
 
-#: What else providers and users have been seen to send, for the error message.
-_STRANGERS = (
+#: what else providers and users send, for the error message
+_OTHER_FORMATS = (
     (b"<svg", "SVG"),
     (b"<", "markup (HTML, XML or SVG)"),
     (b"{", "JSON"),

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from ..errors import FieldError, InvalidRequest
+from ..errors import FieldError, InvalidCallback, InvalidRequest
+from ..report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded, Unit
+from ..request import ImageInput, ImageRule, Request
 from . import _parsing as parsing
 from ._contract import (
     OVERLOADED,
@@ -43,16 +45,29 @@ __all__ = [
     "OVERLOADED",
     "Abilities",
     "Call",
+    "Charged",
+    "Code",
     "Context",
+    "Cost",
+    "Failed",
     "FilePart",
+    "Image",
+    "ImageInput",
+    "ImageRule",
     "InputImage",
+    "InvalidCallback",
     "InvalidProvider",
     "Meaning",
     "Operation",
     "OperationDefaults",
     "Provider",
     "ProviderOptions",
+    "Report",
+    "Request",
     "Response",
+    "Running",
+    "Succeeded",
+    "Unit",
     "bearer",
     "error_message",
     "failed_by_status",

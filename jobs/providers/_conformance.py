@@ -318,9 +318,9 @@ def check_report(report: Report | None, where: str) -> None:
 
 def check_exchange(exchange: Exchange) -> None:
     """What the provider makes of a payload file is what the file says."""
-    check = _CHECKS.get(exchange.kind)
+    check = KINDS.get(exchange.kind)
     if check is None:
-        raise Nonconformity(f"{exchange.file}: change `exchange`: {exchange.kind!r} is not one of {', '.join(_CHECKS)}")
+        raise Nonconformity(f"{exchange.file}: change `exchange`: {exchange.kind!r} is not one of {', '.join(KINDS)}")
     try:
         check(exchange)
     except KeyError as missing:
@@ -436,7 +436,8 @@ def check_signature(exchange: Exchange) -> None:
     _same(exchange, "accepted", accepted, exchange.data["accepted"])
 
 
-_CHECKS: Mapping[str, Callable[[Exchange], None]] = {
+#: the kinds of payload files, and what checks each
+KINDS: Mapping[str, Callable[[Exchange], None]] = {
     "submit": check_submit,
     "poll": check_poll,
     "callback": check_callback,

@@ -95,11 +95,13 @@ class _ReveRemix(OperationDefaults):
         return None
 
     def submit(self, request: ReveRemix, context: Context) -> Call:
+        # A staged image goes as a `data:` URI, since the field's format is `uri`.
+        given = {name: f"data:{image.content_type};base64,{image.base64()}" for name, image in context.inputs.items()}
         return Call(
             "POST",
             "/v1/images/generations",
             headers=bearer(context),
-            json=request.params() | {"image_urls": [_image_value(image, context) for image in request.image_urls]},
+            json=request.params() | {"image_urls": [given.get(str(image), str(image)) for image in request.image_urls]},
             timeout_seconds=context.options.timeout_seconds,
         )
 
@@ -108,12 +110,6 @@ class _ReveRemix(OperationDefaults):
         if not response.ok or (parsing.first(body, "statusCode", "error") and not body.get("data")):
             return _refused(response, body)
         return _result(body) if "data" in body else unreadable(_PROVIDER, response)
-
-
-def _image_value(image: Any, context: Context) -> str:
-    """The URL as it is, and a staged image as a `data:` URI, since the field's format is `uri`."""
-    given = context.inputs.get(str(image))
-    return f"data:{given.content_type};base64,{given.base64()}" if given else str(image)
 
 
 def _result(body: Mapping[str, Any]) -> Report:

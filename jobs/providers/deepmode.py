@@ -124,7 +124,11 @@ class _Operation(OperationDefaults):
         if not response.ok:
             return failed_by_status(response, error_message(_PROVIDER, response))
         body = parsing.mapping(response.document())
-        return _result(body) or _progress(body) or unreadable(_PROVIDER, response)
+        if report := _result(body):
+            return report
+        # The acknowledgement of a submit, or an image that is not finished.
+        accepted = body.get("message") or body.get("status") or body.get("id")
+        return Running(_safe_id(body.get("id"))) if accepted else unreadable(_PROVIDER, response)
 
     def read_callback(self, body: Any) -> Report:
         if report := _result(parsing.mapping(body)):
@@ -205,14 +209,12 @@ def _result(body: Mapping[str, Any]) -> Succeeded | Failed | None:
     if body.get("image_url"):
         return _succeeded([body], _safe_id(body.get("id")))
     if body.get("error") or body.get("success") is False or parsing.text(body.get("status")).lower() in _FAILED:
-        return _failed(body)
+        words = parsing.reason(body)
+        moderated = parsing.is_moderation(words)
+        code = Code.MODERATED if moderated else Code.PROVIDER_ERROR
+        message = quoted(f"{_PROVIDER} reported a failure", words)
+        return Failed(code, message, retryable=not moderated, charged=Charged.UNKNOWN)
     return None
-
-
-def _progress(body: Mapping[str, Any]) -> Running | None:
-    """The acknowledgement of a submit, or an image that is not finished."""
-    known = body.get("message") or body.get("status") or body.get("id")
-    return Running(_safe_id(body.get("id"))) if known else None
 
 
 #: words of `status` that end an image without a URL [inferred]; the page shows `completed` only
@@ -223,14 +225,6 @@ def _succeeded(found: list[Mapping[str, Any]], external_id: str | None) -> Succe
     if not found:
         return Failed(Code.PROVIDER_ERROR, f"{_PROVIDER} answered without images", charged=Charged.UNKNOWN)
     return Succeeded(tuple(_image(index, item) for index, item in enumerate(found)), external_id)
-
-
-def _failed(body: Mapping[str, Any]) -> Failed:
-    words = parsing.reason(body)
-    message = quoted(f"{_PROVIDER} reported a failure", words)
-    if parsing.is_moderation(words):
-        return Failed(Code.MODERATED, message, charged=Charged.UNKNOWN)
-    return Failed(Code.PROVIDER_ERROR, message, retryable=True, charged=Charged.UNKNOWN)
 
 
 def _image(index: int, item: Mapping[str, Any]) -> Image:

@@ -194,17 +194,14 @@ def _report(body: Mapping[str, Any]) -> Report | None:
     if state in _FAILED:
         return _failed(body, job_id)
     for result in (body, *(parsing.mapping(body.get(name)) for name in ("result", "response", "output"))):
-        if images := _images(result):
+        # `images` holds base64 or, as the guide says, URLs.
+        found = parsing.items(result.get("download_urls")) or parsing.items(result.get("images"))
+        if found:
+            images = tuple(_image(index, item) for index, item in enumerate(found))
             return Succeeded(images, job_id, _cost(result, len(images)))
     if "images" in body and not job_id:
         return Failed(Code.PROVIDER_ERROR, f"{_PROVIDER} answered without images", charged=Charged.UNKNOWN)
     return Running(job_id) if job_id else None
-
-
-def _images(result: Mapping[str, Any]) -> tuple[Image, ...]:
-    """`download_urls` when there are any, else `images`, which holds base64 or, as the guide says, URLs."""
-    found = parsing.items(result.get("download_urls")) or parsing.items(result.get("images"))
-    return tuple(_image(index, item) for index, item in enumerate(found))
 
 
 def _image(index: int, item: Any) -> Image:

@@ -14,15 +14,25 @@ from urllib.parse import quote
 
 from pydantic import ConfigDict, Field, SecretStr
 
-from jobs.errors import InvalidCallback
 from jobs.providers import (
     Abilities,
     Call,
+    Charged,
+    Code,
     Context,
+    Cost,
+    Failed,
+    Image,
+    InvalidCallback,
     OperationDefaults,
     Provider,
     ProviderOptions,
+    Report,
+    Request,
     Response,
+    Running,
+    Succeeded,
+    Unit,
     bearer,
     error_message,
     failed_by_status,
@@ -30,8 +40,6 @@ from jobs.providers import (
     quoted,
     unreadable,
 )
-from jobs.report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded, Unit
-from jobs.request import Request
 
 #: how long a result URL works
 _URL_LIFE_SECONDS = 7200.0
