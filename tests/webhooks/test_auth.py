@@ -1,4 +1,4 @@
-"""Who may do what: scopes, other people's jobs, revoked keys."""
+"""API keys: their scopes, the jobs of other owners, revoked keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobs.state.api_keys import KeyStore
 from webhooks.auth import CACHE_SECONDS, ApiKeys
 
 NEW = {"operation": "deepmode.generate", "params": {"model_id": "m", "prompt": "a lake at dawn"}}
-NOBODY = "0" * 32
+MISSING = "0" * 32
 
 
 class TestScopes:
@@ -31,15 +31,15 @@ class TestScopes:
         assert writer.get(f"/v1/jobs/{made.json['id']}").status_code == 403
 
     @pytest.mark.parametrize("path", ["cancel", "retry", "redeliver"])
-    def test_orders_are_writing(self, grant: Any, jobs: Any, path: str) -> None:
+    def test_actions_need_the_scope_to_write(self, grant: Any, jobs: Any, path: str) -> None:
         job = jobs.queued(owner="shop")
 
         assert grant("shop", "jobs:read").post(f"/v1/jobs/{job.id}/{path}").status_code == 403
         assert jobs.get(job).status == "queued"
 
 
-class TestTheJobsOfOthers:
-    def test_are_not_found_in_the_words_of_those_that_never_were(self, grant: Any) -> None:
+class TestJobsOfOtherOwners:
+    def test_are_not_found_in_the_same_words_as_missing_jobs(self, grant: Any) -> None:
         made = grant("shop", "jobs:write").post("/v1/jobs", json=NEW).json["id"]
         other = grant("other", "jobs:read", "jobs:write")
 
@@ -51,9 +51,9 @@ class TestTheJobsOfOthers:
             ("POST", "/redeliver"),
         ]:
             foreign = other.open(method, f"/v1/jobs/{made}{path}")
-            missing = other.open(method, f"/v1/jobs/{NOBODY}{path}")
+            missing = other.open(method, f"/v1/jobs/{MISSING}{path}")
             assert (foreign.status_code, missing.status_code) == (404, 404)
-            assert foreign.text.replace(made, NOBODY) == missing.text
+            assert foreign.text.replace(made, MISSING) == missing.text
 
     def test_are_not_listed(self, grant: Any, jobs: Any) -> None:
         jobs.queued()
@@ -64,7 +64,7 @@ class TestTheJobsOfOthers:
         assert shop.get("/v1/jobs?status=failed").json["jobs"] == []
         assert other.get("/v1/jobs").json["jobs"] == []
 
-    def test_are_an_admins_too(self, grant: Any, api: Any) -> None:
+    def test_are_visible_to_an_admin(self, grant: Any, api: Any) -> None:
         made = grant("shop", "jobs:write").post("/v1/jobs", json=NEW).json["id"]
 
         assert grant("boss", "admin").get(f"/v1/jobs/{made}").status_code == 200
@@ -75,7 +75,7 @@ class TestTheJobsOfOthers:
 
         assert grant("shop", "jobs:read").get(f"/v1/jobs/{made}").status_code == 200
 
-    def test_have_idempotency_keys_of_their_own(self, grant: Any) -> None:
+    def test_have_their_own_idempotency_keys(self, grant: Any) -> None:
         answers = [grant(name, "jobs:write").post("/v1/jobs", {"Idempotency-Key": "17"}, json=NEW) for name in "aab"]
 
         assert [answer.status_code for answer in answers] == [202, 200, 202]
@@ -92,12 +92,12 @@ class TestAKey:
         assert client.get("/v1/jobs").status_code == 401
 
     @pytest.mark.parametrize("change", [lambda key: key[:-1], lambda key: key[:-1] + "~", lambda key: key.upper()])
-    def test_is_refused_when_it_is_almost_one(self, grant: Any, change: Any) -> None:
+    def test_with_a_changed_character_is_refused(self, grant: Any, change: Any) -> None:
         client = grant("shop")
 
         assert type(client)(client.client, change(client.key)).get("/v1/jobs").status_code == 401
 
-    def test_costs_no_round_trip_each_time(self, redis_url: str, redis: Any) -> None:
+    def test_is_cached(self, redis_url: str, redis: Any) -> None:
         store = KeyStore.open(redis_url)
         _, secret = store.create("shop", ["admin"])
         keys = ApiKeys([], store)

@@ -1,4 +1,4 @@
-"""Callbacks that come while Redis is away are on the disk before they are answered, and in Redis once it is back."""
+"""Callbacks that arrive while Redis is away are on the disk before they are answered, and applied when Redis is back."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def replay(spool: Spool, darkroom: Any) -> CallbackSpool:
     return CallbackSpool(spool, partial(apply_callback, darkroom))
 
 
-def test_is_accepted_and_says_where_it_is_kept(cut_off: FlaskClient, jobs: Any, spool: Spool) -> None:
+def test_a_callback_is_accepted_and_written_to_the_disk(cut_off: FlaskClient, jobs: Any, spool: Spool) -> None:
     answer = cut_off.post(jobs.callback_path(jobs.submitting()), json=RESULT)
 
     assert (answer.status_code, answer.data) == (200, ACCEPTED)
@@ -49,7 +49,7 @@ def test_is_accepted_and_says_where_it_is_kept(cut_off: FlaskClient, jobs: Any, 
     assert cut_off.get("/healthz").json["callbacks_on_disk"] == 1
 
 
-def test_moves_its_job_once_redis_is_back(cut_off: FlaskClient, jobs: Any, spool: Spool, replay: CallbackSpool) -> None:
+def test_it_is_applied_when_redis_is_back(cut_off: FlaskClient, jobs: Any, spool: Spool, replay: CallbackSpool) -> None:
     job = jobs.submitting()
     cut_off.post(jobs.callback_path(job), json=RESULT)
 
@@ -59,7 +59,7 @@ def test_moves_its_job_once_redis_is_back(cut_off: FlaskClient, jobs: Any, spool
     assert spool.names() == ()
 
 
-def test_waits_on_while_redis_is_still_away(
+def test_callbacks_wait_while_redis_is_still_away(
     cut_off: FlaskClient, jobs: Any, spool: Spool, settings: Settings, new_app: Any
 ) -> None:
     cut_off.post(jobs.callback_path(jobs.submitting()), json=RESULT)
@@ -69,7 +69,7 @@ def test_waits_on_while_redis_is_still_away(
     assert len(spool.names()) == 2
 
 
-def test_of_a_forgotten_job_does_not_stop_those_behind_it(
+def test_a_callback_of_a_deleted_job_does_not_stop_the_others(
     cut_off: FlaskClient, jobs: Any, spool: Spool, replay: CallbackSpool, redis: Any
 ) -> None:
     forgotten, job = jobs.submitting(), jobs.submitting()
@@ -82,7 +82,7 @@ def test_of_a_forgotten_job_does_not_stop_those_behind_it(
     assert jobs.get(job).status is Status.STORING
 
 
-def test_of_a_job_that_a_later_version_wrote_does_not_stop_those_behind_it(
+def test_a_callback_of_a_job_that_a_later_version_wrote_does_not_stop_the_others(
     cut_off: FlaskClient, jobs: Any, spool: Spool, replay: CallbackSpool, redis: Redis
 ) -> None:
     later, job = jobs.submitting(), jobs.submitting()
@@ -96,7 +96,7 @@ def test_of_a_job_that_a_later_version_wrote_does_not_stop_those_behind_it(
     assert len(spool.names()) == 1
 
 
-def test_a_file_that_is_none_of_ours_does_not_stop_those_behind_it(
+def test_a_file_that_is_not_a_callback_does_not_stop_the_others(
     cut_off: FlaskClient, jobs: Any, spool: Spool, replay: CallbackSpool
 ) -> None:
     spool.write("0-", b"not a callback")
@@ -109,14 +109,14 @@ def test_a_file_that_is_none_of_ours_does_not_stop_those_behind_it(
     assert len(spool.names()) == 1
 
 
-def test_with_a_wrong_token_never_reaches_the_disk(cut_off: FlaskClient, jobs: Any, spool: Spool) -> None:
+def test_a_callback_with_an_invalid_token_never_reaches_the_disk(cut_off: FlaskClient, jobs: Any, spool: Spool) -> None:
     path = jobs.callback_path(jobs.submitting(), key="not-our-key")
 
     assert cut_off.post(path, json=RESULT).status_code == 403
     assert spool.names() == ()
 
 
-def test_is_refused_when_the_disk_is_full(settings: Settings, jobs: Any, new_app: Any) -> None:
+def test_a_callback_is_refused_when_the_spool_is_full(settings: Settings, jobs: Any, new_app: Any) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"redis://127.0.0.1:{nobody.getsockname()[1]}/0"
@@ -127,7 +127,7 @@ def test_is_refused_when_the_disk_is_full(settings: Settings, jobs: Any, new_app
     assert answer.status_code == 503
 
 
-def test_two_receivers_of_a_host_do_not_replay_at_once(replay: CallbackSpool, spool: Spool) -> None:
+def test_two_receivers_of_a_host_do_not_replay_at_the_same_time(replay: CallbackSpool, spool: Spool) -> None:
     spool.write("1-", b"{}")
     with replay._turn() as first, replay._turn() as second:
         assert (len(first), len(second)) == (1, 0)

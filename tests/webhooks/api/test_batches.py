@@ -1,4 +1,4 @@
-"""Many jobs in one request: all or none."""
+"""Batches: many jobs in one request, all or none."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def jobs_of(number: int) -> dict[str, Any]:
     }
 
 
-def test_all_are_enqueued_in_their_order(api: Any, redis: Any) -> None:
+def test_all_jobs_are_enqueued_in_their_order(api: Any, redis: Any) -> None:
     answer = api.post("/v1/batches", json=jobs_of(30))
 
-    made = [job["id"] for job in answer.json["jobs"]]
+    ids = [job["id"] for job in answer.json["jobs"]]
     assert answer.status_code == 202
     assert [job["metadata"]["n"] for job in answer.json["jobs"]] == list(range(30))
-    assert [api.get(f"/v1/jobs/{id}").json["status"] for id in made] == ["queued"] * 30
+    assert [api.get(f"/v1/jobs/{id}").json["status"] for id in ids] == ["queued"] * 30
     assert redis.llen("darkroom.deepmode") == 30
     assert redis.zcard("darkroom:lane:deepmode") == redis.zcard("darkroom:due") == 30
 
 
-def test_a_thousand_are_listed_whole_the_last_first(api: Any) -> None:
-    made = [job["id"] for job in api.post("/v1/batches", json=jobs_of(1000)).json["jobs"]]
+def test_a_thousand_jobs_are_listed_newest_first(api: Any) -> None:
+    ids = [job["id"] for job in api.post("/v1/batches", json=jobs_of(1000)).json["jobs"]]
 
     seen, cursor = [], ""
     while cursor is not None:
@@ -40,7 +40,7 @@ def test_a_thousand_are_listed_whole_the_last_first(api: Any) -> None:
         seen += [job["id"] for job in page["jobs"]]
         cursor = page["next_cursor"]
 
-    assert seen == made[::-1]
+    assert seen == ids[::-1]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_thousand_are_listed_whole_the_last_first(api: Any) -> None:
         ),
     ],
 )
-def test_one_that_is_wrong_stops_all(
+def test_one_invalid_job_refuses_the_batch(
     api: Any, redis: Any, darkroom: Any, picture: bytes, wrong: Any, field: str
 ) -> None:
     image = {"prompt": "p", "image_file": base64.b64encode(picture).decode()}
@@ -72,14 +72,14 @@ def test_one_that_is_wrong_stops_all(
 
 
 @pytest.mark.parametrize("number", [0, 1001])
-def test_there_are_between_one_and_a_thousand(api: Any, redis: Any, number: int) -> None:
+def test_a_batch_has_1_to_1000_jobs(api: Any, redis: Any, number: int) -> None:
     answer = api.post("/v1/batches", json=jobs_of(number))
 
     assert (answer.status_code, answer.json["errors"][0]["field"]) == (422, "jobs")
     assert not redis.keys("darkroom:job:*")
 
 
-def test_the_same_key_makes_the_batch_once(api: Any, redis: Any) -> None:
+def test_the_same_idempotency_key_enqueues_the_batch_once(api: Any, redis: Any) -> None:
     first, second = (api.post("/v1/batches", {"Idempotency-Key": "order-17"}, json=jobs_of(5)) for _ in range(2))
     other = api.post("/v1/batches", {"Idempotency-Key": "order-17"}, json=jobs_of(6))
     single = api.post("/v1/jobs", {"Idempotency-Key": "order-17"}, json=NEW)
@@ -91,7 +91,7 @@ def test_the_same_key_makes_the_batch_once(api: Any, redis: Any) -> None:
     assert len(redis.keys("darkroom:job:*")) == 5
 
 
-def test_the_same_key_at_the_same_moment_makes_the_batch_once(api: Any, redis: Any) -> None:
+def test_the_same_idempotency_key_at_the_same_moment_enqueues_the_batch_once(api: Any, redis: Any) -> None:
     with ThreadPoolExecutor(6) as clients:
         answers = list(
             clients.map(lambda _: api.post("/v1/batches", {"Idempotency-Key": "17"}, json=jobs_of(20)), range(6))
@@ -102,7 +102,7 @@ def test_the_same_key_at_the_same_moment_makes_the_batch_once(api: Any, redis: A
     assert len(redis.keys("darkroom:job:*")) == redis.llen("darkroom.deepmode") == 20
 
 
-def test_the_jobs_are_those_of_the_key(grant: Any) -> None:
+def test_the_jobs_belong_to_the_owner_of_the_key(grant: Any) -> None:
     shop, other = (grant(name, "jobs:write", "jobs:read") for name in ("shop", "other"))
     shop.post("/v1/batches", json=jobs_of(3))
 

@@ -1,75 +1,123 @@
-"""Retry, redeliver, options of a new job, idempotency keys."""
+"""What the body of a new job may contain, and its idempotency key."""
 
 from __future__ import annotations
 
+import base64
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-
-from jobs.report import Charged, Code, Failed
+from flask.testing import FlaskClient
 
 NEW = {"operation": "deepmode.generate", "params": {"model_id": "m", "prompt": "a lake at dawn"}}
 
 
-class TestRetry:
-    def test_tries_a_job_again_that_cost_nothing(self, api: Any, jobs: Any) -> None:
-        job = jobs.queued()
-        api.post(f"/v1/jobs/{job.id}/cancel")
-
-        answer = api.post(f"/v1/jobs/{job.id}/retry")
+class TestANewJob:
+    def test_is_accepted_with_its_url(self, api: Any) -> None:
+        answer = api.post("/v1/jobs", json={**NEW, "metadata": {"user": "42"}})
 
         assert (answer.status_code, answer.json["status"]) == (202, "queued")
+        followed = api.get(answer.headers["Location"])
+        assert followed.json["id"] == answer.json["id"]
+        assert followed.json["metadata"] == {"user": "42"}
 
-    def test_asks_before_a_second_charge(self, api: Any, jobs: Any) -> None:
-        job = jobs.submitting()
-        jobs.reported(job, Failed(Code.MODERATED, "no", charged=Charged.YES))
+    def test_may_have_every_option(self, api: Any) -> None:
+        options = {"deadline_seconds": 60, "on_unknown": "charge_again", "keep_late": True}
 
-        refused = api.post(f"/v1/jobs/{job.id}/retry", json={})
-        accepted = api.post(f"/v1/jobs/{job.id}/retry", json={"may_charge_again": True})
+        enqueued = api.post("/v1/jobs", json={**NEW, **options}).json
 
-        assert (refused.status_code, refused.json["reason"]) == (409, "charge_possible")
-        assert (accepted.status_code, accepted.json["status"]) == (202, "queued")
+        assert (enqueued["on_unknown"], enqueued["keep_late"]) == ("charge_again", True)
 
-    def test_is_refused_for_a_job_that_goes_on(self, api: Any, jobs: Any) -> None:
-        answer = api.post(f"/v1/jobs/{jobs.queued().id}/retry")
+    def test_is_enqueued_once_for_an_idempotency_key(self, api: Any) -> None:
+        first, second = (api.post("/v1/jobs", {"Idempotency-Key": "order-17"}, json=NEW) for _ in range(2))
+        quoted = api.post("/v1/jobs", {"Idempotency-Key": '"order-17"'}, json=NEW)
 
-        assert (answer.status_code, answer.json["reason"], answer.json["job_status"]) == (409, "not_final", "queued")
+        assert [answer.status_code for answer in (first, second, quoted)] == [202, 200, 200]
+        assert len({answer.json["id"] for answer in (first, second, quoted)}) == 1
 
-    @pytest.mark.parametrize("body", [{"may_charge_again": "yes"}, {"nonsense": 1}, [], "x"])
-    def test_is_refused_when_it_is_not_understood(self, api: Any, jobs: Any, body: Any) -> None:
-        assert api.post(f"/v1/jobs/{jobs.queued().id}/retry", json=body).status_code == 422
+    def test_is_refused_when_the_idempotency_key_was_used_for_another(self, api: Any) -> None:
+        first = api.post("/v1/jobs", {"Idempotency-Key": "order-17"}, json=NEW)
+        other = {**NEW, "params": {**NEW["params"], "prompt": "a hill"}}
 
+        answer = api.post("/v1/jobs", {"Idempotency-Key": "order-17"}, json=other)
 
-class TestRedeliver:
-    def test_delivers_anew(self, api: Any, jobs: Any) -> None:
-        job = jobs.queued(webhook_url="https://app.example.com/hook?token=a-secret-token")
-        shown = api.post(f"/v1/jobs/{job.id}/cancel").json
+        assert (answer.status_code, answer.json["job_id"]) == (422, first.json["id"])
 
-        answer = api.post(f"/v1/jobs/{job.id}/redeliver", json={"delivery": shown["deliveries"][0]["id"]})
+    def test_shares_its_idempotency_key_with_no_other_api_key(self, api: Any, client: FlaskClient) -> None:
+        another = type(api)(client, "another-api-key")
 
-        assert (answer.status_code, answer.json["deliveries"][0]["event"]) == (202, "canceled")
-        assert answer.json["webhook_url"] == "https://app.example.com/hook"
-        assert "a-secret-token" not in answer.text
+        mine, theirs = (one.post("/v1/jobs", {"Idempotency-Key": "order-17"}, json=NEW) for one in (api, another))
 
-    @pytest.mark.parametrize("body", [None, {"delivery": "msg_other"}])
-    def test_is_refused_where_there_is_nothing(self, api: Any, jobs: Any, body: Any) -> None:
-        answer = api.post(f"/v1/jobs/{jobs.queued().id}/redeliver", json=body)
+        assert (mine.status_code, theirs.status_code) == (202, 202)
+        assert mine.json["id"] != theirs.json["id"]
 
-        assert (answer.status_code, answer.json["reason"]) == (409, "no_such_delivery")
+    def test_may_contain_its_images_as_base64(self, api: Any, darkroom: Any, picture: bytes) -> None:
+        params = {"prompt": "a lake", "image_file": base64.b64encode(picture).decode()}
+
+        answer = api.post("/v1/jobs", json={"operation": "chainhub.ideogram-remix", "params": params})
+
+        assert answer.status_code == 202
+        reference = darkroom.get(answer.json["id"]).params["image_file"]
+        assert reference.startswith("staged:")
+
+    @pytest.mark.parametrize(
+        ("change", "field"),
+        [
+            ({"operation": "nobody.nothing"}, "operation"),
+            ({"operation": 3}, "operation"),
+            ({"params": {"model_id": "m"}}, "params.prompt"),
+            ({"params": {"model_id": "m", "prompt": "p", "num_images": 9}}, "params.num_images"),
+            ({"params": {"model_id": "m", "prompt": "p", "nonsense": 1}}, "params.nonsense"),
+            ({"params": []}, "params"),
+            ({"metadata": {"much": "x" * 20_000}}, "metadata"),
+            ({"deadline_seconds": 0}, "deadline_seconds"),
+            ({"on_unknown": "hope"}, "on_unknown"),
+            ({"keep_late": "yes"}, "keep_late"),
+            ({"nonsense": 1}, "nonsense"),
+        ],
+    )
+    def test_with_an_invalid_field_is_refused_by_its_name(self, api: Any, redis: Any, change: Any, field: str) -> None:
+        answer = api.post("/v1/jobs", json={**NEW, **change})
+
+        assert (answer.status_code, answer.content_type) == (422, "application/problem+json")
+        assert [error["field"] for error in answer.json["errors"]] == [field]
+        assert not redis.keys("darkroom:job:*")
+
+    @pytest.mark.parametrize("content", ["bm8gcGljdHVyZQ==", "not base64", "http://example.com/a.png"])
+    def test_whose_image_is_invalid_is_refused(self, api: Any, content: str) -> None:
+        params = {"prompt": "a lake", "image_file": content}
+
+        answer = api.post("/v1/jobs", json={"operation": "chainhub.ideogram-remix", "params": params})
+
+        assert answer.status_code == 422
+        assert answer.json["errors"][0]["field"] == "params.image_file"
+
+    @pytest.mark.parametrize(
+        ("body", "content_type", "status"),
+        [
+            (b"{", "application/json", 400),
+            (b"", "application/json", 400),
+            (b"[]", "application/json", 422),
+            (b"operation=x", "application/x-www-form-urlencoded", 415),
+        ],
+    )
+    def test_must_be_json(self, api: Any, body: bytes, content_type: str, status: int) -> None:
+        answer = api.post("/v1/jobs", data=body, content_type=content_type)
+
+        assert (answer.status_code, answer.content_type) == (status, "application/problem+json")
 
 
 class TestOptions:
-    def test_say_where_the_job_tells_of_itself(self, api: Any, darkroom: Any) -> None:
-        wish = {"webhook_url": "https://app.example.com/hook?token=1", "webhook_events": ["failed", "running"]}
+    def test_say_where_webhooks_are_sent(self, api: Any, darkroom: Any) -> None:
+        options = {"webhook_url": "https://app.example.com/hook?token=1", "webhook_events": ["failed", "running"]}
 
-        made = api.post("/v1/jobs", json={**NEW, **wish})
+        enqueued = api.post("/v1/jobs", json={**NEW, **options})
 
-        assert (made.status_code, made.json["webhook_events"]) == (202, ["failed", "running"])
-        assert darkroom.get(made.json["id"]).webhook_url == wish["webhook_url"]
+        assert (enqueued.status_code, enqueued.json["webhook_events"]) == (202, ["failed", "running"])
+        assert darkroom.get(enqueued.json["id"]).webhook_url == options["webhook_url"]
 
     @pytest.mark.parametrize(
-        ("wish", "field"),
+        ("option", "field"),
         [
             ({"webhook_url": "https://[::1"}, "webhook_url"),
             ({"webhook_url": "ftp://example.com/"}, "webhook_url"),
@@ -81,8 +129,8 @@ class TestOptions:
             ({"deadline_seconds": 1e9}, "deadline_seconds"),
         ],
     )
-    def test_that_are_wrong_are_named(self, api: Any, wish: Any, field: str) -> None:
-        answer = api.post("/v1/jobs", json={**NEW, **wish})
+    def test_that_are_invalid_are_named(self, api: Any, option: Any, field: str) -> None:
+        answer = api.post("/v1/jobs", json={**NEW, **option})
 
         assert (answer.status_code, [one["field"] for one in answer.json["errors"]]) == (422, [field])
         assert "password" not in answer.text
@@ -98,7 +146,7 @@ class TestAnIdempotencyKey:
         assert [answer.status_code for answer in answers] == [202, 200]
 
     @pytest.mark.parametrize("key", ["", '""', '"', '"a', '"a"b"', "x" * 256, "\xff", r'"a\b"'])
-    def test_that_is_none_is_refused(self, api: Any, redis: Any, key: str) -> None:
+    def test_that_is_malformed_is_refused(self, api: Any, redis: Any, key: str) -> None:
         answer = api.post("/v1/jobs", {"Idempotency-Key": key}, json=NEW)
 
         assert (answer.status_code, answer.json["errors"][0]["field"]) == (422, "Idempotency-Key")
@@ -113,14 +161,14 @@ class TestAnIdempotencyKey:
             {"webhook_url": "https://b.example/"},
         ],
     )
-    def test_stands_for_the_whole_body(self, api: Any, change: Any) -> None:
+    def test_belongs_to_the_whole_body(self, api: Any, change: Any) -> None:
         first = api.post("/v1/jobs", {"Idempotency-Key": "17"}, json=NEW)
 
         answer = api.post("/v1/jobs", {"Idempotency-Key": "17"}, json={**NEW, **change})
 
         assert (answer.status_code, answer.json["job_id"]) == (422, first.json["id"])
 
-    def test_does_not_stand_for_how_the_body_is_written(self, api: Any) -> None:
+    def test_does_not_depend_on_how_the_body_is_written(self, api: Any) -> None:
         bodies = (
             '{"operation":"deepmode.generate","params":{"model_id":"m","prompt":"p"}}',
             '{ "params": {"prompt": "p", "model_id": "m", "num_images": 1}, "operation": "deepmode.generate" }',
@@ -133,7 +181,7 @@ class TestAnIdempotencyKey:
 
         assert [answer.status_code for answer in answers] == [202, 200]
 
-    def test_makes_one_job_at_the_same_moment(self, api: Any, redis: Any) -> None:
+    def test_enqueues_one_job_at_the_same_moment(self, api: Any, redis: Any) -> None:
         with ThreadPoolExecutor(8) as clients:
             answers = list(clients.map(lambda _: api.post("/v1/jobs", {"Idempotency-Key": "17"}, json=NEW), range(16)))
 
@@ -180,7 +228,25 @@ class TestABody:
             answer = api.post("/v1/jobs", data=whole, content_type="application/json")
             assert (answer.status_code, answer.json["errors"][0]["field"]) == (422, "metadata")
 
-    def test_of_an_order_is_short(self, api: Any, jobs: Any) -> None:
+    def test_of_an_action_is_short(self, api: Any, jobs: Any) -> None:
         answer = api.post(f"/v1/jobs/{jobs.queued().id}/retry", data=b" " * 70_000, content_type="application/json")
 
         assert answer.status_code == 413
+
+    def test_lists_every_fault_at_once(self, api: Any) -> None:
+        params = {"model_id": "m", "num_images": 9, "promt": "a lake"}
+        body = {"operation": "deepmode.generate", "params": params, "deadline_seconds": 0, "notify": True}
+
+        answer = api.post("/v1/jobs", json=body)
+
+        errors = {error["field"]: error["message"] for error in answer.json["errors"]}
+        assert set(errors) == {"deadline_seconds", "notify", "params.num_images", "params.prompt", "params.promt"}
+        assert 'did you mean "prompt"?' in errors["params.promt"]
+
+    def test_never_repeats_a_prompt_or_an_image(self, api: Any) -> None:
+        params = {"model_id": "m", "prompt": ["a secret wish"], "image_urls": ["http://a secret place/"]}
+
+        answer = api.post("/v1/jobs", json={"operation": "deepmode.generate", "params": params})
+
+        assert answer.status_code == 422
+        assert "secret" not in answer.text

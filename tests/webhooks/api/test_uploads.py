@@ -1,4 +1,4 @@
-"""Images that come before their job."""
+"""Uploads."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def form(content: bytes, name: str = "file", filename: str | None = "a.png", mor
 
 
 def test_an_image_can_be_used_in_any_image_field(api: Any, darkroom: Any, picture: bytes) -> None:
-    kept = api.post("/v1/uploads", **form(picture))
+    uploaded = api.post("/v1/uploads", **form(picture))
 
-    assert kept.status_code == 201
+    assert uploaded.status_code == 201
     sha256 = hashlib.sha256(picture).hexdigest()
-    assert kept.json == {
+    assert uploaded.json == {
         "reference": f"staged:{sha256}.png",
         "content_type": "image/png",
         "width": 64,
@@ -38,13 +38,13 @@ def test_an_image_can_be_used_in_any_image_field(api: Any, darkroom: Any, pictur
         "size": len(picture),
         "sha256": sha256,
     }
-    params = {"prompt": "a lake", "image_file": kept.json["reference"]}
-    made = api.post("/v1/jobs", json={"operation": "chainhub.ideogram-remix", "params": params})
-    assert made.status_code == 202
-    assert darkroom.get(made.json["id"]).params["image_file"] == kept.json["reference"]
+    params = {"prompt": "a lake", "image_file": uploaded.json["reference"]}
+    enqueued = api.post("/v1/jobs", json={"operation": "chainhub.ideogram-remix", "params": params})
+    assert enqueued.status_code == 202
+    assert darkroom.get(enqueued.json["id"]).params["image_file"] == uploaded.json["reference"]
 
 
-def test_a_large_one_is_kept_whole(api: Any, darkroom: Any) -> None:
+def test_a_large_image_is_stored_whole(api: Any, darkroom: Any) -> None:
     content = io.BytesIO()
     PIL.Image.frombytes("RGB", (1024, 1024), os.urandom(3 << 20)).save(content, "PNG")
 
@@ -55,7 +55,7 @@ def test_a_large_one_is_kept_whole(api: Any, darkroom: Any) -> None:
     assert darkroom.storage.get(staged_key(sha256, "png")) == content.getvalue()
 
 
-def test_the_reference_of_nothing_is_refused(api: Any) -> None:
+def test_a_reference_to_nothing_is_refused(api: Any) -> None:
     params = {"prompt": "a lake", "image_file": f"staged:{'0' * 64}.png"}
 
     answer = api.post("/v1/jobs", json={"operation": "chainhub.ideogram-remix", "params": params})
@@ -77,7 +77,9 @@ def test_the_reference_of_nothing_is_refused(api: Any) -> None:
         ({"data": b"{}", "content_type": "application/json"}, 415, None),
     ],
 )
-def test_what_is_no_image_is_refused(api: Any, darkroom: Any, options: Any, status: int, field: str | None) -> None:
+def test_anything_but_one_image_is_refused(
+    api: Any, darkroom: Any, options: Any, status: int, field: str | None
+) -> None:
     answer = api.post("/v1/uploads", **options)
 
     assert (answer.status_code, answer.content_type) == (status, "application/problem+json")
@@ -91,14 +93,14 @@ def test_a_second_part_is_refused(api: Any, picture: bytes) -> None:
     assert api.post("/v1/uploads", **form(picture, more=more)).status_code == 422
 
 
-def test_a_bomb_is_refused_by_its_header(api: Any, picture: bytes) -> None:
+def test_a_decompression_bomb_is_refused_by_its_header(api: Any, picture: bytes) -> None:
     bomb = bytearray(picture)
     bomb[16:24] = (60_000).to_bytes(4, "big") * 2
 
     assert api.post("/v1/uploads", **form(bytes(bomb))).status_code == 422
 
 
-def test_one_takes_a_seat_while_it_comes(new_app: Any, api: Any, picture: bytes) -> None:
+def test_an_upload_counts_as_waiting(new_app: Any, api: Any, picture: bytes) -> None:
     crowded = type(api)(new_app(threads=1).test_client())
 
     answer = crowded.post("/v1/uploads", **form(picture))
@@ -106,7 +108,7 @@ def test_one_takes_a_seat_while_it_comes(new_app: Any, api: Any, picture: bytes)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
 
 
-def test_one_that_comes_in_pieces_is_read_as_far_as_it_may_be_long(serve: Any, picture: bytes) -> None:
+def test_a_chunked_upload_is_read_up_to_its_limit(serve: Any, picture: bytes) -> None:
     served, whole = serve(4), form(picture)["data"]
     headers = {"Authorization": "Bearer the-api-key-of-a-test", **TYPE}
 
