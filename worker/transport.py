@@ -1,22 +1,22 @@
-"""Performs provider calls and downloads on the worker's one event loop, and says what is known when one fails.
+"""Performs HTTP exchanges on the worker's event loop, and says what is known about one that fails.
 
-Every call opens a connection of its own, directly on httpcore's HTTP/1.1 exchange: a shared pool costs more with each
-open connection, and a submission that costs money must not go out on an idle one that the other side is about to close.
-The connection is opened here, so that three things are decided where they are known:
+Every request opens a connection of its own, directly on httpcore's HTTP/1.1 exchange: a shared pool costs more with each open
+connection, and a submission that costs money must not go out on an idle connection that the other side is about to close. The
+connection is opened here, so that three things are decided where they are known:
 
-- the address: a host is resolved once, every answer is judged (`jobs.address_guard`), and a judged address is connected to;
-- the outcome: until a byte of the request was handed to an open connection, nothing was sent, for certain (`NotSent`);
-- the bytes: the URL goes out as it came, since a signed one does not survive being re-encoded.
+- the address: a host is resolved once, all its addresses are checked (`jobs.address_guard`), and a checked address is connected to;
+- the outcome: until a byte of the request was written to an open connection, it was surely not sent (`NotSent`);
+- the bytes: the URL goes out as it came, since a signed one does not survive being encoded again.
 
     TransportError
      +- NotSent               surely nothing reached the other side: sending again is safe
-     |   +- ForbiddenAddress  and nothing ever will: the URL leads where it must not
+     |   +- ForbiddenAddress  and nothing ever will: the URL leads to a forbidden address
      +- OutcomeUnknown        the request may have been read and acted on
-         +- CutShort          the answer began, and ended before its end
-         +- TooLarge          the answer is larger than the caller takes
+         +- CutShort          the answer began, and ended too early
+         +- TooLarge          the answer is larger than the caller accepts
          +- TooManyRedirects
 
-No message holds a path, a query or a header: they carry signatures and keys.
+No message holds a path, a query or a header, since those carry signatures and keys.
 """
 
 from __future__ import annotations
@@ -41,29 +41,30 @@ import httpx
 from jobs.address_guard import URL, Address, AddressGuard, Network, NonPublicAddress, Resolver, resolve
 from jobs.providers._contract import FilePart, Response
 
-#: awaited before an answer's body is read, with its Content-Length; where it names none, with a share, and again whenever
-#: the body has outgrown what was reserved. While it waits, reading pauses and the call's time stands still.
+#: reserves a number of bytes of memory, and waits until they are free. It is called before an answer's body is read, with its
+#: Content-Length; if there is none, with a share, and again whenever the body has outgrown what was reserved. Meanwhile nothing is
+#: read, and the time of the exchange stands still.
 Reserve = Callable[[int], Awaitable[None]]
 
 #: the time for the download of one image, in seconds
 FETCH_TIMEOUT_SECONDS = 120.0
-#: bytes of an answer that may wait unread before the other side is slowed down
+#: how many bytes of an answer may wait unread before the other side is slowed down
 _READ_AHEAD_BYTES = 1 << 18
-#: what is reserved at a time for an answer that does not say how long it is
+#: what is reserved at a time for an answer of unknown length, in bytes
 _UNKNOWN_SHARE_BYTES = 4 << 20
-#: an answer in more pieces than this would cost more time than it is worth: an attack, or broken
+#: an answer in more pieces than this is an attack, or broken
 _MAX_PIECES = 1 << 16
 _USER_AGENT = f"darkroom/{version('darkroom')}"
-#: headers that no caller sets
+#: headers that are set here, whatever the caller says
 _OURS = frozenset({"host", "content-length", "transfer-encoding"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-#: what may stand in a request line as it is; anything else (spaces, unicode) is escaped rather than refused
+#: characters that a request line holds as they are; all others (spaces, non-ASCII) are escaped
 _TARGET_SAFE = string.punctuation
 
 
 class TransportError(Exception):
-    """The call brought no answer. `host` and `reason` are safe to log."""
+    """The exchange brought no answer. `host` and `reason` are safe to log."""
 
     def __init__(self, host: str, reason: str) -> None:
         super().__init__(host, reason)
@@ -79,19 +80,19 @@ class NotSent(TransportError):
 
 
 class ForbiddenAddress(NotSent):
-    """The URL is no http(s) URL, is plain http where that is not allowed, or leads to a forbidden address."""
+    """The URL is not a valid http(s) URL, uses plain http where that is not allowed, or leads to a forbidden address."""
 
 
 class OutcomeUnknown(TransportError):
-    """The request may have been read: timeout, reset, early close, a cut or unreadable answer."""
+    """The request may have been read: timeout, reset, early close, an incomplete or unreadable answer."""
 
 
 class CutShort(OutcomeUnknown):
-    """The answer began and is not whole: fewer bytes than its Content-Length, or no last chunk."""
+    """The answer is incomplete: fewer bytes than its Content-Length, or no last chunk."""
 
 
 class TooLarge(OutcomeUnknown):
-    """The answer is larger than `max_bytes`; no more of it was read than that. Its `status` is known."""
+    """The answer is larger than `max_bytes`, and no more of it was read. Its `status` is known."""
 
     def __init__(self, host: str, reason: str, status: int) -> None:
         super().__init__(host, reason)
@@ -99,11 +100,11 @@ class TooLarge(OutcomeUnknown):
 
 
 class TooManyRedirects(OutcomeUnknown):
-    """The download was sent elsewhere more often than `max_redirects`."""
+    """The download was redirected more than `max_redirects` times."""
 
 
 class Transport:
-    """Sends requests over fresh connections; one of it serves a process, from one event loop."""
+    """Sends requests over new connections. One serves a whole process, from one event loop."""
 
     def __init__(
         self,
@@ -136,16 +137,16 @@ class Transport:
     ) -> Response:
         """Perform one request and return its whole answer, whatever its status; redirects are not followed.
 
-        At most one of `json`, (`form`, `files`) and `content` is the body. `timeout_seconds` bounds all of it, from the
-        lookup of the host to the last byte; `max_bytes` bounds the answer's body. `guarded` is for a URL that somebody
+        At most one of `json`, (`form`, `files`) and `content` is the body. `timeout_seconds` bounds the whole exchange, from
+        the lookup of the host to the last byte; `max_bytes` bounds the answer's body. `guarded` is for a URL that somebody
         else chose. Raises NotSent, ForbiddenAddress, OutcomeUnknown, TooLarge.
         """
-        described, body = _encoded(json, form, files, content)
+        described, body = encode_body(json, form, files, content)
         target = _Target.parsed(url)
         merged = _merged({"Accept": "application/json"}, described, headers or {})
         request = _Request(method, target, merged, body)
         bounds = _Bounds(timeout_seconds, asyncio.get_running_loop().time() + timeout_seconds, max_bytes, reserve)
-        return await self._performed(request, bounds, guarded=guarded)
+        return await self._perform(request, bounds, guarded=guarded)
 
     async def download(
         self,
@@ -159,76 +160,80 @@ class Transport:
     ) -> Response:
         """Fetch a URL, following redirects, and return the last answer, whatever its status.
 
-        Each hop is judged anew: https only, unless its address lies in an allowed network, and no forbidden address.
-        The bounds are those of `send`, over all hops. Raises as `send` does, and TooManyRedirects.
+        Each hop is checked: https only, unless its address is in an allowed network, and no forbidden address. The bounds
+        are those of `send`, over all hops. Raises as `send` does, and TooManyRedirects.
         """
         bounds = _Bounds(timeout_seconds, asyncio.get_running_loop().time() + timeout_seconds, max_bytes, reserve)
         for _ in range(max_redirects + 1):
             target = _Target.parsed(url)
             request = _Request("GET", target, _merged({"Accept": "*/*"}), (), follow=True)
-            response = await self._performed(request, bounds, guarded=guarded)
+            response = await self._perform(request, bounds, guarded=guarded)
             location = _location(response)
             if location is None:
                 return response
-            url = _joined(target.host, url, location)
+            try:
+                url = location if URL.fullmatch(location) else urljoin(url, location)
+            except ValueError:
+                raise ForbiddenAddress(target.host, "it redirects to something that is not a URL") from None
         raise TooManyRedirects(target.host, f"redirected more than {max_redirects} times")
 
-    async def _performed(self, request: _Request, bounds: _Bounds, *, guarded: bool) -> Response:
-        """One exchange on one connection: the place where foreign exceptions become ours."""
+    async def _perform(self, request: _Request, bounds: _Bounds, *, guarded: bool) -> Response:
+        """One exchange on one connection. All exceptions of httpcore and asyncio are translated here."""
         host, stream = request.target.host, None
         try:
             async with asyncio.timeout_at(bounds.deadline) as clock:
-                stream = await self._connected(request.target, guarded=guarded)
-                return await _exchanged(stream, request, bounds, clock)
+                stream = await self._connect(request.target, guarded=guarded)
+                return await exchange(stream, request, bounds, clock)
         except TimeoutError:
             raise _failure(stream, host, f"no full answer within {bounds.timeout_seconds:g} s") from None
         except (OSError, httpcore.NetworkError) as error:
             raise _failure(stream, host, f"the connection broke ({_reason(error)})") from None
-        except (httpcore.ProtocolError, UnicodeError, zlib.error) as error:
-            raise _failure(stream, host, _protocol_reason(error)) from None
+        # Their own messages quote the offending header, which may be a key or a signed URL.
+        except (httpcore.LocalProtocolError, UnicodeError):
+            raise _failure(stream, host, "the request holds a header that HTTP does not allow") from None
+        except (httpcore.ProtocolError, zlib.error):
+            raise _failure(stream, host, "it closed the connection early, or its answer is not HTTP") from None
         finally:
             if stream is not None:
                 stream.close()
 
-    async def _connected(self, target: _Target, *, guarded: bool) -> _Stream:
-        """An open connection, TLS included, to a judged address. Whatever fails in here, nothing was sent."""
+    async def _connect(self, target: _Target, *, guarded: bool) -> _Stream:
+        """Open a connection, TLS included, to a checked address. Whatever fails in here, nothing was sent."""
         try:
             async with asyncio.timeout(self._connect_timeout_seconds):
-                addresses = await self._addresses(target)
+                addresses = await self._resolve(target)
                 if guarded:
-                    self._judge(target, addresses)
-                return await self._opened(target, addresses)
+                    self._guard.check(addresses)
+                    if target.scheme != "https" and not all(map(self._guard.is_allowed, addresses)):
+                        said = "plain http is only allowed within DARKROOM_ALLOWED_PRIVATE_NETWORKS"
+                        raise ForbiddenAddress(target.host, said)
+                return await self._open_first(target, addresses)
+        except NonPublicAddress as error:
+            raise ForbiddenAddress(target.host, str(error)) from None
         except TimeoutError:
             raise NotSent(target.host, f"no connection within {self._connect_timeout_seconds:g} s") from None
         except (OSError, UnicodeError) as error:
             raise NotSent(target.host, f"cannot connect ({_reason(error)})") from None
 
-    async def _addresses(self, target: _Target) -> Sequence[Address]:
-        """Resolve the host; calls that ask for it at the same moment share one lookup, and nothing is cached."""
+    async def _resolve(self, target: _Target) -> Sequence[Address]:
+        """Resolve the host. Concurrent requests for it share one lookup, and nothing is cached."""
         key = (target.host, target.port)
         lookup = self._lookups.get(key)
         if lookup is None:
+
+            def forget(done: asyncio.Future[Sequence[Address]]) -> None:
+                del self._lookups[key]
+                if not done.cancelled():
+                    done.exception()  # or asyncio complains, if all who asked have been canceled
+
             lookup = self._lookups[key] = asyncio.ensure_future(self._resolver(*key))
-            lookup.add_done_callback(lambda done: self._looked_up(key, done))
+            lookup.add_done_callback(forget)
         addresses = await asyncio.shield(lookup)
         if not addresses:
             raise OSError("the name has no address")
         return addresses
 
-    def _looked_up(self, key: tuple[str, int], lookup: asyncio.Future[Sequence[Address]]) -> None:
-        del self._lookups[key]
-        if not lookup.cancelled():
-            lookup.exception()  # those who asked may all be gone
-
-    def _judge(self, target: _Target, addresses: Sequence[Address]) -> None:
-        try:
-            self._guard.check(addresses)
-        except NonPublicAddress as forbidden:
-            raise ForbiddenAddress(target.host, str(forbidden)) from None
-        if target.scheme != "https" and not all(map(self._guard.is_allowed, addresses)):
-            raise ForbiddenAddress(target.host, "plain http is only spoken within DARKROOM_ALLOWED_PRIVATE_NETWORKS")
-
-    async def _opened(self, target: _Target, addresses: Sequence[Address]) -> _Stream:
+    async def _open_first(self, target: _Target, addresses: Sequence[Address]) -> _Stream:
         """Try one address after the other, each with its share of the time."""
         share_seconds = self._connect_timeout_seconds / len(addresses)
         for address in addresses[:-1]:
@@ -254,7 +259,7 @@ class Transport:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """Where a request goes: `target` is what its first line says, byte for byte what the URL said."""
+    """Where a request goes. `target` is the one of its request line, byte for byte as in the URL."""
 
     scheme: str
     host: str
@@ -266,17 +271,17 @@ class _Target:
     def parsed(cls, url: str) -> _Target:
         match = URL.fullmatch(url)
         if match is None:
-            raise ForbiddenAddress("?", "no http(s) URL with a plain host")
+            raise ForbiddenAddress("?", "not an http(s) URL with a plain host")
         scheme, host = match["scheme"].lower(), match["host"].lower()
         port = int(match["port"] or _DEFAULT_PORTS[scheme])
         if not 0 < port < 65536:
-            raise ForbiddenAddress(host, f"{port} is no port")
+            raise ForbiddenAddress(host, f"{port} is not a valid port")
         authority = host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
         target = match["target"] or "/"
         try:
             target = quote(target if target.startswith("/") else f"/{target}", safe=_TARGET_SAFE)
         except UnicodeError:
-            raise ForbiddenAddress(host, "a URL with letters that cannot be written") from None
+            raise ForbiddenAddress(host, "the URL has characters that cannot be encoded") from None
         return cls(scheme, host.strip("[]"), port, authority, target.encode("ascii"))
 
 
@@ -285,13 +290,13 @@ class _Request:
     method: str
     target: _Target
     headers: Mapping[str, str]
-    #: the parts of the body, not joined, so that no file is copied
+    #: the parts of the body; not joined, so that no file is copied
     body: Sequence[bytes]
-    #: leave the body of a redirect unread
+    #: whether the body of a redirect is left unread
     follow: bool = False
 
     def for_httpcore(self) -> httpcore.Request:
-        # Where it goes and how long it is follow from the request itself; nothing is ever sent chunked.
+        # Host and length follow from the request itself; nothing is ever sent chunked.
         given = {name: value for name, value in self.headers.items() if name.lower() not in _OURS}
         headers = {"Host": self.target.authority, **given}
         if self.body or self.method not in {"GET", "HEAD"}:
@@ -309,14 +314,14 @@ class _Request:
 @dataclass(frozen=True, slots=True)
 class _Bounds:
     timeout_seconds: float
-    #: in the loop's time
+    #: in the event loop's time
     deadline: float
     max_bytes: int
     reserve: Reserve | None
 
 
 class _Parts:
-    """The parts of a body in the shape that httpcore reads."""
+    """The parts of a body, as httpcore reads them."""
 
     def __init__(self, parts: Sequence[bytes]) -> None:
         self._parts = parts
@@ -327,7 +332,7 @@ class _Parts:
 
 
 class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
-    """An open connection as httpcore wants it, without a layer between, which knows whether anything was written."""
+    """An open connection as httpcore uses it, without a layer in between, which knows whether anything was written."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -337,7 +342,7 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._error: Exception | None = None
         self._readable: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
-        #: False: surely not one byte of the request has left
+        #: False: surely no byte of the request was sent
         self.wrote = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -367,8 +372,8 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         _wake(self._writable)
         self._writable = None
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109
-        """Whatever has come, at once, in the pieces in which it came: cutting them to `max_bytes` would copy them."""
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109 - httpcore's signature
+        """Return the next piece as it came: cutting it to `max_bytes` would copy it."""
         while not self._chunks:
             if self._error is not None:
                 raise httpcore.ReadError(_reason(self._error))
@@ -382,8 +387,8 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
             self._transport.resume_reading()
         return data
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109
-        """Hand the bytes to the connection; httpcore still reads an answer that came before it was closed."""
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109 - as above
+        """Write the bytes; httpcore still reads an answer that came before the connection was closed."""
         if self._ended or self._transport.is_closing():
             raise httpcore.WriteError("closed by the other side")
         self.wrote = True
@@ -395,49 +400,65 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self.close()
 
     def close(self) -> None:
-        # The exchange is over or given up: nothing is left to flush, so no time is spent on a farewell.
+        # The exchange is over or given up: nothing is left to flush, so no time is spent on closing gracefully.
         self._transport.abort()
 
 
-async def _exchanged(stream: _Stream, request: _Request, bounds: _Bounds, clock: asyncio.Timeout) -> Response:
+async def exchange(stream: _Stream, request: _Request, bounds: _Bounds, clock: asyncio.Timeout) -> Response:
+    """Send the request over an open connection and read its answer."""
     outgoing = request.for_httpcore()
     connection = httpcore.AsyncHTTP11Connection(outgoing.url.origin, stream)
     answer = await connection.handle_async_request(outgoing)
-    response = Response(answer.status, _lowered(answer.headers))
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in answer.headers:
+        name, value = raw_name.decode("ascii").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    response = Response(answer.status, headers)
     if request.follow and _location(response) is not None:
         return response
-    room = _Room(request.target.host, bounds, clock)
-    await room.for_length(response)
+    budget = _BodyBudget(request.target.host, bounds, clock)
+    await budget.reserve_for_length(response)
     try:
-        body = await _collected(answer, request.target.host, bounds.max_bytes, room)
+        body = await budget.read(answer)
     except httpcore.RemoteProtocolError:
         raise CutShort(request.target.host, "its answer was cut short") from None
-    return _decoded(response, body, request.target.host, bounds.max_bytes)
+    return decode_body(response, body, request.target.host, bounds.max_bytes)
 
 
 @dataclass
-class _Room:
-    """What is reserved for one answer's body."""
+class _BodyBudget:
+    """The bytes and the memory that one answer's body may take."""
 
     host: str
     bounds: _Bounds
     clock: asyncio.Timeout
     reserved: int = 0
 
-    async def for_length(self, response: Response) -> None:
-        """Refuse an answer that says it is too large; make room for any other before it is read."""
+    async def reserve_for_length(self, response: Response) -> None:
+        """Reserve memory for the whole answer, or a share if its length is unknown. Raises TooLarge if it is too long."""
         length = int(response.headers.get("content-length", min(_UNKNOWN_SHARE_BYTES, self.bounds.max_bytes)))
         if length > self.bounds.max_bytes:
             said = f"its answer has {length} bytes, more than {self.bounds.max_bytes}"
             raise TooLarge(self.host, said, response.status)
-        await self._more(length)
+        await self._reserve(length)
 
-    async def for_size(self, size: int) -> None:
-        """Make room for a body that has outgrown what was reserved."""
-        if size > self.reserved:
-            await self._more(max(size - self.reserved, _UNKNOWN_SHARE_BYTES))
+    async def read(self, answer: httpcore.Response) -> bytes:
+        """Read the body, reserving more memory as it grows."""
+        chunks: list[bytes] = []
+        size = 0
+        async with aclosing(cast(Any, answer.stream).__aiter__()) as incoming:
+            async for chunk in incoming:
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > self.bounds.max_bytes:
+                    raise TooLarge(self.host, f"its answer has more than {self.bounds.max_bytes} bytes", answer.status)
+                if len(chunks) > _MAX_PIECES:
+                    raise OutcomeUnknown(self.host, f"its answer comes in more than {_MAX_PIECES} pieces")
+                if size > self.reserved:
+                    await self._reserve(max(size - self.reserved, _UNKNOWN_SHARE_BYTES))
+        return b"".join(chunks)
 
-    async def _more(self, size: int) -> None:
+    async def _reserve(self, size: int) -> None:
         self.reserved += size
         if self.bounds.reserve is None:
             return
@@ -449,106 +470,63 @@ class _Room:
             self.clock.reschedule(when + loop.time() - asked_at)
 
 
-async def _collected(answer: httpcore.Response, host: str, max_bytes: int, room: _Room) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    async with aclosing(cast(Any, answer.stream).__aiter__()) as incoming:
-        async for chunk in incoming:
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > max_bytes:
-                raise TooLarge(host, f"its answer has more than {max_bytes} bytes", answer.status)
-            if len(chunks) > _MAX_PIECES:
-                raise OutcomeUnknown(host, f"its answer comes in more than {_MAX_PIECES} pieces")
-            await room.for_size(size)
-    return b"".join(chunks)
-
-
-def _decoded(response: Response, body: bytes, host: str, max_bytes: int) -> Response:
-    """The answer without its Content-Encoding, which we never asked for; what it inflates to is bounded too."""
+def decode_body(response: Response, body: bytes, host: str, max_bytes: int) -> Response:
+    """Return the answer without a Content-Encoding, though none was asked for; the decompressed size is bounded too."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding in {"", "identity"} or not body:
         return Response(response.status, response.headers, body)
     if encoding not in {"gzip", "x-gzip", "deflate"}:
-        raise OutcomeUnknown(host, "its answer is compressed in a way that was not asked for")
+        raise OutcomeUnknown(host, "its answer has a Content-Encoding that was not asked for")
     inflator = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     plain = inflator.decompress(body, max_bytes + 1)
     if len(plain) > max_bytes:
-        raise TooLarge(host, f"its answer inflates to more than {max_bytes} bytes", response.status)
+        raise TooLarge(host, f"its answer decompresses to more than {max_bytes} bytes", response.status)
     if not inflator.eof:
         raise CutShort(host, "its compressed answer was cut short")
-    kept = {n: v for n, v in response.headers.items() if n not in {"content-encoding", "content-length"}}
-    return Response(response.status, kept, plain)
+    headers = {n: v for n, v in response.headers.items() if n not in {"content-encoding", "content-length"}}
+    return Response(response.status, headers, plain)
 
 
-def _encoded(
+def encode_body(
     json: Any, form: Mapping[str, str] | None, files: Sequence[FilePart], content: bytes | None
 ) -> tuple[Mapping[str, str], Sequence[bytes]]:
-    """The headers that describe a body, and the body in parts."""
+    """Return the headers that describe a body, and the body in parts."""
     if content is not None:
         return {}, (content,) if content else ()
     if json is not None:
         text = jsonlib.dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return {"Content-Type": "application/json"}, (text.encode(),)
     if files:
-        return _multipart(form or {}, files)
+        parts = [(file.name, (file.filename, file.content, file.content_type)) for file in files]
+        request = httpx.Request("POST", "http://multipart", data=dict(form or {}), files=parts)
+        stream = cast(httpx.SyncByteStream, request.stream)
+        return {"Content-Type": request.headers["Content-Type"]}, tuple(stream)
     if form is not None:
         return {"Content-Type": "application/x-www-form-urlencoded"}, (urlencode(form).encode("ascii"),)
     return {}, ()
 
 
-def _multipart(form: Mapping[str, str], files: Sequence[FilePart]) -> tuple[Mapping[str, str], Sequence[bytes]]:
-    parts = [(file.name, (file.filename, file.content, file.content_type)) for file in files]
-    request = httpx.Request("POST", "http://multipart", data=dict(form), files=parts)
-    stream = cast(httpx.SyncByteStream, request.stream)
-    return {"Content-Type": request.headers["Content-Type"]}, tuple(stream)
-
-
 def _merged(*layers: Mapping[str, str]) -> Mapping[str, str]:
-    """The headers of all layers; a later one replaces an earlier one in whatever case its name is written."""
+    """The headers of all layers; a later one replaces an earlier one, whatever the case of its name."""
     base = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", "Connection": "close"}
     merged = {name.lower(): (name, value) for layer in (base, *layers) for name, value in layer.items()}
     return dict(merged.values())
-
-
-def _lowered(headers: Sequence[tuple[bytes, bytes]]) -> Mapping[str, str]:
-    lowered: dict[str, str] = {}
-    for raw_name, raw_value in headers:
-        name, value = raw_name.decode("ascii").lower(), raw_value.decode("latin-1")
-        lowered[name] = f"{lowered[name]}, {value}" if name in lowered else value
-    return lowered
 
 
 def _location(response: Response) -> str | None:
     return response.headers.get("location") if response.status in _REDIRECTS else None
 
 
-def _joined(host: str, url: str, location: str) -> str:
-    if URL.fullmatch(location):
-        return location
-    try:
-        return urljoin(url, location)
-    except ValueError:
-        raise ForbiddenAddress(host, "it redirects to what is no URL") from None
-
-
 def _failure(stream: _Stream | None, host: str, reason: str) -> TransportError:
-    """The one rule: what was never written was never sent; anything else is unknown."""
+    """If nothing was written, nothing was sent; otherwise the outcome is unknown."""
     if stream is None or not stream.wrote:
         return NotSent(host, reason)
     return OutcomeUnknown(host, reason)
 
 
 def _reason(error: Exception) -> str:
-    """The system's words for an error, which name no more than an address."""
+    """The operating system's message, which names no more than an address."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def _protocol_reason(error: Exception) -> str:
-    # Their own messages quote the offending header, which may be a key or a signed URL.
-    if isinstance(error, httpcore.LocalProtocolError | UnicodeError):
-        return "the request holds a header that HTTP does not allow"
-    return "it closed the connection early, or its answer is no HTTP"
 
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:
@@ -558,7 +536,7 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
 
 @functools.cache
 def _ssl_context() -> ssl.SSLContext:
-    # Loading the authorities takes longer than a hundred calls: once for the process.
+    # Loading the certificate authorities takes longer than a hundred requests: once for the process.
     context = httpx.create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
