@@ -108,11 +108,11 @@ class Redaction:
             return Redacted(cut)
         for pattern, instead in _PATTERNS:
             cut = pattern.sub(instead, cut)
-        return Redacted("\n".join(line if _FRAME.match(line) else _RUN.sub(_shown, line) for line in cut.split("\n")))
 
+        def shown(run: re.Match[str]) -> str:
+            return run[0] if _PATH.fullmatch(run[0]) else "…"
 
-def _shown(run: re.Match[str]) -> str:
-    return run[0] if _PATH.fullmatch(run[0]) else "…"
+        return Redacted("\n".join(line if _FRAME.match(line) else _RUN.sub(shown, line) for line in cut.split("\n")))
 
 
 #: the redaction of this process
@@ -169,7 +169,10 @@ def event(message: str, given: Fields | None = None, /, *, level: int = logging.
     fields: dict[str, Any] = {**(given or {}), **more}
     names = [name for name in _NAMES if name in fields] + [name for name in fields if name not in _NAMES]
     clean = {_clean_text(name, redaction): _clean(value) for name in names if (value := fields[name]) is not None}
-    words = " ".join(f"{name}={_word(value)}" for name, value in clean.items())
+    words = " ".join(
+        f"{name}={value if not isinstance(value, str) or _WORD.fullmatch(value) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in clean.items()
+    )
     EVENTS.log(level, Redacted(f"{message} {words}".rstrip()), extra={_ATTRIBUTE: _Event(message, clean)}, stacklevel=2)
 
 
@@ -238,11 +241,6 @@ def _clean_text(text: str, redaction: Redaction) -> str:
     return str(redaction(text))
 
 
-def _word(value: str | float) -> str:
-    """The value in a line of text: quoted where it would not read as one word."""
-    return str(value) if not isinstance(value, str) or _WORD.fullmatch(value) else json.dumps(value, ensure_ascii=False)
-
-
 def _timestamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -290,9 +288,26 @@ def install(known: Iterable[str] = ()) -> None:
     """Redact whatever this process logs from now on; called again, it only adds more secrets."""
     redaction.add(known)
     _clean_text.cache_clear()
-    make = logging.getLogRecordFactory()
+    make: Any = logging.getLogRecordFactory()
+
+    def make_redacted(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        made: logging.LogRecord = make(*args, **kwargs)
+        if not (isinstance(made.msg, Redacted) and not made.args):
+            try:
+                said = made.getMessage()
+            except Exception:  # noqa: BLE001 - a library's wrong log arguments must not break whoever logs
+                said = str(made.msg)
+            made.msg, made.args = redaction(said), ()
+        if made.exc_info and made.exc_info[0] is not None:
+            # As text from here on: a handler that formats the exception itself would write what it says.
+            made.exc_text, made.exc_info = redaction("".join(traceback.format_exception(*made.exc_info)).rstrip()), None
+        if made.stack_info:
+            made.stack_info = redaction(made.stack_info)
+        return made
+
     if not getattr(make, "redacts", False):
-        logging.setLogRecordFactory(_redacting(make))
+        make_redacted.redacts = True  # type: ignore[attr-defined]
+        logging.setLogRecordFactory(make_redacted)
     # A test runner's own hooks are left alone.
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = lambda kind, error, trace: _print_crash(
@@ -325,26 +340,6 @@ def _secrets_in(model: BaseModel) -> Iterator[str]:
         for secret in value if isinstance(value, tuple) else (value,):
             if isinstance(secret, SecretStr):
                 yield secret.get_secret_value()
-
-
-def _redacting(make: Any) -> Any:
-    def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        made: logging.LogRecord = make(*args, **kwargs)
-        if not (isinstance(made.msg, Redacted) and not made.args):
-            try:
-                said = made.getMessage()
-            except Exception:  # noqa: BLE001 - a library's wrong log arguments must not break whoever logs
-                said = str(made.msg)
-            made.msg, made.args = redaction(said), ()
-        if made.exc_info and made.exc_info[0] is not None:
-            # As text from here on: a handler that formats the exception itself would write what it says.
-            made.exc_text, made.exc_info = redaction("".join(traceback.format_exception(*made.exc_info)).rstrip()), None
-        if made.stack_info:
-            made.stack_info = redaction(made.stack_info)
-        return made
-
-    record.redacts = True  # type: ignore[attr-defined]
-    return record
 
 
 def _print_crash(what: str, error: BaseException | None, kind: type[BaseException]) -> None:

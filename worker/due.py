@@ -91,30 +91,29 @@ class Sweep:
 
     def run_once(self) -> bool:
         """Act on what is due, and return whether there may be more."""
+        batch = 0 if self._draining.is_set() else BATCH
         try:
-            again = self._sweep()
+            with self.lease.renewal():
+                tick = self.repository.tick(self.holder, self.description, batch)
         except Unavailable:
             self.redis_answers = False
             raise
         self.redis_answers = True
-        return again
-
-    def _sweep(self) -> bool:
-        batch = 0 if self._draining.is_set() else BATCH
-        with self.lease.renewal():
-            tick = self.repository.tick(self.holder, self.description, batch)
         if not batch:
             return False
         found = self.repository.get_many(tick.due)
-        for job_id, job in found.items():
-            if job is None:
-                self.repository.remove_due(job_id)
-        for job in sorted((job for job in found.values() if job is not None), key=_first_expiry):
+        for job_id in [job_id for job_id, job in found.items() if job is None]:
+            self.repository.remove_due(job_id)
+
+        def first_expiry(job: Job) -> datetime:
+            return min((image.expires_at for image in job.pending if image.expires_at), default=_NEVER)
+
+        for job in sorted((job for job in found.values() if job is not None), key=first_expiry):
             self.attend(job, tick.living)
         claimed = sum(self._claim(provider) for provider in self.providers)
         if time.monotonic() - self._reconciled_at >= RECONCILE_SECONDS:
             self._reconciled_at = time.monotonic()
-            self._reconcile()
+            self.reconcile()
         return len(tick.due) == BATCH or claimed >= BATCH
 
     def _claim(self, provider: str) -> int:
@@ -128,15 +127,10 @@ class Sweep:
                 self.run(job_id)
         return len(claimed)
 
-    def _reconcile(self) -> None:
+    def reconcile(self) -> None:
         """Release jobs that the record says we hold and nobody here works on, such as after a write whose answer was lost."""
         idle = frozenset(self.repository.held(self.holder)) - self.in_progress()
         for job_id in idle & self._unaccounted:
             log.warning("job %s: released, since this worker holds it and does not work on it", job_id)
             self.repository.update(job_id, lambda job, now: transitions.outcome_lost(job, self.holder, now))
         self._unaccounted = idle - self._unaccounted
-
-
-def _first_expiry(job: Job) -> datetime:
-    """When the first image URL of the job expires: such jobs come first."""
-    return min((image.expires_at for image in job.pending if image.expires_at), default=_NEVER)

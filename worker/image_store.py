@@ -28,7 +28,6 @@ from .transport import (
     FETCH_TIMEOUT_SECONDS,
     CutShort,
     ForbiddenAddress,
-    Reserve,
     TooLarge,
     TooManyRedirects,
     Transport,
@@ -74,43 +73,44 @@ class ImageStore:
 
     async def store_pending(self, job: Job) -> Mapping[int, StoreResult]:
         """Try each pending image whose time has come, and return what became of it by its index."""
-        now = self.now()
+        now, started_at = self.now(), asyncio.get_running_loop().time()
         ready = [image for image in job.pending if image.retry_at is None or image.retry_at <= now]
-        results = await asyncio.gather(*(self.store(job, image) for image in ready))
+
+        async def store(image: PendingImage) -> StoreResult:
+            result = await self.store(job, image)
+            fields: logs.Fields = {"outcome": "stored"}
+            if isinstance(result, Missing):
+                fields = {"outcome": "missing", "code": result.code, "reason": result.message}
+            elif isinstance(result, Postponed):
+                until = self.now() + timedelta(seconds=result.after_seconds)
+                fields = {"outcome": "postponed", "reason": result.message, "until": until}
+            fields["duration_seconds"] = asyncio.get_running_loop().time() - started_at
+            level = logging.INFO if isinstance(result, Artifact) else logging.WARNING
+            logs.event("image tried", fields, level=level, job=job.id, attempt=image.attempt, image=image.index)
+            return result
+
+        results = await asyncio.gather(*map(store, ready))
         self.checkpoint("images tried")
         return {image.index: result for image, result in zip(ready, results, strict=True)}
 
     async def store(self, job: Job, image: PendingImage) -> StoreResult:
         """Fetch one image and store it. Never raises for anything that a host or a storage may do."""
-        started_at = asyncio.get_running_loop().time()
-        result = await self._try(job, image)
-        fields: logs.Fields = {"outcome": "stored"}
-        level = logging.INFO
-        if isinstance(result, Missing):
-            fields, level = {"outcome": "missing", "code": result.code, "reason": result.message}, logging.WARNING
-        elif isinstance(result, Postponed):
-            until = self.now() + timedelta(seconds=result.after_seconds)
-            fields, level = {"outcome": "postponed", "reason": result.message, "until": until}, logging.WARNING
-        seconds = asyncio.get_running_loop().time() - started_at
-        logs.event(
-            "image tried",
-            fields,
-            level=level,
-            job=job.id,
-            attempt=image.attempt,
-            image=image.index,
-            provider=job.provider,
-            duration_seconds=seconds,
-        )
-        return result
-
-    async def _try(self, job: Job, image: PendingImage) -> StoreResult:
         try:
             async with self.budget.reservation() as reserve:
-                content, status = await self._fetch(image, reserve)
-                if content is not None:
+                source = image.source
+                if isinstance(source, InSpool):
+                    content = await self._run(lambda: self.spool.read(source.name))
                     return await self._write(job, image.attempt, image.index, content)
-            return await self._read_refusal(job, image, status)
+                response = await self.transport.download(
+                    source.url,
+                    timeout_seconds=FETCH_TIMEOUT_SECONDS,
+                    max_bytes=self.max_image_bytes,
+                    reserve=reserve,
+                )
+                self.checkpoint("image fetched")
+                if response.ok:
+                    return await self._write(job, image.attempt, image.index, response.body)
+            return await self._read_refusal(job, image, response.status)
         except RejectedImage as error:
             if error.refetchable and isinstance(image.source, AtUrl):
                 return self._fetch_again(image, str(error))
@@ -127,17 +127,6 @@ class ImageStore:
             # The worker whose spool has it finds the job as well.
             said = "its bytes are in the spool of another worker"
             return self._postpone(image, Code.STORAGE_ERROR, said, ELSEWHERE_SECONDS)
-
-    async def _fetch(self, image: PendingImage, reserve: Reserve) -> tuple[bytes | None, int]:
-        """Return the image's bytes, or None with the status under which its host refused it."""
-        source = image.source
-        if isinstance(source, InSpool):
-            return await self._run(lambda: self.spool.read(source.name)), 200
-        response = await self.transport.download(
-            source.url, timeout_seconds=FETCH_TIMEOUT_SECONDS, max_bytes=self.max_image_bytes, reserve=reserve
-        )
-        self.checkpoint("image fetched")
-        return (response.body if response.ok else None), response.status
 
     async def _read_refusal(self, job: Job, image: PendingImage, status: int) -> StoreResult:
         """The host answered without the image: the URL may have expired, or not work yet."""
@@ -186,20 +175,19 @@ class ImageStore:
 
     async def store_inline(self, job: Job, number: int, report: Report | None) -> Mapping[int, InlineResult]:
         """Store the images inside an answer before the record changes; those that the storage does not accept are spooled."""
-        images = report.images if isinstance(report, Succeeded) else ()
-        return {
-            image.index: await self._store_inline(job, number, image.index, image.content)
-            for image in images
-            if image.content is not None
-        }
+        stored: dict[int, InlineResult] = {}
+        for image in report.images if isinstance(report, Succeeded) else ():
+            if image.content is None:
+                continue
+            try:
+                stored[image.index] = await self._write(job, number, image.index, image.content)
+            except RejectedImage as error:
+                stored[image.index] = Missing(image.index, Code.RESULT_REJECTED, str(error))
+            except (StorageError, TransportError) as error:
+                stored[image.index] = await self._spool(job, number, image.index, image.content, str(error))
+        return stored
 
-    async def _store_inline(self, job: Job, number: int, index: int, content: bytes) -> InlineResult:
-        try:
-            return await self._write(job, number, index, content)
-        except RejectedImage as error:
-            return Missing(index, Code.RESULT_REJECTED, str(error))
-        except (StorageError, TransportError) as error:
-            why = str(error)
+    async def _spool(self, job: Job, number: int, index: int, content: bytes, why: str) -> Spooled | Missing:
         try:
             name = await self._run(lambda: self.spool.write(_spool_prefix(job.id, number, index), content))
         except (SpoolFull, OSError) as error:
@@ -226,6 +214,15 @@ class ImageStore:
         """Return the jobs and attempts that have images in this host's spool."""
         parts = [name.split("-") for name in await self._run(self.spool.names)]
         return frozenset((job_id, int(number)) for job_id, number, *_ in (part for part in parts if len(part) == 4))
+
+    async def delete_stored_from_spool(self, job: Job, number: int) -> None:
+        """Delete the spooled images of an attempt that the record does not wait for: a process stored them, and died."""
+        given_up = tuple(missing.image for missing in job.missing if missing.image)
+        sources = [image.source for image in (*job.pending, *given_up)]
+        awaited = {source.name for source in sources if isinstance(source, InSpool)}
+        for name in await self._run(self.spool.names):
+            if name.startswith(f"{job.id}-{number}-") and name not in awaited:
+                await self.delete_spooled(name)
 
     async def delete_spooled(self, name: str) -> None:
         """Delete an image from this host's spool."""

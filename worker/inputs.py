@@ -45,20 +45,18 @@ class Inputs:
         for field, rule, reference in request.images():
             if not isinstance(reference, str):
                 continue
-            if reference.startswith("staged:"):
-                images[reference] = await self._read_staged(field, reference)
-            elif rule.wants_bytes:
-                images[reference] = await self._download(field, rule, reference)
+            if not reference.startswith("staged:"):
+                if rule.wants_bytes:
+                    images[reference] = await self._download(field, rule, reference)
+                continue
+            # It was checked when it was staged.
+            key, extension = reference_key(reference), PurePosixPath(reference).suffix.removeprefix(".")
+            try:
+                content = await self.blocking(lambda key=key: self.storage.get(key))  # type: ignore[misc]
+            except StorageError as error:
+                raise InputError(f"{field}: {error}", lasting=not error.retryable) from error
+            images[reference] = InputImage(content, _CONTENT_TYPES[extension], _file_name(field, extension))
         return images
-
-    async def _read_staged(self, field: str, reference: str) -> InputImage:
-        """Read the image under a reference; it was checked when it was staged."""
-        try:
-            content = await self.blocking(lambda: self.storage.get(reference_key(reference)))
-        except StorageError as error:
-            raise InputError(f"{field}: {error}", lasting=not error.retryable) from error
-        extension = PurePosixPath(reference).suffix.removeprefix(".")
-        return InputImage(content, _CONTENT_TYPES[extension], _file_name(field, extension))
 
     async def _download(self, field: str, rule: ImageRule, url: str) -> InputImage:
         """Fetch and check the image at a URL."""

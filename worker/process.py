@@ -147,8 +147,15 @@ class Process:
         give_up_at = time.monotonic() + self.darkroom.settings.drain_seconds
         while self.work.in_progress and time.monotonic() < give_up_at:
             time.sleep(0.05)
+
+        async def cancel_all() -> None:
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
         with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(_cancel_all(), self.work.loop).result(timeout=5)
+            asyncio.run_coroutine_threadsafe(cancel_all(), self.work.loop).result(timeout=5)
         with suppress(Unavailable):
             for job_id in self.sweep.repository.held(self.holder):
                 self.sweep.repository.update(job_id, lambda job, now: transitions.outcome_lost(job, self.holder, now))
@@ -159,13 +166,6 @@ class Process:
         self.work.loop.call_soon_threadsafe(self.work.loop.stop)
         self.thread.join(timeout=5)
         self.threads.shutdown(wait=False, cancel_futures=True)
-
-
-async def _cancel_all() -> None:
-    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 _process: Process | None = None
@@ -230,36 +230,35 @@ def assemble(
     webhooks = WebhookSender(darkroom, transport, updates, blocking, now)
     running, attended, delivering = map(ConcurrencyLimit, (settings.max_calls_in_flight, _ATTENDED, _DELIVERING))
     work = Work(runner, webhooks, loop, running, attended, delivering, now)
-    sweep = _sweep(work, lease, enabled, hostname)
-    services = [ServiceThread(service) for service in _services(work, sweep)]
+    *others, sweep = _services(work, lease, enabled, hostname)
+    services = [ServiceThread(service) for service in (*others, sweep)]
     thread = threading.Thread(target=loop.run_forever, name="loop", daemon=True)
     thread.start()
     return Process(darkroom, holder, work, sweep, services, threads, thread)
 
 
-def _sweep(work: Work, lease: Lease, enabled: Mapping[str, ProviderSettings], hostname: str) -> Sweep:
-    operations = [name for provider in enabled for name in providers.provider(provider).operations]
+def _services(
+    work: Work, lease: Lease, enabled: Mapping[str, ProviderSettings], hostname: str
+) -> tuple[Service, Service, Service, Sweep]:
+    """The background services of a process; the sweep is the last one."""
+    darkroom, served = work.runner.darkroom, tuple(enabled)
+    operations = [name for provider in served for name in providers.provider(provider).operations]
     started_at = datetime.now(UTC).isoformat()
-    return Sweep(
-        repository=work.runner.darkroom.repository.with_patience(_SWEEP_RETRY_SECONDS),
+    sweep = Sweep(
+        repository=darkroom.repository.with_patience(_SWEEP_RETRY_SECONDS),
         holder=work.runner.holder,
         description={"hostname": hostname, "pid": os.getpid(), "started_at": started_at, "operations": operations},
-        providers=tuple(enabled),
+        providers=served,
         running=work.running,
         in_progress=lambda: work.in_progress,
         attend=work.attend,
         run=work.run,
         lease=lease,
     )
-
-
-def _services(work: Work, sweep: Sweep) -> Sequence[Service]:
-    darkroom = work.runner.darkroom
-    backlog = Backlog(darkroom.dispatch.app, [queue_name(name) for name in sweep.providers])
     watchdog = WatchdogService(
         Watchdog(darkroom.settings.watchdog_seconds),
         work.loop,
-        backlog,
+        Backlog(darkroom.dispatch.app, [queue_name(name) for name in served]),
         work.running,
         redis_answers=lambda: sweep.redis_answers,
         stop=stop,

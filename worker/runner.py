@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from jobs import logs, schedule, transitions
-from jobs.attempt import Attempt, Outcome, find_attempt
+from jobs.attempt import Outcome, find_attempt
 from jobs.darkroom import Darkroom, reporting
 from jobs.errors import JobNotFound, StorageError
 from jobs.images import Artifact, InlineResult, InSpool, StoreResult
@@ -27,6 +27,8 @@ from .inputs import InputError
 from .updates import Updates
 
 log = logging.getLogger(__name__)
+
+_Found = Mapping[int, InlineResult]
 
 
 @dataclass(frozen=True)
@@ -225,25 +227,17 @@ class Runner:
                 )
                 continue
             attempt = find_attempt(job.attempts, number)
-            if attempt is not None and attempt.holder != self.holder:
-                await self._report_spooled(job, attempt, number)
-
-    async def _report_spooled(self, job: Job, attempt: Attempt, number: int) -> None:
-        if attempt.outcome not in (Outcome.SUCCEEDED, Outcome.SURPLUS):
+            if attempt is None or attempt.holder == self.holder:
+                continue
+            if attempt.outcome in (Outcome.SUCCEEDED, Outcome.SURPLUS):
+                await self.images.delete_stored_from_spool(job, number)
+                continue
             found = await self.images.find_inline(job, number)
 
-            def reported(current: Job, now: datetime) -> Job:
+            def report(current: Job, now: datetime, number: int = number, found: _Found = found) -> Job:
                 return transitions.reported(current, number, _success(found), now, inline=found)
 
-            await self._advance(job.id, reported, known=job)
-            return
-        # The record knows these images. Files that it does not wait for were stored by a process that died before it deleted them.
-        given_up = tuple(missing.image for missing in job.missing if missing.image)
-        sources = [image.source for image in (*job.pending, *given_up)]
-        awaited = {source.name for source in sources if isinstance(source, InSpool)}
-        for name in await self.blocking(self.images.spool.names):
-            if name.startswith(f"{job.id}-{number}-") and name not in awaited:
-                await self.images.delete_spooled(name)
+            await self._advance(job.id, report, known=job)
 
     # --- the record -----------------------------------------------------------------------------------------------
 

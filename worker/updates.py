@@ -38,20 +38,17 @@ class Updates:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
-                await self._write_batch(batch)
+                updates = [update for update, _ in batch]
+                try:
+                    results = await self._blocking(lambda updates=updates: self._repository.update_all(updates))  # type: ignore[misc]
+                except Exception as error:  # noqa: BLE001 - each caller of `update` gets it
+                    results = [error] * len(batch)
+                for (_, written), result in zip(batch, results, strict=True):
+                    if written.done():
+                        continue
+                    if isinstance(result, Exception):
+                        written.set_exception(result)
+                    else:
+                        written.set_result(result)
         finally:
             self._writer = None
-
-    async def _write_batch(self, batch: list[tuple[Update, asyncio.Future[Change]]]) -> None:
-        updates = [update for update, _ in batch]
-        try:
-            results = await self._blocking(lambda: self._repository.update_all(updates))
-        except Exception as error:  # noqa: BLE001 - each caller of `update` gets it
-            results = [error] * len(batch)
-        for (_, written), result in zip(batch, results, strict=True):
-            if written.done():
-                continue
-            if isinstance(result, Exception):
-                written.set_exception(result)
-            else:
-                written.set_result(result)

@@ -48,10 +48,7 @@ class Watchdog:
         """Give the event loop something to run, unless it still has not run the last one."""
         if self._loop_asked_at is None:
             self._loop_asked_at = self.clock()
-            call_soon(self._hear_loop)
-
-    def _hear_loop(self) -> None:
-        self._loop_asked_at = None
+            call_soon(lambda: setattr(self, "_loop_asked_at", None))
 
     def excuse(self) -> None:
         """Start over: Redis is away, and nobody can be expected to work."""
@@ -90,21 +87,19 @@ class Backlog:
 
     def count(self) -> int | None:
         """Return how many messages wait for a consumer; None when the broker cannot be asked."""
+        waiting = 0
         try:
             if self._connection is None:
                 self._connection = self._app.connection_for_read(heartbeat=0)
                 self._connection.connect()
-            return sum(self._count(self._connection, name) for name in self._queues)
+            for name in self._queues:
+                with suppress(self._connection.channel_errors):  # no such queue: Redis has none that is empty
+                    waiting += self._connection.default_channel.queue_declare(name, passive=True).message_count
         except Exception as error:  # noqa: BLE001 - each broker's client has its own
             log.info("the broker does not say how many messages wait: %s", type(error).__name__)
             self.close()
             return None
-
-    def _count(self, connection: Connection, name: str) -> int:
-        try:
-            return int(connection.default_channel.queue_declare(name, passive=True).message_count)
-        except connection.channel_errors:  # no such queue: Redis has none that is empty
-            return 0
+        return waiting
 
     def close(self) -> None:
         """Close the connection; the next count opens another."""
@@ -140,10 +135,10 @@ class WatchdogService:
         if (verdict := self.watchdog.verdict) is not None:
             log.critical("this worker ends itself, exit code %d: %s", EXIT_CODE, verdict)
             self.watchdog.excuse()
-            threading.Thread(target=self._end, name="end").start()
+            threading.Thread(target=self.end, name="end").start()
         return False
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Finish what can be finished, and end the process whatever is stuck."""
         threading.Timer(END_SECONDS, os._exit, [EXIT_CODE]).start()
         self.stop()

@@ -194,8 +194,7 @@ def test_what_we_hold_and_nobody_works_on_is_given_back(darkroom: Darkroom, new_
     seen.in_progress = frozenset({busy.id})
     for _ in range(2):
         assert darkroom.get(idle.id).holder == "me"
-        sweep._reconciled_at = float("-inf")
-        sweep.run_once()
+        sweep.reconcile()
     assert darkroom.get(idle.id).holder is None
     assert darkroom.get(busy.id).holder == "me"
 
@@ -203,11 +202,9 @@ def test_what_we_hold_and_nobody_works_on_is_given_back(darkroom: Darkroom, new_
 def test_a_job_that_was_taken_between_two_looks_is_not_given_back(darkroom: Darkroom, new_sweep: Any) -> None:
     sweep, _ = new_sweep()
     job = enqueue(darkroom)
-    sweep._reconciled_at = float("-inf")
-    sweep.run_once()
+    sweep.reconcile()
     darkroom.repository.update(job.id, lambda job, now: transitions.claimed(job, "me", now))
-    sweep._reconciled_at = float("-inf")
-    sweep.run_once()
+    sweep.reconcile()
     assert darkroom.get(job.id).holder == "me"
 
 
