@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import jobs
+from jobs.darkroom import current
 from jobs.providers import deepmode
 
 FUNCTIONS = {name: value for name in jobs.__all__ if inspect.isfunction(value := getattr(jobs, name))}
@@ -71,13 +72,13 @@ def test_each_member_of_a_public_enumeration_says_what_it_means(kind: type[Enum]
 
 
 @pytest.fixture
-def job(monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path: Path) -> jobs.Job:
+def job(monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path: Path) -> Iterator[jobs.Job]:
     """A job in the Redis that the environment names."""
     monkeypatch.setenv("DARKROOM_REDIS_URL", redis_url)
     monkeypatch.setenv("DARKROOM_STORAGE_URL", f"file://{tmp_path}/images")
-    return jobs.enqueue(
-        deepmode.Generate(model_id="b8a9", prompt="a lake"), webhook_url="https://app.example.com/darkroom"
-    )
+    request = deepmode.Generate(model_id="b8a9", prompt="a lake")
+    yield jobs.enqueue(request, webhook_url="https://app.example.com/darkroom")
+    current().close()
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, "NewJob"])

@@ -23,7 +23,7 @@ from redis import Redis
 
 import jobs
 from jobs import Status, providers, queue, transitions
-from jobs.darkroom import Darkroom
+from jobs.darkroom import Darkroom, current
 from jobs.errors import (
     ChargePossible,
     IdempotencyConflict,
@@ -582,6 +582,7 @@ def test_the_module_acts_on_the_darkroom_of_the_environment(
     assert jobs.cancel(job.id).status is Status.CANCELED
     assert jobs.wait(job.id, timeout=1).status is Status.CANCELED
     assert jobs.retry(job.id, may_charge_again=False).status is Status.QUEUED
+    current().close()
 
 
 def test_a_message_is_sent_only_when_a_worker_is_needed_now(darkroom: Darkroom) -> None:
