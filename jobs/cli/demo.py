@@ -61,7 +61,7 @@ def demo(folder: Path | None, as_json: bool) -> int:
     if not result.good:
         show(["the logs of all processes are in", str(stack.logs)])
     elif folder is None:
-        _delete_all_but_images(stack)
+        stack.delete_all_but_images()
     if as_json:
         print_json(result.summary())
     return 0 if result.good else 1
@@ -112,13 +112,3 @@ def _result_lines(result: Result) -> Iterator[Cell]:
             operation = job.operation
             yield operation
         yield line
-
-
-def _delete_all_but_images(stack: Stack) -> None:
-    for entry in stack.folder.iterdir():
-        if entry == stack.images:
-            continue
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()

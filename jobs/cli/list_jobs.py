@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any
 
 import click
 
 from .. import darkroom
-from ..darkroom import Darkroom
-from ..errors import FieldError, InvalidRequest
 from ..job import Job, Status
+from ..listing import MAX_PAGE
 from ..report import Code
 from ..view import JobView
 from .console import note, out, print_json, show, width_of
 from .job_text import job_lines
 from .pairs import read_pairs
-from .words import read_moment
-
-_PAGE = 200
+from .words import read_since
 
 
 @click.command("list", short_help="List the latest jobs.")
@@ -56,15 +50,21 @@ def list_jobs(
     """List the latest jobs, newest first; every filter must match."""
     house = darkroom.current()
     now = house.repository.now()
-    filters = {
+    filters: dict[str, Any] = {
         "status": statuses or None,
         "operation": operation,
         "code": code,
         "metadata": {name: values[-1] for name, values in read_pairs(metadata, "--metadata").items()},
-        "created_after": _moment(since, now) if since else None,
+        "created_after": read_since(since, now) if since else None,
         "unknown": unknown,
     }
-    jobs = list(islice(_matching(house, filters), limit))
+    jobs: list[Job] = []
+    cursor: str | None = None
+    while len(jobs) < limit:
+        page = house.list(**filters, limit=min(limit - len(jobs), MAX_PAGE), cursor=cursor)
+        jobs += page.jobs
+        if (cursor := page.next_cursor) is None:
+            break
     if as_json:
         for job in jobs:
             print_json(JobView.of(job))
@@ -73,23 +73,3 @@ def list_jobs(
         show(job_lines(jobs, now, width_of(console)), console)
     else:
         note("no job matches")
-
-
-def _matching(house: Darkroom, filters: dict[str, Any]) -> Iterator[Job]:
-    cursor: str | None = None
-    while True:
-        page = house.list(**filters, limit=_PAGE, cursor=cursor)
-        yield from page.jobs
-        if (cursor := page.next_cursor) is None:
-            return
-
-
-def _moment(text: str, now: datetime) -> datetime:
-    try:
-        at = read_moment(text)
-    except ValueError:
-        message = (
-            f"{text[:80]!r} is neither an age, for example 30m, 2h or 7d, nor a time, for example 2026-11-26T08:00"
-        )
-        raise InvalidRequest(FieldError("--since", message)) from None
-    return now - at if isinstance(at, timedelta) else at

@@ -66,12 +66,4 @@ def _details(operation: Operation, width: int) -> Iterator[Cell]:
         if field.description:
             yield from wrapped(field.description, width, " " * 6, 6)
     yield from ("", Text("Example", style="bold"))
-    yield from _shell_lines(operation.cli_example)
-
-
-def _shell_lines(command: str) -> Iterator[str]:
-    """A command with an option a line, as a shell reads it."""
-    first, *options = command.split(" -p ")
-    yield first + (" \\" if options else "")
-    for number, option in enumerate(options, 1):
-        yield f"    -p {option}" + (" \\" if number < len(options) else "")
+    yield from operation.cli_example.replace(" -p ", " \\\n    -p ").splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -51,19 +52,15 @@ def _read_file(file: Path) -> dict[str, Any]:
 
 def _readings(texts: Sequence[str]) -> Iterator[Any]:
     """The ways to read the texts of one field: as text, as JSON, and as a list of either."""
-    parsed = list(map(_as_json, texts))
+    parsed: list[Any] = list(texts)
+    for number, text in enumerate(texts):
+        with contextlib.suppress(ValueError):
+            parsed[number] = json.loads(text)
     if len(texts) == 1:
         yield texts[0]
         yield parsed[0]
     yield list(texts)
     yield parsed
-
-
-def _as_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _fitting(field: FieldInfo, readings: Sequence[Any]) -> Any:

@@ -41,11 +41,16 @@ def up(folder: Path, port: int) -> None:
     prefixes = ("DARKROOM_", *(f"{name}_" for name in keyed))
     given = {name: value for name, value in environ.items() if name.startswith(prefixes) and value}
     with ending_on_signals(), Stack(folder, given, port=port) as stack:
-        # Keeps keys and images out of the version control of the project that the folder is in.
-        (folder / ".gitignore").write_text("*\n")
         file = write_env_file(stack.folder, stack.environ)
         try:
-            _introduce(stack)
+            if not stack.durable:
+                warn(
+                    "NOT DURABLE: fakeredis is used instead of Redis, so all jobs are lost at the end; install redis-server"
+                )
+            console = out()
+            show(facts(_facts(stack), width_of(console)), console)
+            if not stack.settings.public_url:
+                warn("providers cannot call back: set DARKROOM_PUBLIC_URL to the URL at which they reach the receiver")
             while True:
                 time.sleep(_CHECK_SECONDS)
                 for name in stack.restart_dead():
@@ -54,15 +59,6 @@ def up(folder: Path, port: int) -> None:
             show(["stopping"])
         finally:
             file.unlink(missing_ok=True)
-
-
-def _introduce(stack: Stack) -> None:
-    if not stack.durable:
-        warn("NOT DURABLE: fakeredis is used instead of Redis, so all jobs are lost at the end; install redis-server")
-    console = out()
-    show(facts(_facts(stack), width_of(console)), console)
-    if not stack.settings.public_url:
-        warn("providers cannot call back: set DARKROOM_PUBLIC_URL to the URL at which they reach the receiver")
 
 
 def _facts(stack: Stack) -> Iterator[tuple[str, str]]:

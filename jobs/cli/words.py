@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from ..attempt import Attempt
+from ..errors import FieldError, InvalidRequest
 from ..report import Charged, Cost, Unit
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -63,12 +64,18 @@ def moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def read_moment(text: str) -> datetime | timedelta:
+def read_since(text: str, now: datetime) -> datetime:
     """The time that `2026-11-26T08:00` names (UTC unless it says otherwise), or how long ago `30m` or `2h` was.
 
-    Raises ValueError.
+    Raises InvalidRequest.
     """
     if found := _AGE.fullmatch(text):
-        return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
-    at = datetime.fromisoformat(text)
+        return now - timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        message = (
+            f"{text[:80]!r} is neither an age, for example 30m, 2h or 7d, nor a time, for example 2026-11-26T08:00"
+        )
+        raise InvalidRequest(FieldError("--since", message)) from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -15,8 +15,9 @@ PREFIX = "DARKROOM_"
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make a folder that only its owner can read; an existing one stays as it is."""
+    """Make a folder that only its owner can read and that version control ignores; an existing one is kept."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / ".gitignore").write_text("*\n")
 
 
 def load_secret(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -109,6 +110,16 @@ class Stack:
         worker = self._processes.start(worker_command(self.environ, self.folder, name))
         worker.await_ready(lambda: bool(self._workers() - known))
         return worker
+
+    def delete_all_but_images(self) -> None:
+        """Delete everything in the folder except the stored images; call it after the end of the stack."""
+        for entry in self.folder.iterdir():
+            if entry == self.images:
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
 
     def _start_redis(self) -> str:
         if isinstance(self.source, redis.External):

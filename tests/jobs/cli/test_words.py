@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobs import Attempt, Charged, Cost, Outcome, Unit
-from jobs.cli.words import amount, attempt_cost, duration, read_moment, total_cost
+from jobs import Attempt, Charged, Cost, InvalidRequest, Outcome, Unit
+from jobs.cli.words import amount, attempt_cost, duration, read_since, total_cost
 
 NOW = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
 
@@ -82,21 +82,21 @@ def test_a_duration_is_as_precise_as_it_is_short(seconds: float, words: str) -> 
 @pytest.mark.parametrize(
     ("text", "at"),
     [
-        ("45s", timedelta(seconds=45)),
-        ("30m", timedelta(minutes=30)),
-        ("2h", timedelta(hours=2)),
-        ("7d", timedelta(days=7)),
+        ("45s", NOW - timedelta(seconds=45)),
+        ("30m", NOW - timedelta(minutes=30)),
+        ("2h", NOW - timedelta(hours=2)),
+        ("7d", NOW - timedelta(days=7)),
         ("2026-11-26", datetime(2026, 11, 26, tzinfo=UTC)),
         ("2026-11-26T08:00", NOW),
         ("2026-11-26T09:00:00+01:00", NOW),
         ("2026-11-26T08:00:00Z", NOW),
     ],
 )
-def test_a_moment_is_an_age_or_a_time_in_utc(text: str, at: datetime | timedelta) -> None:
-    assert read_moment(text) == at
+def test_since_is_an_age_or_a_time_in_utc(text: str, at: datetime) -> None:
+    assert read_since(text, NOW) == at
 
 
 @pytest.mark.parametrize("text", ["", "2", "2 h", "2w", "-2h", "yesterday", "1234567d"])
-def test_anything_else_is_not_a_moment(text: str) -> None:
-    with pytest.raises(ValueError, match=r".*"):
-        read_moment(text)
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"--since: .* for example 30m, 2h or 7d"):
+        read_since(text, NOW)
