@@ -202,14 +202,13 @@ def find_attempt(ledger: Sequence[Attempt], number: int) -> Attempt | None:
     return next((attempt for attempt in reversed(ledger) if number in attempt.numbers), None)
 
 
-def backoff_seconds(failures: int, key: str, asked_seconds: float | None = None) -> float:
+def backoff_seconds(failures: int, key: str) -> float:
     """How long to wait before a retry, in seconds: after 1, 2, 3 failures about 1, 2, 4 s, at most 60 s.
 
-    `key` spreads the retries of different jobs. What the provider asks for in `Retry-After` is a minimum.
+    `key` spreads the retries of different jobs.
     """
     doublings = min(max(failures, 1), 10) - 1
-    planned = min(spread(2.0**doublings, key, failures), MAX_BACKOFF_SECONDS)
-    return max(planned, asked_seconds or 0.0)
+    return min(spread(2.0**doublings, key, failures), MAX_BACKOFF_SECONDS)
 
 
 def poll_seconds(running_seconds: float) -> float:

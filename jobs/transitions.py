@@ -235,13 +235,11 @@ def _report_failure(job: Job, attempt: Attempt, report: Failed, source: Source, 
         return _refused(job, attempt.refused(report, now), report, now)
     if same_key and report.retryable and attempt.counted_times < job.attempts_allowed:
         unclear = replace(attempt.unknown(), code=report.code, message=report.message)
-        wait_seconds = backoff_seconds(attempt.counted_times, job.id, report.retry_after_seconds)
-        return _requeued(_with(job, unclear), f"{what}: same key", now, wait_seconds)
+        return _requeued(_with(job, unclear), f"{what}: same key", now, attempt.counted_times, report)
     is_free = ended.charged is Charged.NO or job.on_unknown is OnUnknown.CHARGE_AGAIN
     if not (report.retryable and is_free and _has_attempts_left(job)):
         return _failed(_with(job, ended), Failure(report.code, report.message), now)
-    wait_seconds = backoff_seconds(_counted_attempts(job), job.id, report.retry_after_seconds)
-    return _requeued(_with(job, ended), f"{what}: retry", now, wait_seconds)
+    return _requeued(_with(job, ended), f"{what}: retry", now, _counted_attempts(job), report)
 
 
 def _refused(job: Job, attempt: Attempt, report: Failed, now: datetime) -> Job:
@@ -252,8 +250,7 @@ def _refused(job: Job, attempt: Attempt, report: Failed, now: datetime) -> Job:
     said = job.timeline[-1].what if job.timeline else ""
     timeline = job.timeline[:-1] if said == _submitting(attempt.number) else job.timeline
     refused = replace(job, attempts=(*earlier, line), timeline=timeline)
-    wait_seconds = backoff_seconds(line.refusals, job.id, report.retry_after_seconds)
-    queued = _requeued(refused, f"refused for now: {report.code}", now, wait_seconds)
+    queued = _requeued(refused, f"refused for now: {report.code}", now, line.refusals, report)
     return replace(queued, deliveries=job.deliveries)
 
 
@@ -289,14 +286,14 @@ def outcome_lost(job: Job, holder: str, now: datetime, *, number: int | None = N
     lost, what = _with(job, attempt), f"outcome of {attempt.number} unknown"
     match attempt.recovery:
         case Recovery.KEY if attempt.counted_times < job.attempts_allowed:
-            return _requeued(lost, f"{what}: same key", now, backoff_seconds(attempt.counted_times, job.id))
+            return _requeued(lost, f"{what}: same key", now, attempt.counted_times)
         case Recovery.CALLBACK:
             return _moved(lost, Status.RUNNING, now, f"{what}: waiting for its callback")
         case Recovery.LOOKUP:
             return _moved(lost, Status.RUNNING, now, f"{what}: asking the provider", wake_at=now)
     if job.on_unknown is OnUnknown.CHARGE_AGAIN and _has_attempts_left(job):
         again = _with(lost, attempt.unrepeatable())
-        return _requeued(again, f"{what}: charging again", now, backoff_seconds(_counted_attempts(job), job.id))
+        return _requeued(again, f"{what}: charging again", now, _counted_attempts(job))
     message = f"attempt {attempt.number} was sent and its outcome is unknown; it may have been charged"
     return _failed(lost, Failure(Code.OUTCOME_UNKNOWN, message), now)
 
@@ -353,13 +350,10 @@ def _advanced(job: Job, now: datetime) -> Job:
         return noted(replace(job, wake_at=None, holder=None), "late images stored", now)
     if job.artifacts:
         return _moved(job, Status.SUCCEEDED, now, "succeeded", finished_at=now, given_up=None)
-    return _failed(job, job.given_up or _first_reason(job.missing), now)
-
-
-def _first_reason(missing: tuple[Missing, ...]) -> Failure:
-    if missing:
-        return Failure(missing[0].code, missing[0].message)
-    return Failure(Code.PROVIDER_ERROR, "the provider reported success without images")
+    why = Failure(Code.PROVIDER_ERROR, "the provider reported success without images")
+    if job.missing:
+        why = Failure(job.missing[0].code, job.missing[0].message)
+    return _failed(job, job.given_up or why, now)
 
 
 # --- storing and final: a result is repeated, or late -----------------------------------------------------------------
@@ -381,7 +375,7 @@ def _is_result_wanted(job: Job, attempt: Attempt) -> bool:
     """Whether a result of a failed job is still stored: the job failed in doubt, not by a clear refusal."""
     if job.status is not Status.FAILED or job.error is None:
         return False
-    in_doubt = job.error.code in (Code.DEADLINE, Code.OUTCOME_UNKNOWN)
+    in_doubt = job.error.code in (Code.DEADLINE, Code.OUTCOME_UNKNOWN) or attempt.refusals > 0
     return in_doubt or attempt.charged is not Charged.NO
 
 
@@ -404,7 +398,9 @@ def retried(job: Job, now: datetime, *, may_charge_again: bool = False) -> Job:
     """A person retries the job. Raises NotPossible, or ChargePossible where it could be charged a second time."""
     if job.status not in (Status.FAILED, Status.CANCELED):
         raise NotPossible(f"job {job.id} is {job.status}: only a failed or canceled job can be retried")
-    again = (*job.pending, *_images_to_fetch_again(job))
+    codes = (Code.STORAGE_ERROR, Code.RESULT_EXPIRED)
+    missing = (missing.image for missing in job.missing if missing.image and missing.code in codes)
+    again = (*job.pending, *missing)
     if again or job.artifacts:
         return _fetched_again(job, again, now)
     if not may_charge_again and any(attempt.charged is not Charged.NO for attempt in job.attempts):
@@ -424,11 +420,6 @@ def retried(job: Job, now: datetime, *, may_charge_again: bool = False) -> Job:
         error=None,
         finished_at=None,
     )
-
-
-def _images_to_fetch_again(job: Job) -> tuple[PendingImage, ...]:
-    codes = (Code.STORAGE_ERROR, Code.RESULT_EXPIRED)
-    return tuple(missing.image for missing in job.missing if missing.image and missing.code in codes)
 
 
 def _fetched_again(job: Job, images: tuple[PendingImage, ...], now: datetime) -> Job:
@@ -490,9 +481,13 @@ def _moved(job: Job, status: Status, now: datetime, what: str, **changes: Any) -
     return noted(replace(job, status=status, updated_at=now, **changes), what, now)
 
 
-def _requeued(job: Job, what: str, now: datetime, wait_seconds: float) -> Job:
+def _requeued(job: Job, what: str, now: datetime, failures: int, report: Failed | None = None) -> Job:
+    """The job, queued again after so many failures: not later than halfway to its deadline, unless the provider asks."""
+    asked_seconds = report.retry_after_seconds if report else None
     left_seconds = max((job.deadline_at - now).total_seconds(), 0.0)
-    return _moved(job, Status.QUEUED, now, what, wake_at=now + timedelta(seconds=min(wait_seconds, left_seconds)))
+    planned_seconds = min(backoff_seconds(failures, job.id), max(left_seconds / 2, 1.0))
+    wait = timedelta(seconds=min(max(planned_seconds, asked_seconds or 0.0), left_seconds))
+    return _moved(job, Status.QUEUED, now, what, wake_at=now + wait)
 
 
 def _failed(job: Job, why: Failure, now: datetime) -> Job:

@@ -421,6 +421,13 @@ def test_retry_after_does_not_shorten_the_back_off() -> None:
     assert job.wake_at >= NOW + timedelta(seconds=0.8)
 
 
+@pytest.mark.parametrize(("left", "longest"), [(600, 60), (40, 20), (6, 3), (1.5, 1), (0.5, 0.5)])
+def test_a_refused_job_is_tried_again_before_its_deadline(left: float, longest: float) -> None:
+    job = refused(20, deadline_at=NOW + timedelta(seconds=left))
+    assert job.wake_at is not None
+    assert job.wake_at <= NOW + timedelta(seconds=longest)
+
+
 # --- refused for now --------------------------------------------------------------------------------------------------
 
 
@@ -481,6 +488,14 @@ def test_the_late_success_of_a_refusal_that_lied_finds_its_line(number: int) -> 
     for line in job.attempts:
         assert (line.charged is Charged.YES) == (line.number == number)
         assert (line.outcome is Outcome.SUCCEEDED) == (line.number == number)
+
+
+@pytest.mark.parametrize("recovery", [Recovery.NONE, Recovery.KEY])
+def test_the_late_success_of_a_refusal_that_lied_is_stored_although_the_job_failed(recovery: Recovery) -> None:
+    job = replace(refused(2, recovery=recovery), wake_at=NOW)
+    failed = answered(transitions.submitting(claimed(job), US, NOW, recovery=recovery), MODERATED)
+    assert (failed.status, failed.attempts[-1].charged) == (Status.FAILED, Charged.NO)
+    assert transitions.reported(failed, 1, SUCCESS, NOW).status is Status.STORING
 
 
 def test_a_refused_attempt_that_turns_out_to_run_is_not_sent_again() -> None:

@@ -33,8 +33,10 @@ from jobs.request import Request
 from jobs.settings import ProviderSettings, Settings, provider_settings
 from jobs.state.repository import Created, Existing, Message, Repository
 from jobs.storage.spool import Spool
+from worker.calls import ProviderCalls
 from worker.due import Sweep
 from worker.image_store import ImageStore
+from worker.inputs import Inputs
 from worker.limits import ConcurrencyLimit, MemoryBudget
 from worker.process import Work
 from worker.runner import Runner
@@ -249,7 +251,7 @@ class World:
                 idempotency_key=f"order-{number}" if number % 3 == 0 else "",
             )
             if self.chance.random() < 0.04:
-                asyncio.ensure_future(self._person(name, self.chance.uniform(0, 20)))  # noqa: RUF006
+                asyncio.ensure_future(self._person(name, self.chance.uniform(0, 20)))  # noqa: RUF006 - the loop ends with it
 
     async def _person(self, job_id: str, after: float) -> None:
         """Cancels a job; half of them retry it."""
@@ -308,18 +310,19 @@ class World:
         transport: Any = self.remote
         sender: Any = None  # no job here has a webhook
         repository, now = darkroom.repository, darkroom.repository.clock.now
+        calls = ProviderCalls(self.settings, self.providers, transport, Inputs(self.storage, transport, blocking))
         images = ImageStore(
-            settings=self.settings,
-            providers=self.providers,
+            max_image_bytes=self.settings.max_image_bytes,
             storage=self.storage,
             spool=Spool(self.folder / "images", 1 << 30),
             transport=transport,
+            calls=calls,
             budget=MemoryBudget(64 << 20),
             blocking=blocking,
             now=now,
         )
         updates = Updates(repository, blocking)
-        runner = Runner(darkroom, holder, images, transport, updates, blocking)
+        runner = Runner(darkroom, holder, calls, images, updates, blocking)
         limits = ConcurrencyLimit(1000), ConcurrencyLimit(512), ConcurrencyLimit(512)
         work = Work(runner, sender, self.loop, *limits, now=now)
         sweep = Sweep(
@@ -347,14 +350,17 @@ class World:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        logger = logging.getLogger("worker")
-        logger.addHandler(self.errors)
-        propagate, logger.propagate = logger.propagate, False
+        loggers = [logging.getLogger(name) for name in ("worker", "darkroom")]
+        propagated = [logger.propagate for logger in loggers]
+        for logger in loggers:
+            logger.addHandler(self.errors)
+            logger.propagate = False
         try:
             yield
         finally:
-            logger.removeHandler(self.errors)
-            logger.propagate = propagate
+            for logger, propagate in zip(loggers, propagated, strict=True):
+                logger.removeHandler(self.errors)
+                logger.propagate = propagate
 
     # --- what must hold -------------------------------------------------------------------------------------------
 
