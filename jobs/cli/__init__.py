@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -93,11 +94,9 @@ def run(arguments: Sequence[str]) -> int:
     except (DarkroomError, TimeoutError) as error:
         complain(str(error))
         return 1
-    except click.UsageError as error:
-        complain(error.format_message(), hint=f"{error.ctx.command_path} --help" if error.ctx else "")
-        return error.exit_code
     except click.ClickException as error:
-        complain(error.format_message())
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        complain(error.format_message(), hint=f"{context.command_path} --help" if context else "")
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         complain("interrupted")
@@ -105,6 +104,11 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # The reader of our output has ended; Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        complain("the port is taken: another program listens on it; choose another one with --port")
         return 1
 
 

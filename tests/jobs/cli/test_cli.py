@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -209,6 +210,18 @@ def test_a_redis_that_does_not_answer_is_an_error_with_a_hint(
     assert ended.err.startswith(f"error: Redis at 127.0.0.1:{free_port}/0 is not available (")
     assert ended.err.endswith("see darkroom doctor\n")
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("option", [None, socket.SO_REUSEPORT])
+def test_a_sandbox_on_a_port_that_is_taken_is_refused(darkroom: Command, free_port: int, option: int | None) -> None:
+    with socket.socket() as holder:
+        if option is not None:
+            holder.setsockopt(socket.SOL_SOCKET, option, 1)
+        holder.bind(("127.0.0.1", free_port))
+        holder.listen()
+        ended = darkroom("sandbox", "--port", str(free_port))
+    assert ended.code == 1
+    assert ended.err == "error: the port is taken: another program listens on it; choose another one with --port\n"
 
 
 # Help
