@@ -1,4 +1,4 @@
-"""Deliveries: when they are tried again, and when they end."""
+"""Deliveries: when they are retried, and when they end."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ def test_a_2xx_ends_a_delivery(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [None, 301, 302, 307, 400, 401, 404, 429, 500, 503])
-def test_anything_else_is_tried_again_later(status: int | None) -> None:
+def test_any_other_answer_is_retried_later(status: int | None) -> None:
     again = a_delivery().tried(refused(NOW, status))
     assert again.next_at is not None
     assert 4 <= (again.next_at - NOW).total_seconds() <= 6
     assert (again.delivered_at, again.tries, again.log) == (None, 1, (refused(NOW, status),))
 
 
-def test_a_receiver_that_is_gone_is_left_alone() -> None:
+def test_an_endpoint_that_is_gone_gets_no_more_tries() -> None:
     assert not a_delivery().tried(refused(NOW, 410)).is_open
 
 
 def tried_out(delivery: Delivery) -> tuple[Delivery, list[datetime]]:
-    """The delivery after all its tries have failed, and when they were made."""
+    """The delivery after all its tries have failed, and their times."""
     at: list[datetime] = []
     while delivery.next_at is not None:
         at.append(delivery.next_at)
@@ -69,7 +69,7 @@ def tried_out(delivery: Delivery) -> tuple[Delivery, list[datetime]]:
     return delivery, at
 
 
-def test_the_pauses_grow_and_differ() -> None:
+def test_the_pauses_grow_and_differ_between_deliveries() -> None:
     _, at = tried_out(a_delivery())
     pauses = [(later - earlier).total_seconds() for earlier, later in pairwise(at)]
     for pause, planned in zip(pauses, PAUSES_SECONDS, strict=False):
@@ -78,7 +78,7 @@ def test_the_pauses_grow_and_differ() -> None:
     assert at != tried_out(replace(a_delivery(), id="msg_other"))[1]
 
 
-def test_the_last_try_is_made_when_a_day_is_over() -> None:
+def test_the_last_try_is_made_after_a_day() -> None:
     given_up, at = tried_out(a_delivery())
     assert at[0] == NOW
     assert at[-1] == NOW + GIVE_UP_AFTER
@@ -88,7 +88,7 @@ def test_the_last_try_is_made_when_a_day_is_over() -> None:
     assert given_up.log[-1].at == at[-1]
 
 
-def test_a_person_may_have_it_tried_for_another_day() -> None:
+def test_a_restarted_delivery_is_tried_for_another_day() -> None:
     given_up, _ = tried_out(a_delivery())
     later = NOW + timedelta(days=3)
     again = given_up.restarted(later)
@@ -97,7 +97,7 @@ def test_a_person_may_have_it_tried_for_another_day() -> None:
 
 
 @pytest.mark.parametrize(("age_seconds", "pause_seconds"), [(0, 5), (8, 5), (400, 100), (14_000, 3500), (60_000, 3600)])
-def test_without_a_place_it_waits_a_quarter_of_its_age(age_seconds: float, pause_seconds: float) -> None:
+def test_a_postponed_delivery_waits_a_quarter_of_its_age(age_seconds: float, pause_seconds: float) -> None:
     now = NOW + timedelta(seconds=age_seconds)
     put_off = a_delivery().postponed(now)
     assert put_off.next_at is not None
@@ -106,7 +106,7 @@ def test_without_a_place_it_waits_a_quarter_of_its_age(age_seconds: float, pause
     assert POSTPONED_SECONDS[0] <= pause_seconds <= POSTPONED_SECONDS[1]
 
 
-def test_without_a_place_for_a_day_it_is_given_up_and_says_so() -> None:
+def test_a_delivery_that_is_postponed_for_a_day_is_given_up_and_says_so() -> None:
     over = a_delivery().postponed(NOW + GIVE_UP_AFTER)
     assert not over.is_open
     assert over.log[-1].problem == "too many other webhooks were being sent to its host"
@@ -115,41 +115,41 @@ def test_without_a_place_for_a_day_it_is_given_up_and_says_so() -> None:
 # On the job
 
 
-def test_a_job_tells_of_the_statuses_that_somebody_wants_to_know() -> None:
+def test_a_job_sends_webhooks_for_the_chosen_statuses() -> None:
     told = transitions.canceled(a_job(), NOW)
     assert [(item.id, item.event, item.next_at) for item in told.deliveries] == [(f"msg_{'0' * 32}_1", "canceled", NOW)]
     assert transitions.canceled(a_job(Status.SUCCEEDED), NOW).deliveries == ()
     assert transitions.canceled(a_job(url=None), NOW).deliveries == ()
 
 
-def test_each_status_that_it_comes_to_is_a_message_of_its_own() -> None:
+def test_each_status_is_a_delivery_of_its_own() -> None:
     job = transitions.canceled(transitions.submitting(transitions.claimed(a_job(*Status), "w", NOW), "w", NOW), NOW)
     assert [item.event for item in job.deliveries] == ["submitting", "canceled"]
     assert len({item.id for item in job.deliveries}) == 2
 
 
-def test_a_final_job_stays_due_until_it_has_told() -> None:
+def test_a_final_job_is_due_until_its_deliveries_ended() -> None:
     job = transitions.canceled(a_job(), NOW)
     assert (schedule.due_at(job), schedule.is_complete(job)) == (NOW, False)
     told = transitions.delivery_tried(job, job.deliveries[0].id, Try(NOW, status=200))
     assert (schedule.due_at(told), schedule.is_complete(told), told.updated_at) == (None, True, job.updated_at)
 
 
-def test_a_second_end_of_the_same_message_changes_nothing() -> None:
+def test_a_try_of_an_ended_delivery_changes_nothing() -> None:
     job = transitions.canceled(a_job(), NOW)
     told = transitions.delivery_tried(job, job.deliveries[0].id, Try(NOW, status=200))
     assert transitions.delivery_tried(told, job.deliveries[0].id, refused(NOW)) is told
     assert transitions.delivery_tried(job, "msg_of_another", Try(NOW, status=200)) is job
 
 
-def test_what_is_not_due_is_not_put_off() -> None:
+def test_only_due_deliveries_are_postponed() -> None:
     job = transitions.canceled(a_job(), NOW)
     later = transitions.delivery_tried(job, job.deliveries[0].id, refused(NOW))
     assert transitions.deliveries_postponed(later, NOW) is later
     assert transitions.deliveries_postponed(job, NOW).deliveries[0].next_at > NOW  # type: ignore[operator]
 
 
-def test_one_message_or_all_can_be_delivered_again() -> None:
+def test_one_delivery_or_all_can_be_restarted() -> None:
     job = transitions.canceled(transitions.submitting(transitions.claimed(a_job(*Status), "w", NOW), "w", NOW), NOW)
     for item in job.deliveries:
         job = transitions.delivery_tried(job, item.id, Try(NOW, status=200))
@@ -161,5 +161,5 @@ def test_one_message_or_all_can_be_delivered_again() -> None:
             transitions.redelivered(no_such, "msg_of_another", NOW)
 
 
-def test_where_it_tells_is_in_no_repr() -> None:
+def test_the_webhook_url_is_not_in_a_repr() -> None:
     assert "secret" not in repr(transitions.canceled(a_job(), NOW))

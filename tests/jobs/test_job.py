@@ -1,4 +1,4 @@
-"""The life of a job: every status with every news, then what each change leaves behind."""
+"""The transitions of a job: every status with every event, then what each leaves on the record."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOW = T0 + timedelta(seconds=30)
 LATER = T0 + timedelta(seconds=601)
 US, STRANGER = "worker-a", "worker-b"
 
-IMAGES = (Image(0, url="https://vendor/0"), Image(1, url="https://vendor/1"))
+IMAGES = (Image(0, url="https://provider/0"), Image(1, url="https://provider/1"))
 SUCCESS = Succeeded(IMAGES, external_id="ext")
 BUSY = Failed(Code.RATE_LIMITED, "slow down", retryable=True, charged=Charged.NO)
 MODERATED = Failed(Code.MODERATED, "no", charged=Charged.NO)
@@ -43,13 +43,13 @@ def missing(index: int, code: Code = Code.RESULT_EXPIRED) -> Missing:
     return Missing(index, code, "its URL died")
 
 
-# --- the jobs that something happens to -------------------------------------------------------------------------------
+# --- jobs -------------------------------------------------------------------------------------------------------------
 
 
 def a_job(**changes: object) -> Job:
     plain = Job(
         id="a" * 32,
-        operation="vendor.paint",
+        operation="provider.paint",
         params={},
         status=Status.QUEUED,
         created_at=T0,
@@ -80,22 +80,22 @@ def answered(job: Job, failure: Failed) -> Job:
 
 
 def planned(**changes: object) -> Job:
-    """A retry is planned: attempt 1 was refused and cost nothing."""
+    """A retry is planned: attempt 1 failed and cost nothing."""
     return replace(transitions.reported(submitting(**changes), 1, BUSY, NOW), wake_at=NOW)
 
 
 def second(**changes: object) -> Job:
-    """Attempt 2 is on its way after attempt 1 was refused."""
+    """Attempt 2 is being sent after attempt 1 failed."""
     return transitions.submitting(claimed(planned(**changes)), US, NOW, polled=True)
 
 
 def resending(**changes: object) -> Job:
-    """Attempt 1 waits to be sent again under the provider's own key."""
+    """Attempt 1 waits to be sent again with the provider's idempotency key."""
     return replace(transitions.outcome_lost(submitting(Recovery.KEY, **changes), US, NOW), wake_at=NOW)
 
 
 def resubmitting() -> Job:
-    """The job's policy buys again what nobody saw the end of."""
+    """A new attempt is planned, which may be charged again, after one with an unknown outcome."""
     return replace(transitions.outcome_lost(submitting(on_unknown=OnUnknown.CHARGE_AGAIN), US, NOW), wake_at=NOW)
 
 
@@ -131,18 +131,18 @@ GIVEN: dict[str, Callable[[], Job]] = {
     "canceled, unsent": lambda: transitions.canceled(a_job(), NOW),
 }
 
-# --- what happens -----------------------------------------------------------------------------------------------------
+# --- events -----------------------------------------------------------------------------------------------------------
 
 
 def current(job: Job) -> int:
     return max(len(job.attempts), 1)
 
 
-NEWS: dict[str, Callable[[Job], Job]] = {
+EVENTS: dict[str, Callable[[Job], Job]] = {
     "claim": lambda job: transitions.claimed(job, US, NOW),
     "release": lambda job: transitions.released(job, US, NOW),
     "send": lambda job: transitions.submitting(job, US, NOW),
-    "unseen": lambda job: transitions.outcome_lost(job, US, NOW),
+    "outcome lost": lambda job: transitions.outcome_lost(job, US, NOW),
     "Running": lambda job: transitions.reported(job, current(job), Running("ext"), NOW),
     "Success": lambda job: transitions.reported(job, current(job), SUCCESS, NOW),
     "Busy": lambda job: transitions.reported(job, current(job), BUSY, NOW),
@@ -153,7 +153,7 @@ NEWS: dict[str, Callable[[Job], Job]] = {
     "old Success": lambda job: transitions.reported(job, 1, SUCCESS, NOW),
     "old Running": lambda job: transitions.reported(job, 1, Running(), NOW),
     "forged": lambda job: transitions.reported(job, len(job.attempts) + 1, SUCCESS, NOW),
-    "kept": lambda job: transitions.stored(job, current(job), {0: artifact(0), 1: artifact(1)}, NOW),
+    "stored": lambda job: transitions.stored(job, current(job), {0: artifact(0), 1: artifact(1)}, NOW),
     "deadline": lambda job: transitions.expired(job, LATER),
     "cancel": lambda job: transitions.canceled(job, NOW),
     "retry": lambda job: transitions.retried(job, NOW),
@@ -161,10 +161,10 @@ NEWS: dict[str, Callable[[Job], Job]] = {
 }
 
 
-def seen(given: Job, news: Callable[[Job], Job]) -> str:
-    """One word for what became of the job."""
+def seen(given: Job, event: Callable[[Job], Job]) -> str:
+    """One word for the change of the job."""
     try:
-        after = news(given)
+        after = event(given)
     except ChargePossible:
         return "$"
     except NotPossible:
@@ -176,56 +176,56 @@ def seen(given: Job, news: Callable[[Job], Job]) -> str:
     return after.status.value
 
 
-#: a status: what it becomes · `+` the same status, with a line on the timeline or the ledger settled · `=` nothing changes ·
-#: held, free: a worker took it, or put it back · `!` NotPossible · `$` ChargePossible
+#: a status: the new one · `+` the same status, with a change of timeline or ledger · `=` no change ·
+#: held, free: a worker claimed or released it · `!` NotPossible · `$` ChargePossible
 TABLE = """
-given            | claim | release | send       | unseen | Running | Success | Busy   | Moderated | Lost   | busy answer | refused | old Success | old Running | forged | kept      | deadline | cancel   | retry   | retry, paid
-queued           | held  | =       | =          | =      | =       | =       | =      | =         | =      | =           | =       | =           | =           | =      | =         | failed   | canceled | !       | !
-claimed          | =     | free    | submitting | free   | =       | =       | =      | =         | =      | =           | =       | =           | =           | =      | =         | failed   | canceled | !       | !
-planned          | held  | =       | =          | =      | =       | storing | +      | +         | +      | +           | +       | storing     | =           | =      | =         | failed   | canceled | !       | !
-resending        | held  | =       | =          | =      | running | storing | +      | failed    | failed | +           | +       | storing     | running     | =      | =         | failed   | canceled | !       | !
-resubmitting     | held  | =       | =          | =      | +       | storing | +      | +         | +      | +           | +       | storing     | +           | =      | =         | failed   | canceled | !       | !
-submitting       | =     | =       | =          | failed | running | storing | queued | failed    | failed | queued      | queued  | storing     | =           | =      | =         | failed   | canceled | !       | !
-running          | =     | =       | =          | =      | =       | storing | queued | failed    | failed | +           | +       | storing     | =           | =      | =         | failed   | canceled | !       | !
-storing          | held  | =       | =          | =      | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | succeeded | =        | =        | !       | !
-storing, held    | =     | free    | =          | free   | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | succeeded | =        | =        | !       | !
-succeeded        | =     | =       | =          | =      | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | !       | !
-failed, free     | =     | =       | =          | =      | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | queued  | queued
-failed, paid?    | =     | =       | =          | =      | =       | storing | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | $       | queued
-failed, deadline | =     | =       | =          | =      | +       | storing | +      | +         | +      | +           | +       | storing     | =           | =      | =         | =        | =        | $       | queued
-failed, unknown  | =     | =       | =          | =      | +       | storing | +      | +         | +      | +           | +       | storing     | =           | =      | =         | =        | =        | $       | queued
-failed, expired  | =     | =       | =          | =      | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | storing | storing
-failed, no image | =     | =       | =          | =      | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | $       | queued
-canceled         | =     | =       | =          | =      | +       | +       | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | $       | queued
-canceled, unsent | =     | =       | =          | =      | =       | =       | =      | =         | =      | =           | =       | =           | =           | =      | =         | =        | =        | queued  | queued
+given            | claim | release | send       | outcome lost | Running | Success | Busy   | Moderated | Lost   | busy answer | refused | old Success | old Running | forged | stored    | deadline | cancel   | retry   | retry, paid
+queued           | held  | =       | =          | =            | =       | =       | =      | =         | =      | =           | =       | =           | =           | =      | =         | failed   | canceled | !       | !
+claimed          | =     | free    | submitting | free         | =       | =       | =      | =         | =      | =           | =       | =           | =           | =      | =         | failed   | canceled | !       | !
+planned          | held  | =       | =          | =            | =       | storing | +      | +         | +      | +           | +       | storing     | =           | =      | =         | failed   | canceled | !       | !
+resending        | held  | =       | =          | =            | running | storing | +      | failed    | failed | +           | +       | storing     | running     | =      | =         | failed   | canceled | !       | !
+resubmitting     | held  | =       | =          | =            | +       | storing | +      | +         | +      | +           | +       | storing     | +           | =      | =         | failed   | canceled | !       | !
+submitting       | =     | =       | =          | failed       | running | storing | queued | failed    | failed | queued      | queued  | storing     | =           | =      | =         | failed   | canceled | !       | !
+running          | =     | =       | =          | =            | =       | storing | queued | failed    | failed | +           | +       | storing     | =           | =      | =         | failed   | canceled | !       | !
+storing          | held  | =       | =          | =            | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | succeeded | =        | =        | !       | !
+storing, held    | =     | free    | =          | free         | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | succeeded | =        | =        | !       | !
+succeeded        | =     | =       | =          | =            | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | !       | !
+failed, free     | =     | =       | =          | =            | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | queued  | queued
+failed, paid?    | =     | =       | =          | =            | =       | storing | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | $       | queued
+failed, deadline | =     | =       | =          | =            | +       | storing | +      | +         | +      | +           | +       | storing     | =           | =      | =         | =        | =        | $       | queued
+failed, unknown  | =     | =       | =          | =            | +       | storing | +      | +         | +      | +           | +       | storing     | =           | =      | =         | =        | =        | $       | queued
+failed, expired  | =     | =       | =          | =            | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | storing | storing
+failed, no image | =     | =       | =          | =            | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | $       | queued
+canceled         | =     | =       | =          | =            | +       | +       | +      | +         | +      | +           | +       | +           | =           | =      | =         | =        | =        | $       | queued
+canceled, unsent | =     | =       | =          | =            | =       | =       | =      | =         | =      | =           | =       | =           | =           | =      | =         | =        | =        | queued  | queued
 """
 
 
 def cells() -> list[tuple[str, str, str]]:
     head, *rows = [[cell.strip() for cell in line.split("|")] for line in TABLE.strip().splitlines()]
-    return [(row[0], news, expected) for row in rows for news, expected in zip(head[1:], row[1:], strict=True)]
+    return [(row[0], event, expected) for row in rows for event, expected in zip(head[1:], row[1:], strict=True)]
 
 
-def test_the_table_names_every_status_and_every_news() -> None:
+def test_the_table_names_every_status_and_every_event() -> None:
     assert {make().status for make in GIVEN.values()} == set(Status)
-    assert {news for _, news, _ in cells()} == set(NEWS)
+    assert {event for _, event, _ in cells()} == set(EVENTS)
     assert {given for given, _, _ in cells()} == set(GIVEN)
 
 
-@pytest.mark.parametrize(("given", "news", "becomes"), cells())
-def test_every_status_has_an_answer_to_every_news(given: str, news: str, becomes: str) -> None:
-    assert seen(GIVEN[given](), NEWS[news]) == becomes
+@pytest.mark.parametrize(("given", "event", "becomes"), cells())
+def test_each_event_changes_each_status_as_the_table_says(given: str, event: str, becomes: str) -> None:
+    assert seen(GIVEN[given](), EVENTS[event]) == becomes
 
 
-#: what a provider says, which can come twice
+#: reports, which can be repeated
 REPORTS = ("Success", "Busy", "Moderated", "Lost", "old Success", "old Running", "forged")
 
 
 @pytest.mark.parametrize("given", GIVEN)
-@pytest.mark.parametrize("news", REPORTS)
-def test_what_a_provider_says_twice_counts_once(given: str, news: str) -> None:
-    once = NEWS[news](GIVEN[given]())
-    again = NEWS[news](once)
+@pytest.mark.parametrize("event", REPORTS)
+def test_a_repeated_report_counts_once(given: str, event: str) -> None:
+    once = EVENTS[event](GIVEN[given]())
+    again = EVENTS[event](once)
 
     assert (again.status, again.wake_at, again.pending) == (once.status, once.wake_at, once.pending)
     assert (again.attempts, again.artifacts, again.missing, again.error) == (
@@ -237,7 +237,7 @@ def test_what_a_provider_says_twice_counts_once(given: str, news: str) -> None:
 
 
 @pytest.mark.parametrize("given", ["claimed", "submitting", "storing, held"])
-def test_a_stranger_cannot_release_or_end_what_another_worker_holds(given: str) -> None:
+def test_only_the_holder_can_release_a_job(given: str) -> None:
     job = GIVEN[given]()
     assert transitions.released(job, STRANGER, NOW) is job
     assert transitions.outcome_lost(job, STRANGER, NOW) is job
@@ -246,7 +246,7 @@ def test_a_stranger_cannot_release_or_end_what_another_worker_holds(given: str) 
 # --- claims -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_claim_costs_nothing_and_keeps_the_status() -> None:
+def test_a_claim_sets_the_holder_and_keeps_the_status() -> None:
     job = claimed(a_job())
     assert (job.status, job.holder, job.attempts) == (Status.QUEUED, US, ())
 
@@ -266,29 +266,29 @@ def test_a_claim_after_the_deadline_ends_the_job() -> None:
     assert transitions.claimed(a_job(), US, at(600)).error == Failure(Code.DEADLINE, "no result within 600 s")
 
 
-def test_a_claimed_job_leaves_its_line_and_a_released_one_is_free_at_once() -> None:
+def test_a_claimed_job_leaves_its_lane_and_a_released_job_returns() -> None:
     job = claimed(a_job())
     assert schedule.lane_at(job) is None
     assert schedule.lane_at(transitions.released(job, US, at(40))) == at(40)
 
 
-def test_what_somebody_else_holds_is_not_sent() -> None:
+def test_only_the_holder_submits_a_job() -> None:
     job = claimed(a_job())
     assert transitions.submitting(job, STRANGER, NOW) is job
 
 
-def test_an_attempt_that_is_too_late_is_not_sent() -> None:
+def test_nothing_is_submitted_after_the_deadline() -> None:
     job = transitions.submitting(claimed(a_job()), US, at(600))
     assert (job.status, job.attempts) == (Status.FAILED, ())
 
 
-def test_inputs_that_cannot_be_had_are_tried_again_until_the_deadline() -> None:
+def test_unavailable_inputs_are_retried_until_the_deadline() -> None:
     job = transitions.input_failed(claimed(a_job()), US, "image_file: its host is away", NOW, lasting=False)
     assert (job.status, job.holder, job.wake_at) == (Status.QUEUED, None, NOW + timedelta(seconds=INPUT_PAUSE_SECONDS))
     assert job.attempts == ()
 
 
-def test_inputs_that_will_never_be_had_fail_the_job_unsent() -> None:
+def test_invalid_inputs_fail_the_job_before_anything_is_sent() -> None:
     job = transitions.input_failed(claimed(a_job()), US, "image_file: no image", NOW, lasting=True)
     assert job.error == Failure(Code.INVALID_REQUEST, "image_file: no image")
     assert job.attempts == ()
@@ -297,16 +297,16 @@ def test_inputs_that_will_never_be_had_fail_the_job_unsent() -> None:
 # --- the ledger -------------------------------------------------------------------------------------------------------
 
 
-def test_the_attempt_is_on_the_ledger_before_anything_is_sent() -> None:
+def test_the_attempt_is_on_the_ledger_before_it_is_sent() -> None:
     cost = Cost(4, Unit.CREDIT)
     job = transitions.submitting(claimed(a_job()), US, NOW, expected_cost=cost)
     (attempt,) = job.attempts
-    assert (attempt.number, attempt.operation, attempt.provider) == (1, "vendor.paint", "vendor")
+    assert (attempt.number, attempt.operation, attempt.provider) == (1, "provider.paint", "provider")
     assert (attempt.started_at, attempt.holder) == (NOW, US)
     assert (attempt.outcome, attempt.charged, attempt.expected_cost) == (Outcome.SENDING, Charged.UNKNOWN, cost)
 
 
-def test_a_success_is_charged_what_the_answer_says_or_what_was_expected() -> None:
+def test_a_success_costs_what_the_answer_says_or_what_was_expected() -> None:
     sent = transitions.submitting(claimed(a_job()), US, NOW, expected_cost=Cost(4, Unit.CREDIT))
     assert transitions.reported(sent, 1, SUCCESS, NOW).attempts[0].cost == Cost(4, Unit.CREDIT)
     told = transitions.reported(sent, 1, Succeeded(IMAGES, cost=Cost(2, Unit.USD)), NOW).attempts[0]
@@ -329,7 +329,7 @@ def test_a_refusal_is_on_the_ledger_with_its_reason() -> None:
     )
 
 
-def test_what_surely_was_not_sent_is_told_apart_from_a_refusal() -> None:
+def test_an_attempt_that_was_not_sent_is_not_a_refusal() -> None:
     assert transitions.reported(submitting(), 1, REFUSED, NOW).attempts[0].outcome is Outcome.NOT_SENT
 
 
@@ -338,19 +338,19 @@ def test_what_surely_was_not_sent_is_told_apart_from_a_refusal() -> None:
     [lambda job: transitions.canceled(job, NOW), lambda job: transitions.expired(job, LATER)],
     ids=["cancel", "deadline"],
 )
-def test_whoever_leaves_an_attempt_on_its_way_leaves_a_doubt(leave: Callable[[Job], Job]) -> None:
+def test_a_job_that_ends_while_an_attempt_is_sent_leaves_it_unknown(leave: Callable[[Job], Job]) -> None:
     job = leave(submitting())
     assert job.has_unknown
     assert (job.attempts[0].outcome, job.attempts[0].charged) == (Outcome.UNKNOWN, Charged.UNKNOWN)
 
 
-def test_the_doubt_goes_when_the_answer_comes_after_all() -> None:
+def test_a_late_answer_settles_an_unknown_outcome() -> None:
     job = transitions.reported(transitions.canceled(submitting(), NOW), 1, MODERATED, NOW)
     assert not job.has_unknown
     assert (job.status, job.attempts[0].charged) == (Status.CANCELED, Charged.NO)
 
 
-def test_an_earlier_success_leaves_the_attempt_on_its_way_in_doubt() -> None:
+def test_an_earlier_success_leaves_the_attempt_being_sent_unknown() -> None:
     job = transitions.reported(second(), 1, SUCCESS, NOW)
     assert [attempt.outcome for attempt in job.attempts] == [Outcome.SUCCEEDED, Outcome.UNKNOWN]
 
@@ -371,13 +371,13 @@ def test_an_earlier_success_leaves_the_attempt_on_its_way_in_doubt() -> None:
     ],
 )
 @pytest.mark.parametrize("given", [submitting, running])
-def test_only_what_cost_nothing_is_tried_again_unless_the_job_says_so(
+def test_only_free_failures_are_retried_unless_the_job_allows_another_charge(
     given: Callable[..., Job], failure: Failed, policy: OnUnknown, becomes: Status
 ) -> None:
     assert transitions.reported(given(on_unknown=policy), 1, failure, NOW).status is becomes
 
 
-def test_a_job_gives_up_after_its_attempts() -> None:
+def test_a_job_fails_after_its_attempts() -> None:
     job = a_job()
     for number in range(1, ATTEMPTS + 1):
         assert job.status is Status.QUEUED
@@ -530,7 +530,7 @@ def test_after_an_attempt_is_accepted_a_failing_callback_or_poll_is_believed() -
         assert transitions.reported(running(), 1, MODERATED, NOW, source=source).status is Status.FAILED
 
 
-# --- an end that nobody saw -------------------------------------------------------------------------------------------
+# --- unknown outcomes -------------------------------------------------------------------------------------------------
 
 
 def test_with_a_key_the_same_attempt_is_sent_again() -> None:
@@ -541,7 +541,7 @@ def test_with_a_key_the_same_attempt_is_sent_again() -> None:
     assert transitions.attempt_key(again, 1) == transitions.attempt_key(job, transitions.next_number(job))
 
 
-def test_the_same_key_is_not_sent_for_ever() -> None:
+def test_the_same_key_is_sent_a_limited_number_of_times() -> None:
     job = a_job()
     for _ in range(ATTEMPTS):
         job = transitions.outcome_lost(
@@ -556,7 +556,7 @@ def test_the_same_key_is_not_sent_for_ever() -> None:
     assert job.error.code is Code.OUTCOME_UNKNOWN
 
 
-def test_once_the_key_is_used_up_the_policy_buys_a_new_attempt() -> None:
+def test_after_the_last_repeat_charge_again_sends_a_new_attempt() -> None:
     job = a_job(on_unknown=OnUnknown.CHARGE_AGAIN)
     for _ in range(ATTEMPTS + 1):
         job = transitions.outcome_lost(
@@ -569,13 +569,13 @@ def test_once_the_key_is_used_up_the_policy_buys_a_new_attempt() -> None:
     assert [(attempt.number, attempt.times) for attempt in job.attempts] == [(1, ATTEMPTS), (2, 1)]
 
 
-def test_an_attempt_that_turns_out_to_run_is_not_sent_again() -> None:
-    """Sent under a new key it would be paid twice."""
+def test_an_unknown_attempt_that_turns_out_to_run_is_not_sent_again() -> None:
+    """With a new key it would be charged twice."""
     job = transitions.reported(resending(), 1, Running("ext"), NOW)
     assert (job.status, job.attempts[0].outcome, schedule.lane_at(job)) == (Status.RUNNING, Outcome.ACCEPTED, None)
 
 
-def test_a_worker_that_prepared_a_resend_finds_it_running_and_sends_nothing() -> None:
+def test_a_prepared_repeat_is_not_sent_once_the_attempt_runs() -> None:
     job = transitions.reported(claimed(resending()), 1, Running("ext"), NOW)
     assert transitions.submitting(job, US, NOW) is job
 
@@ -583,13 +583,13 @@ def test_a_worker_that_prepared_a_resend_finds_it_running_and_sends_nothing() ->
 @pytest.mark.parametrize(
     ("failure", "becomes"), [(BUSY, Status.QUEUED), (MODERATED, Status.FAILED), (LOST, Status.FAILED)]
 )
-def test_a_failure_that_is_told_before_the_resend_is_the_attempts_own(failure: Failed, becomes: Status) -> None:
+def test_a_failure_reported_before_the_repeat_ends_the_attempt(failure: Failed, becomes: Status) -> None:
     job = transitions.reported(resending(), 1, failure, NOW)
     assert (job.status, job.attempts[0].outcome, transitions.next_number(job)) == (becomes, Outcome.REJECTED, 2)
 
 
 def resent(**changes: object) -> Job:
-    """Attempt 1 is being sent again with the provider's own key."""
+    """Attempt 1 is being sent again with the provider's idempotency key."""
     return transitions.submitting(claimed(resending(**changes)), US, NOW, recovery=Recovery.KEY)
 
 
@@ -661,7 +661,7 @@ def test_while_a_callback_can_still_come_the_job_waits_until_its_deadline() -> N
     assert transitions.expired(job, LATER).error == Failure(Code.DEADLINE, "no result within 600 s")
 
 
-def test_with_a_lookup_the_vendor_is_asked_at_once_and_again() -> None:
+def test_with_a_lookup_the_provider_is_asked_at_once_and_again() -> None:
     job = transitions.outcome_lost(submitting(Recovery.LOOKUP), US, NOW)
     assert (job.status, schedule.due_at(job)) == (Status.RUNNING, NOW)
     assert schedule.is_poll_due(job, NOW)
@@ -670,13 +670,13 @@ def test_with_a_lookup_the_vendor_is_asked_at_once_and_again() -> None:
     assert schedule.due_at(later) > NOW
 
 
-def test_without_any_of_them_the_outcome_stays_unknown() -> None:
+def test_without_recovery_the_outcome_stays_unknown() -> None:
     job = transitions.outcome_lost(submitting(), US, NOW)
     assert job.error is not None
     assert (job.status, job.error.code, job.has_unknown) == (Status.FAILED, Code.OUTCOME_UNKNOWN, True)
 
 
-def test_the_policy_buys_again_at_most_as_often_as_attempts_are_allowed() -> None:
+def test_charge_again_sends_no_more_than_the_allowed_attempts() -> None:
     job = a_job(on_unknown=OnUnknown.CHARGE_AGAIN)
     for _ in range(ATTEMPTS):
         job = transitions.outcome_lost(
@@ -687,7 +687,7 @@ def test_the_policy_buys_again_at_most_as_often_as_attempts_are_allowed() -> Non
     assert job.error.code is Code.OUTCOME_UNKNOWN
 
 
-def test_the_connection_of_an_earlier_attempt_breaks_without_harm_to_the_next() -> None:
+def test_a_broken_connection_of_an_earlier_attempt_does_not_affect_the_next() -> None:
     """Canceled and retried, the same worker sends attempt 2 while the call of attempt 1 is still open."""
     job = transitions.submitting(
         transitions.claimed(
@@ -703,7 +703,7 @@ def test_the_connection_of_an_earlier_attempt_breaks_without_harm_to_the_next() 
 # --- late results -----------------------------------------------------------------------------------------------------
 
 
-def test_a_late_result_of_a_job_given_up_is_stored_after_all() -> None:
+def test_a_late_result_of_a_failed_job_is_stored() -> None:
     late = transitions.reported(transitions.expired(running(), LATER), 1, SUCCESS, LATER)
     assert (late.status, late.error, late.finished_at) == (Status.STORING, None, None)
     stored = transitions.stored(late, 1, {0: artifact(0), 1: artifact(1)}, LATER)
@@ -740,7 +740,7 @@ def test_an_error_after_the_callback_of_the_same_attempt_is_ignored() -> None:
 
 
 @pytest.mark.parametrize("given", [a_job, submitting, running])
-def test_cancel_ends_what_still_waits_for_a_provider(given: Callable[[], Job]) -> None:
+def test_a_job_that_waits_for_its_provider_can_be_canceled(given: Callable[[], Job]) -> None:
     job = transitions.canceled(given(), NOW)
     assert (job.status, job.finished_at, schedule.due_at(job), job.holder) == (Status.CANCELED, NOW, None, None)
 
@@ -755,7 +755,7 @@ def test_a_success_after_the_cancel_is_recorded_but_not_stored() -> None:
     assert (job.attempts[0].outcome, job.attempts[0].charged) == (Outcome.SUCCEEDED, Charged.YES)
 
 
-def test_a_success_after_the_cancel_is_kept_where_the_job_says_so() -> None:
+def test_a_success_after_the_cancel_is_stored_with_keep_late() -> None:
     job = transitions.reported(transitions.canceled(running(keep_late=True), NOW), 1, SUCCESS, NOW)
     assert (job.status, schedule.due_at(job), job.finished_at) == (Status.CANCELED, NOW, NOW)
     held = transitions.claimed(job, US, NOW)
@@ -765,7 +765,7 @@ def test_a_success_after_the_cancel_is_kept_where_the_job_says_so() -> None:
     assert ([item.index for item in kept.artifacts], [item.index for item in kept.missing]) == ([0], [1])
 
 
-def test_late_images_that_came_inside_the_answer_are_kept_too() -> None:
+def test_late_images_inside_an_answer_are_stored_too() -> None:
     job = transitions.canceled(running(keep_late=True), NOW)
     done = transitions.reported(job, 1, SUCCESS, NOW, inline={0: artifact(0), 1: artifact(1)})
     assert (done.status, len(done.artifacts), done.finished_at) == (Status.CANCELED, 2, NOW)
@@ -781,7 +781,7 @@ def test_a_second_late_success_is_surplus() -> None:
 # --- storing ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_stored_once_each_image_has_its_end() -> None:
+def test_a_job_succeeds_once_each_image_is_stored_or_missing() -> None:
     job = claimed(storing())
     half = transitions.stored(job, 2, {0: artifact(0)}, NOW)
     assert (half.status, half.holder, [image.index for image in half.pending]) == (Status.STORING, None, [1])
@@ -800,7 +800,7 @@ def test_a_job_without_any_image_fails_with_the_first_reason() -> None:
     assert (job.status, job.error) == (Status.FAILED, Failure(Code.RESULT_REJECTED, "its URL died"))
 
 
-def test_an_image_that_comes_twice_is_kept_once() -> None:
+def test_an_image_that_is_stored_twice_counts_once() -> None:
     job = transitions.stored(storing(), 2, {0: artifact(0)}, NOW)
     assert transitions.stored(job, 2, {0: replace(artifact(0), key="other")}, NOW) is job
 
@@ -810,13 +810,13 @@ def test_images_of_another_attempt_are_not_mixed_in() -> None:
     assert transitions.stored(job, 1, {0: artifact(0)}, NOW) is job
 
 
-def test_artifacts_stand_in_the_providers_order() -> None:
+def test_artifacts_are_in_the_providers_order() -> None:
     job = transitions.stored(storing(), 2, {1: artifact(1)}, NOW)
     job = transitions.stored(job, 2, {0: artifact(0)}, NOW)
     assert [item.index for item in job.artifacts] == [0, 1]
 
 
-def test_fewer_images_than_asked_are_missing_from_the_start() -> None:
+def test_images_that_the_provider_did_not_return_are_missing_at_once() -> None:
     job = transitions.reported(running(), 1, Succeeded(IMAGES[1:]), NOW)
     assert [(item.index, item.message) for item in job.missing] == [(0, "the provider returned 1 of 2 images")]
     assert [image.index for image in job.pending] == [1]
@@ -850,9 +850,9 @@ def test_images_inside_the_answer_are_stored_before_the_record_changes() -> None
 
 def test_an_image_knows_when_its_url_stops_working() -> None:
     images = (
-        Image(0, url="https://vendor/0", life_seconds=60),
-        Image(1, url="https://vendor/1", life_seconds=60, expires_at=LATER),
-        Image(2, url="https://vendor/2"),
+        Image(0, url="https://provider/0", life_seconds=60),
+        Image(1, url="https://provider/1", life_seconds=60, expires_at=LATER),
+        Image(2, url="https://provider/2"),
     )
     job = transitions.reported(submitting(), 1, Succeeded(images), NOW)
     assert [image.expires_at for image in job.pending] == [NOW + timedelta(seconds=60), LATER, None]
@@ -876,12 +876,12 @@ def test_a_postponed_image_remembers_since_when_it_fails() -> None:
 
 def test_a_postponed_image_can_have_a_fresh_url() -> None:
     job = storing()
-    fresh = AtUrl("https://vendor/fresh")
+    fresh = AtUrl("https://provider/fresh")
     again = transitions.stored(job, 2, {0: Postponed(0, 0, "expired", source=fresh)}, NOW)
     assert again.pending[0].source == fresh
 
 
-def test_a_storing_job_waits_for_nobodys_deadline() -> None:
+def test_the_deadline_does_not_end_storing() -> None:
     job = storing()
     assert transitions.expired(job, LATER) is job
     assert transitions.claimed(job, US, LATER).holder == US
@@ -894,12 +894,12 @@ def test_a_storing_job_whose_holder_died_is_due_when_its_images_are() -> None:
     assert schedule.due_at(transitions.released(replace(held, holder=US), US, at(91))) == at(90)
 
 
-def test_the_same_success_again_brings_fresh_urls_for_what_is_not_stored() -> None:
+def test_a_repeated_success_brings_fresh_urls_for_images_that_are_not_stored() -> None:
     job = transitions.stored(storing(), 2, {0: artifact(0)}, NOW)
-    fresh = Succeeded((Image(0, url="https://vendor/0b"), Image(1, url="https://vendor/1b", expires_at=LATER)))
+    fresh = Succeeded((Image(0, url="https://provider/0b"), Image(1, url="https://provider/1b", expires_at=LATER)))
     again = transitions.reported(job, 2, fresh, NOW)
     assert [(image.index, image.source) for image in again.pending] == [
-        (1, AtUrl("https://vendor/1b", expires_at=LATER))
+        (1, AtUrl("https://provider/1b", expires_at=LATER))
     ]
     assert len(again.artifacts) == 1
 
@@ -917,12 +917,12 @@ def test_a_running_attempt_is_polled_when_it_is_due_and_then_later() -> None:
     assert transitions.poll_postponed(asked, at(75)) is asked
 
 
-def test_an_attempt_without_a_name_cannot_be_polled() -> None:
+def test_an_attempt_without_an_external_id_cannot_be_polled() -> None:
     job = transitions.reported(submitting(polled=True), 1, Running(None), NOW)
     assert schedule.due_at(job) == job.deadline_at
 
 
-def test_what_calls_back_is_not_polled() -> None:
+def test_an_attempt_with_a_callback_is_not_polled() -> None:
     assert schedule.due_at(running(Recovery.CALLBACK, polled=False)) == at(600)
 
 
@@ -932,7 +932,7 @@ def test_a_poll_that_says_running_plans_the_next_one() -> None:
 
 
 @pytest.mark.parametrize(("running_for", "seconds"), [(0, 1), (8, 2), (40, 10), (600, 15)])
-def test_polls_become_rarer(running_for: float, seconds: float) -> None:
+def test_the_interval_between_polls_grows(running_for: float, seconds: float) -> None:
     assert poll_seconds(running_for) == seconds
 
 
@@ -940,7 +940,7 @@ def test_no_wake_up_is_planned_past_the_deadline() -> None:
     assert schedule.due_at(transitions.reported(running(polled=True), 1, Running("ext"), at(595))) == at(600)
 
 
-# --- a person's retry -------------------------------------------------------------------------------------------------
+# --- retries by a person------------------------------------------------------------------------------------------------
 
 
 def test_a_retry_by_a_person_starts_over_with_new_attempts_and_a_new_deadline() -> None:
@@ -958,30 +958,30 @@ def test_only_a_failed_or_canceled_job_can_be_retried(given: str) -> None:
 @pytest.mark.parametrize(
     "given", ["failed, unknown", "failed, deadline", "failed, paid?", "failed, no image", "canceled"]
 )
-def test_a_retry_that_may_be_charged_again_needs_a_clear_word(given: str) -> None:
+def test_a_retry_that_may_be_charged_again_needs_consent(given: str) -> None:
     job = GIVEN[given]()
     with pytest.raises(ChargePossible, match="may_charge_again=True"):
         transitions.retried(job, NOW)
     assert transitions.next_number(transitions.retried(job, NOW, may_charge_again=True)) == 3
 
 
-def test_after_a_persons_word_nothing_is_sent_under_an_old_key() -> None:
+def test_a_retry_by_a_person_uses_a_new_key() -> None:
     job = transitions.retried(transitions.expired(submitting(Recovery.KEY), LATER), LATER, may_charge_again=True)
     assert transitions.next_number(job) == 2
 
 
 @pytest.mark.parametrize("code", [Code.STORAGE_ERROR, Code.RESULT_EXPIRED])
-def test_what_was_paid_and_not_stored_is_only_fetched_again(code: Code) -> None:
+def test_a_retry_only_fetches_images_that_were_paid_and_not_stored(code: Code) -> None:
     job = transitions.retried(ended(storing(), code), at(100))
     assert (job.status, job.wake_at, job.missing, job.error) == (Status.STORING, at(100), (), None)
     assert [(image.index, image.attempt, image.source) for image in job.pending] == [
-        (0, 2, AtUrl("https://vendor/0")),
-        (1, 2, AtUrl("https://vendor/1")),
+        (0, 2, AtUrl("https://provider/0")),
+        (1, 2, AtUrl("https://provider/1")),
     ]
     assert len(job.attempts) == 2
 
 
-def test_fetching_again_starts_with_fresh_counters() -> None:
+def test_images_that_are_fetched_again_start_with_fresh_counters() -> None:
     tired = transitions.stored(storing(), 2, {0: Postponed(0, 5, "away"), 1: Postponed(1, 5, "away", bad=True)}, NOW)
     job = transitions.retried(ended(tired, Code.STORAGE_ERROR), at(100))
     assert {(image.tries, image.bad_tries, image.retry_at, image.failing_since) for image in job.pending} == {
@@ -989,7 +989,7 @@ def test_fetching_again_starts_with_fresh_counters() -> None:
     }
 
 
-def test_only_what_can_be_fetched_is_fetched_again() -> None:
+def test_only_images_that_can_be_fetched_are_fetched_again() -> None:
     job = transitions.retried(
         transitions.stored(storing(), 2, {0: missing(0, Code.RESULT_REJECTED), 1: missing(1, Code.STORAGE_ERROR)}, NOW),
         NOW,
@@ -997,7 +997,7 @@ def test_only_what_can_be_fetched_is_fetched_again() -> None:
     assert ([image.index for image in job.pending], [item.index for item in job.missing]) == ([1], [0])
 
 
-def test_the_retry_of_a_canceled_job_takes_the_pictures_that_came_after_all() -> None:
+def test_the_retry_of_a_canceled_job_uses_its_late_images() -> None:
     late = transitions.reported(transitions.canceled(running(keep_late=True), NOW), 1, SUCCESS, NOW)
     waiting = transitions.retried(transitions.stored(late, 1, {0: artifact(0)}, NOW), at(40))
     assert (waiting.status, [item.index for item in waiting.artifacts]) == (Status.STORING, [0])
@@ -1006,26 +1006,26 @@ def test_the_retry_of_a_canceled_job_takes_the_pictures_that_came_after_all() ->
     assert (done.status, len(done.artifacts), len(done.attempts)) == (Status.SUCCEEDED, 2, 1)
 
 
-# --- what stands on the record ----------------------------------------------------------------------------------------
+# --- the record -------------------------------------------------------------------------------------------------------
 
 
-def test_a_timeline_line_that_repeats_is_counted() -> None:
+def test_a_repeated_event_is_counted() -> None:
     job = storing()
     for _ in range(3):
         job = transitions.reported(job, 2, SUCCESS, NOW)
     assert (job.timeline[-1].what, job.timeline[-1].times) == ("2 reported again", 3)
 
 
-def test_the_timeline_keeps_the_latest_lines() -> None:
+def test_the_timeline_keeps_the_latest_events() -> None:
     job = a_job()
     for number in range(TIMELINE_LENGTH + 5):
         job = transitions.noted(job, f"line {number}", NOW)
     assert (len(job.timeline), job.timeline[-1].what) == (TIMELINE_LENGTH, f"line {TIMELINE_LENGTH + 4}")
 
 
-def test_no_url_of_a_vendor_is_in_a_repr() -> None:
-    assert "https://vendor" not in repr(storing())
-    assert "https://vendor" not in repr(ended(storing(), Code.RESULT_EXPIRED))
+def test_no_url_is_in_a_repr() -> None:
+    assert "https://provider" not in repr(storing())
+    assert "https://provider" not in repr(ended(storing(), Code.RESULT_EXPIRED))
 
 
 def test_an_artifact_that_is_not_bound_to_a_storage_says_where_to_get_one_that_is() -> None:
@@ -1034,7 +1034,7 @@ def test_an_artifact_that_is_not_bound_to_a_storage_says_where_to_get_one_that_i
             use()
 
 
-def test_final_is_what_nothing_follows() -> None:
+def test_three_statuses_are_final() -> None:
     assert [status.value for status in Status if status.final] == ["succeeded", "failed", "canceled"]
 
 

@@ -121,7 +121,7 @@ REFUSED_PAST_THE_DEADLINE = Mutation(
         ),
         "    if is_overdue(job, now):\n        return expired(job, now)\n    ready": "    ready",
         "    if is_overdue(job, now):\n        return expired(job, now)\n    if job.status": "    if job.status",
-        "left_seconds = max((job.deadline_at - now).total_seconds(), 0.0)": "left_seconds = wait_seconds",
+        "left_seconds = max((job.deadline_at - now).total_seconds(), 0.0)": "left_seconds = 1e9",
     },
 )
 

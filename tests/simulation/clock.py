@@ -20,22 +20,22 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class _Selector(selectors.DefaultSelector):
-    """Instead of waiting, lets the time pass."""
+    """Advances the simulated time instead of waiting."""
 
     loop: SimulatedLoop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise RuntimeError("the simulation waits for nothing")
+            raise RuntimeError("the simulation waits, and nothing will ever happen")
         self.loop.seconds += max(timeout, 0.0)
         return []
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
-    """An event loop that jumps to whatever comes next. Deterministic, for nothing outside reaches it."""
+    """An event loop that jumps to the next event. Deterministic, since nothing outside reaches it."""
 
     def __init__(self) -> None:
-        #: since the beginning
+        #: seconds since the start
         self.seconds = 0.0
         selector = _Selector()
         selector.loop = self
@@ -50,7 +50,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
 
 class SimulatedClock(Clock):
-    """The clock of a repository, for its own process may be a little ahead or behind."""
+    """The clock of a repository, which may be a little ahead or behind in each process."""
 
     def __init__(self, loop: SimulatedLoop, ahead_seconds: float = 0.0) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class SimulatedClock(Clock):
         return True
 
     def set(self, redis_ms: int) -> None:
-        """It needs no measuring."""
+        """Ignored: this clock is always right."""
 
     def now(self) -> datetime:
         return EPOCH + timedelta(seconds=self._loop.seconds + self._ahead_seconds)
@@ -70,11 +70,11 @@ class SimulatedClock(Clock):
 
 @contextmanager
 def simulated_redis(loop: SimulatedLoop) -> Iterator[fakeredis.FakeServer]:
-    """A Redis whose TIME and whose expiries are the loop's: fakeredis asks the module `time`, and is given another one."""
+    """A Redis whose TIME and expiries follow the loop: fakeredis reads the module `time`, which is replaced."""
     clock = SimpleNamespace(time=lambda: EPOCH.timestamp() + loop.seconds, monotonic=lambda: loop.seconds)
-    kept = _base.time, server_mixin.time
+    original = _base.time, server_mixin.time
     _base.time = server_mixin.time = clock
     try:
         yield fakeredis.FakeServer()
     finally:
-        _base.time, server_mixin.time = kept
+        _base.time, server_mixin.time = original
