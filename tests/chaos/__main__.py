@@ -1,4 +1,4 @@
-"""`python -m tests.chaos --seed 7`: real processes, killed all the time; at the end nothing is paid twice, lost or stuck."""
+"""`python -m tests.chaos --seed 7`: real processes are killed all the time, and at the end nothing was paid twice, lost or stuck."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from .cluster import Supervisor, said, town
-from .plan import planned
-from .verdict import Evidence, Verdict, judged
+from .cluster import Supervisor, abbreviated, start_cluster
+from .plan import make_plan
+from .verdict import Evidence, Verdict, judge
 
-#: dead workers are found so fast, at the 99th percentile
+#: how long it may take to find a dead worker, at the 99th percentile, in seconds
 RECOVERY_SECONDS = 15.0
 
 
@@ -32,19 +32,19 @@ RECOVERY_SECONDS = 15.0
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to put data and logs; kept.")
 @click.option("--verbose", is_flag=True, help="Tell what happens while it happens.")
 def main(seed: int | None, seconds: float, jobs: int, fsync: str, folder: Path | None, verbose: bool) -> None:
-    """Kills Darkroom's processes every 2 s while jobs of all kinds run, and holds the records against the vendors' books."""
+    """Kill Darkroom's processes every 2 s while jobs of all scenarios run, and compare the records with the providers' ledger."""
     if verbose:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("chaos").setLevel(logging.INFO)
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     home = folder or Path(tempfile.mkdtemp(prefix=f"darkroom-chaos-{seed}-"))
-    plan = planned(seed, seconds, jobs or int(seconds * 5))
+    plan = make_plan(seed, seconds, jobs or int(seconds * 5))
     began = time.monotonic()
-    with town(home, plan, fsync=fsync) as place:
-        evidence = place.lived(plan)
-    verdict = judged(evidence)
+    with start_cluster(home, plan, fsync=fsync) as place:
+        evidence = place.run(plan)
+    verdict = judge(evidence)
     write_records(home / "accused.txt", evidence, verdict)
-    shown(Console(), seed, verdict, place.supervisor, time.monotonic() - began)
+    print_table(Console(), seed, verdict, place.supervisor, time.monotonic() - began)
     if not passed(verdict):
         click.echo(f"FAILED. Again: make chaos SEED={seed}; data and logs: {home}", err=True)
         sys.exit(1)
@@ -53,36 +53,36 @@ def main(seed: int | None, seconds: float, jobs: int, fsync: str, folder: Path |
 
 
 def write_records(file: Path, evidence: Evidence, verdict: Verdict) -> None:
-    """Writes what is known of each job against which a promise was broken; the folder of a failed run keeps it."""
+    """Write everything about each job with a broken promise to a file, which stays in the folder of a failed run."""
     prompts = {*verdict.paid_twice, *verdict.lost, *verdict.stuck, *verdict.unexplained}
     books = [book for book in evidence.books if book["prompt"] in prompts]
-    told = [f"{prompt}\n{pformat(evidence.jobs[prompt], width=150)}\n" for prompt in sorted(prompts)]
+    result = [f"{prompt}\n{pformat(evidence.jobs[prompt], width=150)}\n" for prompt in sorted(prompts)]
     slow = [recovery for recovery in evidence.recoveries if recovery.seconds > RECOVERY_SECONDS]
-    told += [pformat(slow, width=150), pformat(books, width=150), pformat(evidence.deaths, width=150)]
-    file.write_text("\n".join(told))
+    result += [pformat(slow, width=150), pformat(books, width=150), pformat(evidence.deaths, width=150)]
+    file.write_text("\n".join(result))
 
 
 def passed(verdict: Verdict) -> bool:
-    """Whether every promise was kept, in time."""
+    """Whether every promise was kept, and dead workers were found in time."""
     return verdict.clean and verdict.p99_recovery <= RECOVERY_SECONDS
 
 
-def shown(console: Console, seed: int, verdict: Verdict, supervisor: Supervisor, seconds: float) -> None:
-    """Prints the table."""
+def print_table(console: Console, seed: int, verdict: Verdict, supervisor: Supervisor, seconds: float) -> None:
+    """Print the table."""
     failed = ", ".join(f"{count} {code}" for code, count in sorted(verdict.failed.items()))
     rows = {
         "seed": seed,
         "processes killed": supervisor.killed,
-        "processes that ended by themselves": said(supervisor.fell) or 0,
+        "processes that ended by themselves": abbreviated(supervisor.crashed) or 0,
         "jobs": verdict.jobs,
         "final": verdict.final,
         "succeeded": f"{verdict.succeeded} ({verdict.images} images)",
         "failed": failed or 0,
         "unknown, and say so": verdict.unknown,
-        "unknown without a reason": said(verdict.unexplained) or 0,
-        "paid twice": said(verdict.paid_twice) or 0,
-        "lost": said(verdict.lost) or 0,
-        "stuck": said(verdict.stuck) or 0,
+        "unknown without a reason": abbreviated(verdict.unexplained) or 0,
+        "paid twice": abbreviated(verdict.paid_twice) or 0,
+        "lost": abbreviated(verdict.lost) or 0,
+        "stuck": abbreviated(verdict.stuck) or 0,
         "recovery of a dead worker's jobs": (
             f"{verdict.recoveries} jobs, p99 {verdict.p99_recovery:.1f} s, slowest {verdict.slowest_recovery:.1f} s"
         ),

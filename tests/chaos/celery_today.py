@@ -38,7 +38,7 @@ app.conf.update(
 
 
 class Counted(Task):  # type: ignore[misc]
-    """Notes which tasks have come to an end, good or bad, for the scoreboard."""
+    """Records which tasks have succeeded or failed, for the scoreboard."""
 
     def on_success(self, _value: Any, _id: str, args: Any, _kwargs: Any) -> None:
         redis.sadd("ended", args[0])
@@ -49,7 +49,7 @@ class Counted(Task):  # type: ignore[misc]
 
 @app.task(base=Counted, autoretry_for=(Exception,), retry_backoff=1, retry_backoff_max=8, max_retries=3)
 def render(prompt: str) -> None:
-    """Buys one picture and keeps it."""
+    """Buy one image and store it."""
     if _environ.get("CHAOS_CHECK"):
         _checked(prompt)
     else:

@@ -1,4 +1,4 @@
-"""The processes of a run, their supervisor, and what happens to them."""
+"""The processes of a run, their supervisor, and the incidents."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ from jobs.errors import DarkroomError
 from jobs.job import Job
 
 from . import servers
-from .plan import Blow, Order, Plan
-from .recovery import Watch
-from .tcp_proxy import Gate
+from .plan import Enqueue, Incident, Plan
+from .recovery import RecoveryWatch
+from .tcp_proxy import TcpProxy
 from .verdict import Book, Evidence
 
 log = logging.getLogger("chaos")
 
-#: how long a dead process stays dead before its supervisor starts another
+#: the pause before a dead process is started again, in seconds
 RESTART_SECONDS = 0.5
-#: after the last fault and the last deadline
+#: how long a run waits for its jobs after the last deadline, in seconds
 END_SECONDS = 60.0
 _PRODUCERS = 8
 
 
 @dataclass
 class Supervisor:
-    """Starts again whatever ends, by a kill or by itself. Thread-safe."""
+    """Starts processes again after they were killed, or ended by themselves. Thread-safe."""
 
     processes: Processes
     commands: Mapping[str, Command]
-    #: names of processes that ended without being killed by us
-    fell: list[str] = field(default_factory=list)
+    #: the names of processes that ended without a kill of ours
+    crashed: list[str] = field(default_factory=list)
     killed: int = 0
     _running: dict[str, Process] = field(default_factory=dict)
     _due: dict[str, float] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def start(self, *names: str) -> None:
-        """Starts processes; they may not be ready yet."""
+        """Start processes; they may not be ready yet."""
         with self._lock:
             for name in names:
                 self._running[name] = self.processes.start(self.commands[name])
 
     def kill(self, name: str) -> int | None:
-        """SIGKILL; returns the process id, None when it was dead already."""
+        """Send SIGKILL, and return the process id; None if the process was dead already."""
         with self._lock:
             process = self._running.get(name)
             if process is None or name in self._due:
@@ -66,12 +66,12 @@ class Supervisor:
             self._due[name] = time.monotonic() + RESTART_SECONDS
             return process.pid
 
-    def look(self) -> None:
-        """Starts what is due; call it often."""
+    def restart_ended(self) -> None:
+        """Start processes whose pause is over. To be called often."""
         with self._lock:
             for name, process in self._running.items():
                 if name not in self._due and not process.alive:
-                    self.fell.append(name)
+                    self.crashed.append(name)
                     self.processes.kill(process)
                     self._due[name] = time.monotonic() + RESTART_SECONDS
             for name in [name for name, at in self._due.items() if at <= time.monotonic()]:
@@ -80,32 +80,32 @@ class Supervisor:
 
 
 @dataclass(frozen=True)
-class Town:
-    """Everything that runs."""
+class Cluster:
+    """All processes of a run, and what was enqueued."""
 
     folder: Path
     supervisor: Supervisor
-    gate: Gate
-    watch: Watch
+    proxy: TcpProxy
+    watch: RecoveryWatch
     darkroom: Darkroom
     sandbox_url: str
     s3_url: str
-    #: the accepted jobs' ids by prompt
+    #: the ids of accepted jobs by their prompts
     accepted: dict[str, str] = field(default_factory=dict)
 
-    # --- what happens ---------------------------------------------------------------------------------------------
+    # --- the run ---------------------------------------------------------------------------------------------------
 
-    def lived(self, plan: Plan) -> Evidence:
-        """Lets the plan happen, waits for the end, and gathers what is to be judged."""
+    def run(self, plan: Plan) -> Evidence:
+        """Execute the plan, wait until all jobs are complete, and return the evidence."""
         started = time.monotonic()
         self._control("POST", "faults", {"faults": list(plan.faults)})
         with ThreadPoolExecutor(_PRODUCERS) as producers, _thread(self._supervise):
-            blows = threading.Thread(target=self._strike, args=(plan.blows, started))
-            blows.start()
-            for order in plan.orders:
-                _sleep_until(started + order.at)
-                producers.submit(self._order, order, plan)
-            blows.join()
+            incidents = threading.Thread(target=self._cause_all, args=(plan.incidents, started))
+            incidents.start()
+            for enqueue in plan.enqueues:
+                _sleep_until(started + enqueue.at)
+                producers.submit(self._enqueue, enqueue, plan)
+            incidents.join()
             _sleep_until(started + plan.seconds)
             self._control("DELETE", "faults")
             self._await_the_end(plan)
@@ -114,44 +114,44 @@ class Town:
 
     def _supervise(self, stopping: threading.Event) -> None:
         while not stopping.wait(0.1):
-            self.supervisor.look()
+            self.supervisor.restart_ended()
 
-    def _order(self, order: Order, plan: Plan) -> None:
-        """Enqueues until it is accepted, under one idempotency key, as a careful client does."""
-        request = order.kind.request(order.prompt)
+    def _enqueue(self, enqueue: Enqueue, plan: Plan) -> None:
+        """Enqueue until the job is accepted, with one idempotency key, as a careful client does."""
+        request = enqueue.scenario.request(enqueue.prompt)
         give_up_at = time.monotonic() + 120
         while time.monotonic() < give_up_at:
             try:
                 job = self.darkroom.enqueue(
-                    request, idempotency_key=order.prompt, deadline_seconds=plan.deadline_seconds
+                    request, idempotency_key=enqueue.prompt, deadline_seconds=plan.deadline_seconds
                 )
             except DarkroomError as error:
                 log.info("enqueue: %s", type(error).__name__)
                 time.sleep(0.3)
             else:
-                self.accepted[order.prompt] = job.id
+                self.accepted[enqueue.prompt] = job.id
                 return
 
-    def _strike(self, blows: Iterable[Blow], started: float) -> None:
-        for blow in blows:
-            _sleep_until(started + blow.at)
-            log.info("%5.1f s: %s %s", time.monotonic() - started, blow.what, blow.target)
-            self._blow(blow)
+    def _cause_all(self, incidents: Iterable[Incident], started: float) -> None:
+        for incident in incidents:
+            _sleep_until(started + incident.at)
+            log.info("%5.1f s: %s %s", time.monotonic() - started, incident.what, incident.target)
+            self._cause(incident)
 
-    def _blow(self, blow: Blow) -> None:
-        match blow.what:
+    def _cause(self, incident: Incident) -> None:
+        match incident.what:
             case "kill":
-                pid = self.supervisor.kill(blow.target)
-                if pid is not None and blow.target.startswith("worker"):
-                    self.watch.killed(blow.target, pid)
+                pid = self.supervisor.kill(incident.target)
+                if pid is not None and incident.target.startswith("worker"):
+                    self.watch.record_kill(incident.target, pid)
             case "storage away":
-                self.gate.shut()
+                self.proxy.close()
                 self.watch.storage_away = True
             case "storage back":
-                self.gate.open()
+                self.proxy.open()
                 self.watch.storage_away = False
             case "skew":
-                self._control("POST", "faults", {"faults": [f"clock-skew=2@{blow.target}"]})
+                self._control("POST", "faults", {"faults": [f"clock-skew=2@{incident.target}"]})
             case "no skew":
                 self._control("DELETE", "faults?name=clock-skew")
 
@@ -161,11 +161,11 @@ class Town:
             with suppress(DarkroomError):
                 jobs = self._jobs().values()
                 ended = all(job is None or (job.status.final and not job.pending) for job in jobs)
-                if ended and len(jobs) == len(plan.orders) and self._owed() == 0:
+                if ended and len(jobs) == len(plan.enqueues) and self._owed() == 0:
                     return
             time.sleep(0.5)
 
-    # --- what is known at the end ---------------------------------------------------------------------------------
+    # --- the evidence --------------------------------------------------------------------------------------------
 
     def _evidence(self) -> Evidence:
         self.watch.stop()
@@ -178,7 +178,7 @@ class Town:
         return {prompt: found.get(job_id) for prompt, job_id in ids.items()}
 
     def _bucket(self) -> Mapping[str, str]:
-        """The digest of the bytes of each object."""
+        """Return the SHA-256 of each object's bytes, by key."""
         client = servers.s3_client(self.s3_url)
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=servers.BUCKET)
         keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
@@ -199,16 +199,16 @@ class Town:
 
 
 @contextmanager
-def town(folder: Path, plan: Plan, *, fsync: str = "always") -> Iterator[Town]:
-    """Everything started and ready; nothing of it is left at the end but the folder."""
-    redis_port, s3_port, gate_port, sandbox_port, receiver_port = (free_port() for _ in range(5))
+def start_cluster(folder: Path, plan: Plan, *, fsync: str = "always") -> Iterator[Cluster]:
+    """Start all processes and wait until they are ready; at the end only the folder is left."""
+    redis_port, s3_port, proxy_port, sandbox_port, receiver_port = (free_port() for _ in range(5))
     redis_url = f"redis://127.0.0.1:{redis_port}/0"
     s3_url = f"http://127.0.0.1:{s3_port}"
     sandbox_url = f"http://127.0.0.1:{sandbox_port}"
     environ = servers.environment(
         redis_url=redis_url,
         storage_url=f"s3://{servers.BUCKET}",
-        s3_url=f"http://127.0.0.1:{gate_port}",
+        s3_url=f"http://127.0.0.1:{proxy_port}",
         sandbox_url=sandbox_url,
         public_url=f"http://127.0.0.1:{receiver_port}",
         spool=folder / "spool",
@@ -226,7 +226,7 @@ def town(folder: Path, plan: Plan, *, fsync: str = "always") -> Iterator[Town]:
         "receiver-1": servers.receiver("receiver-1", folder, environ, receiver_port),
         "receiver-2": servers.receiver("receiver-2", folder, environ, receiver_port),
     }
-    with Processes(folder / "logs") as processes, Gate(gate_port, s3_port) as gate:
+    with Processes(folder / "logs") as processes, TcpProxy(proxy_port, s3_port) as proxy:
         supervisor = Supervisor(processes, commands)
         supervisor.start("redis", "s3", "sandbox")
         _await(lambda: is_up(redis_url), "Redis")
@@ -236,9 +236,9 @@ def town(folder: Path, plan: Plan, *, fsync: str = "always") -> Iterator[Town]:
         darkroom = servers.darkroom(environ, patience_seconds=1.0)
         _await(lambda: servers.listens(receiver_port), "receivers")
         _await(lambda: len(darkroom.repository.workers()) == 2, "workers")
-        watch = Watch(darkroom)
+        watch = RecoveryWatch(darkroom)
         watch.start()
-        yield Town(folder, supervisor, gate, watch, darkroom, sandbox_url, s3_url)
+        yield Cluster(folder, supervisor, proxy, watch, darkroom, sandbox_url, s3_url)
 
 
 def _await(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
@@ -265,7 +265,7 @@ def _thread(target: Callable[[threading.Event], None]) -> Iterator[None]:
         thread.join()
 
 
-def said(names: Sequence[str], most: int = 5) -> str:
-    """The first of a list, for people."""
+def abbreviated(names: Sequence[str], most: int = 5) -> str:
+    """The first names of a list, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

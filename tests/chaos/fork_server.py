@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.fork_server`: workers by the dozen. It imports everything once and forks a worker for each line it reads.
+"""`python -m tests.chaos.fork_server`: imports everything once, and forks a worker for each line that it reads.
 
 A line on standard input is JSON: `{"environ": {...}, "log": "file"}`; the answer, a line too, is the process id. A child runs
 `celery -A tests.chaos.killed_worker worker` exactly as a shell would; only the second and a half of imports is saved.
@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import Any
 
-#: what a worker imports, except the package `worker` itself, which reads the environment
+#: the modules that a worker imports, except the package `worker` itself, which reads the environment
 _PRELOADED = (
     "celery.bin.celery",
     "celery.apps.worker",
@@ -28,26 +28,26 @@ _PRELOADED = (
 
 
 def main() -> None:
-    """Forks until standard input ends."""
+    """Fork workers until standard input ends."""
     for name in _PRELOADED:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the dead are not waited for
     print("ready", flush=True)
     for line in sys.stdin:
-        order = json.loads(line)
+        command = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            _become_worker(order)
+            _become_worker(command)
         print(pid, flush=True)
 
 
-def _become_worker(order: dict[str, Any]) -> None:
+def _become_worker(command: dict[str, Any]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(command["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(descriptor, target)
-    os.environ.update(order["environ"])
+    os.environ.update(command["environ"])
     sys.argv = [
         "celery",
         "-A",

@@ -1,4 +1,4 @@
-"""A worker dies at a named step, another one finds what it held: what became of the job, the money and the pictures.
+"""A worker is killed at a named step and another one takes over: what became of the job, the money and the images?
 
 A cell is one step with one kind of operation. Each has a Redis database and a folder of the bucket of its own, and workers of
 its own: the victims, each killed at its step, and one that lives. The cells run many at a time, for most of their time is the
@@ -32,22 +32,22 @@ from webhooks import create_app
 from webhooks.receiver import Receiver
 
 from . import servers
-from .scenarios import GENERATE, IDEOGRAM_POLL, PHOTA_ASYNC, PHOTA_URLS, REVE_BYTES, Kind
+from .scenarios import GENERATE, IDEOGRAM_POLL, PHOTA_ASYNC, PHOTA_URLS, REVE_BYTES, Scenario
 
-#: how long a synchronous vendor works, and for how long a callback's or a poll's result is not there
+#: how long a provider takes for a result, in seconds
 LATENCY_SECONDS = 1.0
-#: cells that run at once
-AT_ONCE = 16
-#: no step of the worker's: the vendor has the request, the worker has no answer
-UNDER_WAY = "under way"
-#: nobody can know the end of an attempt that may never have left us but by waiting: such cells wait for this deadline
+#: how many cells run at once
+CONCURRENT_CELLS = 16
+#: a kill while the provider has the request and the worker has no answer; not a step of the worker
+IN_FLIGHT = "in flight"
+#: only the deadline ends an attempt that may not have been sent and could still call back; such cells have this one, in seconds
 SHORT_DEADLINE_SECONDS = 14.0
 DEADLINE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What must become of the job."""
+    """The result that a cell must have."""
 
     status: str = "succeeded"
     code: str = ""
@@ -57,14 +57,14 @@ class Expected:
 STORED = Expected()
 UNKNOWN_PAID = Expected("failed", "outcome_unknown", 1)
 UNKNOWN_FREE = Expected("failed", "outcome_unknown", 0)
-WAITED_FOR = Expected("failed", "deadline", 0)
+DEADLINE = Expected("failed", "deadline", 0)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One kind of operation whose workers die at these steps, one after the other."""
+    """One scenario whose workers are killed at these steps, one after the other."""
 
-    kind: Kind
+    scenario: Scenario
     points: tuple[str, ...]
     expected: Expected
     #: whether the storage is away for all but the last worker
@@ -73,19 +73,19 @@ class Cell:
     @property
     def name(self) -> str:
         away = ", storage away" if self.storage_away else ""
-        return f"{self.kind.name}{away}: {' then '.join(self.points)}"
+        return f"{self.scenario.name}{away}: {' then '.join(self.points)}"
 
     @property
     def deadline_seconds(self) -> float:
-        return SHORT_DEADLINE_SECONDS if self.expected is WAITED_FOR else DEADLINE_SECONDS
+        return SHORT_DEADLINE_SECONDS if self.expected is DEADLINE else DEADLINE_SECONDS
 
 
-def _cells(kind: Kind, expected: Mapping[str, Expected], **options: Any) -> list[Cell]:
-    return [Cell(kind, (point,), end, **options) for point, end in expected.items()]
+def _cells(scenario: Scenario, expected: Mapping[str, Expected], **options: Any) -> list[Cell]:
+    return [Cell(scenario, (point,), end, **options) for point, end in expected.items()]
 
 
-#: From "on the ledger" until what the answer said has been kept, an attempt's end is unknown, unless the vendor has other
-#: ways to tell it; before and after, nothing is.
+#: From "on the ledger" until the answer is reported, an attempt that is lost has an unknown outcome, unless the provider can be asked
+#: or calls back; before and after, nothing is unknown.
 CELLS: Sequence[Cell] = (
     *_cells(
         PHOTA_URLS,
@@ -93,7 +93,7 @@ CELLS: Sequence[Cell] = (
             "claimed": STORED,
             "prepared": STORED,
             "on the ledger": UNKNOWN_FREE,
-            UNDER_WAY: UNKNOWN_PAID,
+            IN_FLIGHT: UNKNOWN_PAID,
             "answered": UNKNOWN_PAID,
             "inline images stored": UNKNOWN_PAID,
             "reported": STORED,
@@ -110,7 +110,7 @@ CELLS: Sequence[Cell] = (
             "claimed": STORED,
             "prepared": STORED,
             "on the ledger": UNKNOWN_FREE,
-            UNDER_WAY: UNKNOWN_PAID,
+            IN_FLIGHT: UNKNOWN_PAID,
             "answered": UNKNOWN_PAID,
             "image stored": STORED,
             "inline images stored": STORED,
@@ -131,7 +131,7 @@ CELLS: Sequence[Cell] = (
         {
             "claimed": STORED,
             "prepared": STORED,
-            "on the ledger": WAITED_FOR,
+            "on the ledger": DEADLINE,
             "answered": STORED,
             "inline images stored": STORED,
             "reported": STORED,
@@ -178,27 +178,27 @@ CELLS: Sequence[Cell] = (
 
 
 @dataclass(frozen=True)
-class Told:
-    """What became of one cell."""
+class CellResult:
+    """The result of one cell."""
 
     job: Job
-    #: charged submissions in the vendors' books, and all that reached them
+    #: submissions that the providers charged, and all that they received
     charged: int
     submitted: int
-    #: digests of the images that the vendor made
+    #: the SHA-256 of the images that the provider made
     made: tuple[str, ...]
-    #: digests of what lies in the bucket, by key
+    #: the SHA-256 of the objects in the bucket, by key
     stored: Mapping[str, str]
-    #: from the last kill to the final status
+    #: the time from the last kill to the final status
     seconds: float
-    #: files that were left in the spool
+    #: the files that are left in the spool
     spooled: tuple[str, ...] = ()
     log: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
-class Played:
-    """How one cell ended, before the books were looked at."""
+class CellRun:
+    """How one cell ended, before it is compared with the providers' ledger."""
 
     job: Job
     prompt: str
@@ -207,8 +207,8 @@ class Played:
     log: str
 
 
-class Nursery:
-    """Forks workers."""
+class ForkServer:
+    """The client of `tests.chaos.fork_server`."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -233,14 +233,14 @@ class Nursery:
 
     @contextmanager
     def worker(self, environ: Mapping[str, str], log: Path) -> Iterator[int]:
-        """A worker process; the value is its id."""
-        pid = self._forked(environ, log)
+        """Run a worker process during the block; yields its id."""
+        pid = self._fork(environ, log)
         try:
             yield pid
         finally:
             kill(pid)
 
-    def _forked(self, environ: Mapping[str, str], log: Path) -> int:
+    def _fork(self, environ: Mapping[str, str], log: Path) -> int:
         with self._lock:
             assert self._process.stdin
             self._process.stdin.write(json.dumps({"environ": dict(environ), "log": str(log)}) + "\n")
@@ -251,12 +251,12 @@ class Nursery:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the nursery ended")
+            raise RuntimeError("the fork_server ended")
         return line
 
 
 def lives(pid: int) -> bool:
-    """Whether a process runs that is not our child."""
+    """Whether the process runs, which is not a child of ours."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -265,14 +265,14 @@ def lives(pid: int) -> bool:
 
 
 def kill(pid: int) -> None:
-    """SIGKILL, unless it is dead."""
+    """Send SIGKILL, unless the process is dead."""
     if lives(pid):
         os.kill(pid, 9)
 
 
 class _Silent(WSGIRequestHandler):
     def log_request(self, code: object = "-", size: object = "-") -> None:
-        """The path of a callback holds its token."""
+        """Log nothing: the path of a callback holds its token."""
 
 
 class Receivers:
@@ -286,7 +286,7 @@ class Receivers:
         self._thread.start()
 
     def add(self, name: str, darkroom: Darkroom, environ: Mapping[str, str]) -> None:
-        """Serves one more cell."""
+        """Serve one more cell."""
         self._apps[name] = create_app(darkroom.settings, environ=environ, threads=4)
 
     def close(self) -> None:
@@ -303,71 +303,71 @@ class Receivers:
 
 
 @dataclass(frozen=True)
-class Theater:
-    """Everything that the cells share."""
+class KillPointRun:
+    """The servers that all cells share, and the run of the cells."""
 
     folder: Path
     redis_url: str
     s3_url: str
     sandbox: Sandbox
-    nursery: Nursery
+    fork_server: ForkServer
     receivers: Receivers
 
-    def played(self, cells: Sequence[Cell]) -> Mapping[str, Told | BaseException]:
-        """What became of each cell, by name; many run at once."""
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            # The slowest first: two deaths, or a deadline.
-            order = sorted(
+    def run(self, cells: Sequence[Cell]) -> Mapping[str, CellResult | BaseException]:
+        """Run the cells, many at once, and return the result or the error of each by its name."""
+        with ThreadPoolExecutor(CONCURRENT_CELLS) as pool:
+            # Two kills, or a deadline.
+            slowest_first = sorted(
                 enumerate(cells), key=lambda one: (len(one[1].points), -one[1].deadline_seconds), reverse=True
             )
-            running = {cell.name: pool.submit(self._played, number, cell) for number, cell in order}
+            running = {cell.name: pool.submit(self._run_cell, number, cell) for number, cell in slowest_first}
         ends = {name: future.exception() or future.result() for name, future in running.items()}
         books, bucket = self.sandbox.submissions(), self._bucket()
         return {
-            name: end if isinstance(end, BaseException) else _told(end, books, bucket) for name, end in ends.items()
+            name: end if isinstance(end, BaseException) else _result(end, books, bucket) for name, end in ends.items()
         }
 
-    def _played(self, number: int, cell: Cell) -> Played:
+    def _run_cell(self, number: int, cell: Cell) -> CellRun:
         environ = self._environ(number, cell)
         log = self.folder / f"{number}.log"
         darkroom = servers.darkroom(environ)
         self.receivers.add(f"cell-{number}", darkroom, environ)
         prompt = f"kill point {number}"
-        job = darkroom.enqueue(cell.kind.request(prompt), deadline_seconds=cell.deadline_seconds)
+        job = darkroom.enqueue(cell.scenario.request(prompt), deadline_seconds=cell.deadline_seconds)
         for point in cell.points:
-            self._die(cell, point, prompt, environ, log)
+            self._run_until_killed(cell, point, prompt, environ, log)
         died_at = time.monotonic()
-        with self.nursery.worker(environ, log):
+        with self.fork_server.worker(environ, log):
             final = darkroom.wait(job.id, timeout=60)
             seconds = time.monotonic() - died_at
             spool = Path(environ["DARKROOM_SPOOL_DIR"])
             _await(lambda: not _files(spool), 5)
-        return Played(final, prompt, seconds, _files(spool), log.read_text())
+        return CellRun(final, prompt, seconds, _files(spool), log.read_text())
 
-    def _die(self, cell: Cell, point: str, prompt: str, environ: Mapping[str, str], log: Path) -> None:
+    def _run_until_killed(self, cell: Cell, point: str, prompt: str, environ: Mapping[str, str], log: Path) -> None:
         away = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"} if cell.storage_away else {}
-        with self.nursery.worker({**environ, **away, "CHAOS_KILL_AT": point}, log) as pid:
-            if point == UNDER_WAY:
+        with self.fork_server.worker({**environ, **away, "CHAOS_KILL_AT": point}, log) as pid:
+            if point == IN_FLIGHT:
                 came = _await(lambda: any(one["prompt"] == prompt for one in self._ledger()), 45)
             else:
                 came = _await(lambda: not lives(pid), 45)
             if not came:
-                raise TimeoutError(f"{cell.name}: no worker came to {point!r}; its log is {log}")
+                raise TimeoutError(f"{cell.name}: no worker reached {point!r}; see its log {log}")
 
     def _ledger(self) -> list[dict[str, Any]]:
-        """The vendors' books without the digests, which cost the drawing of each picture."""
+        """The providers' ledger without digests, since those cost the rendering of each image."""
         found: list[dict[str, Any]] = httpx.get(f"{self.sandbox.url}/_sandbox/ledger?digests=0").json()["submissions"]
         return found
 
     def _bucket(self) -> Mapping[str, str]:
-        """What lies in the bucket: the digest that each object's metadata tells, by key."""
+        """The SHA-256 in each object's metadata, by key."""
         client = servers.s3_client(self.s3_url)
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=servers.BUCKET)
         keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
         return {key: client.head_object(Bucket=servers.BUCKET, Key=key)["Metadata"]["sha256"] for key in keys}
 
     def _environ(self, number: int, cell: Cell) -> dict[str, str]:
-        public = f"{self.receivers.url}/cell-{number}" if cell.kind.calls_back else ""
+        public = f"{self.receivers.url}/cell-{number}" if cell.scenario.calls_back else ""
         common = servers.environment(
             redis_url=f"{self.redis_url}/{number}",
             storage_url=f"s3://{servers.BUCKET}/cell-{number}",
@@ -376,21 +376,21 @@ class Theater:
             public_url=public,
             spool=self.folder / f"spool-{number}",
         )
-        return {**common, **cell.kind.environ}
+        return {**common, **cell.scenario.environ}
 
 
-def _told(played: Played, books: Sequence[Mapping[str, Any]], bucket: Mapping[str, str]) -> Told:
-    mine = [one for one in books if one["prompt"] == played.prompt]
+def _result(cell_run: CellRun, books: Sequence[Mapping[str, Any]], bucket: Mapping[str, str]) -> CellResult:
+    mine = [one for one in books if one["prompt"] == cell_run.prompt]
     charged = [one for one in mine if one["charged"] and not one["refunded"]]
-    return Told(
-        job=played.job,
+    return CellResult(
+        job=cell_run.job,
         charged=len(charged),
         submitted=len(mine),
         made=tuple(digest for one in charged for digest in one["images"]),
-        stored={key: digest for key, digest in bucket.items() if played.job.id in key},
-        seconds=played.seconds,
-        spooled=played.spooled,
-        log=played.log,
+        stored={key: digest for key, digest in bucket.items() if cell_run.job.id in key},
+        seconds=cell_run.seconds,
+        spooled=cell_run.spooled,
+        log=cell_run.log,
     )
 
 
@@ -406,8 +406,8 @@ def _await(ready: Callable[[], bool], seconds: float) -> bool:
 
 
 @contextmanager
-def theater(folder: Path, processes: Processes) -> Iterator[Theater]:
-    """The servers that all cells share; `processes` ends what is started."""
+def kill_point_run(folder: Path, processes: Processes) -> Iterator[KillPointRun]:
+    """Start the servers that all cells share; `processes` ends them."""
     redis_port, s3_port = free_port(), free_port()
     redis = processes.start(servers.redis(folder / "redis", redis_port, fsync="everysec", databases=len(CELLS)))
     s3 = processes.start(servers.s3(folder / "s3", s3_port))
@@ -418,9 +418,9 @@ def theater(folder: Path, processes: Processes) -> Iterator[Theater]:
     receivers = Receivers()
     options = {"latency_seconds": LATENCY_SECONDS, "api_key": servers.KEY, "picture_size": 64}
     try:
-        with Nursery() as nursery, Sandbox(**options) as sandbox:
+        with ForkServer() as fork_server, Sandbox(**options) as sandbox:
             sandbox.arm("callback-retries=20")
-            yield Theater(folder, f"redis://127.0.0.1:{redis_port}", s3_url, sandbox, nursery, receivers)
+            yield KillPointRun(folder, f"redis://127.0.0.1:{redis_port}", s3_url, sandbox, fork_server, receivers)
     finally:
         receivers.close()
         for process in (s3, redis):

@@ -1,7 +1,7 @@
 """A worker that is killed at a named step: `celery -A tests.chaos.killed_worker worker`.
 
 CHAOS_KILL_AT names the step: `image stored`, or `claimed#2` for its second passing. The process dies by SIGKILL: no handler runs,
-nothing is flushed, nobody is told.
+nothing is flushed, nobody is result.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _POINT = re.compile(r"(?P<name>[a-z ]+)(#(?P<passing>\d+))?")
 
 @dataclass
 class Killer:
-    """Told the name of each step, it ends the process at the one it waits for. Thread-safe enough: it only kills once."""
+    """Kills the process at a step: it is called with the name of each. Thread-safe enough, since it only kills once."""
 
     name: str
     passing: int = 1
     _seen: int = field(default=0)
 
     @classmethod
-    def parsed(cls, point: str) -> Killer:
-        """Raises ValueError for what names no step."""
+    def parse(cls, point: str) -> Killer:
+        """Read `name` or `name#passing`. Raises ValueError for anything else."""
         found = _POINT.fullmatch(point)
         if found is None:
             raise ValueError(f"CHAOS_KILL_AT is {point!r}, not `name` or `name#2`")
@@ -41,4 +41,4 @@ class Killer:
 
 
 if point := os.environ.get("CHAOS_KILL_AT"):
-    app.conf[CHECKPOINT] = Killer.parsed(point)
+    app.conf[CHECKPOINT] = Killer.parse(point)

@@ -1,4 +1,4 @@
-"""What will happen in a run, drawn from one seed: who asks for what, what dies when, how the vendors misbehave."""
+"""The plan of a run, drawn from one seed: the jobs, the incidents, and the faults of the providers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .scenarios import FACE_ID, GENERATE, IDEOGRAM_CALLBACK, PHOTA_ASYNC, PHOTA_BYTES, REVE_BYTES, REVE_URL, Kind
+from .scenarios import FACE_ID, GENERATE, IDEOGRAM_CALLBACK, PHOTA_ASYNC, PHOTA_BYTES, REVE_BYTES, REVE_URL, Scenario
 
-#: between two deaths
+#: the time between two kills, in seconds
 KILL_SECONDS = 2.0
-#: our processes, each with its share of the deaths
+#: the processes that are killed, with their relative frequency
 TARGETS = {"worker-1": 3, "worker-2": 3, "receiver-1": 1, "receiver-2": 1, "redis": 2}
-#: All operations in all modes. `phota.remix` by URL is under its key here, for a worker has one setting for it; whether
+#: All operations in all modes. `phota.remix` by URL has its idempotency key here, since a worker has one setting for it; whether
 #: `ideogram-remix` is called back or only polled depends on the worker that sends it.
-KINDS: Sequence[Kind] = (
+SCENARIOS: Sequence[Scenario] = (
     GENERATE,
     GENERATE,
     FACE_ID,
@@ -24,7 +24,7 @@ KINDS: Sequence[Kind] = (
     REVE_URL,
     REVE_BYTES,
 )
-#: What befalls calls, callbacks and results, with its chance in percent; a refused callback is sent again for a minute.
+#: The faults of calls, callbacks and results, with their chance in percent; a refused callback is sent again for a minute.
 FAULTS: Sequence[str] = (
     "callback-retries=120",
     "callback-twice%20",
@@ -52,74 +52,74 @@ FAULTS: Sequence[str] = (
 
 
 @dataclass(frozen=True)
-class Order:
-    """One job that somebody enqueues."""
+class Enqueue:
+    """One job to be enqueued."""
 
-    #: seconds from the start
+    #: when, in seconds from the start
     at: float
-    kind: Kind
+    scenario: Scenario
     prompt: str
 
 
 @dataclass(frozen=True)
-class Blow:
-    """One thing that goes wrong."""
+class Incident:
+    """One thing that goes wrong, or ends going wrong."""
 
-    #: seconds from the start
+    #: when, in seconds from the start
     at: float
     #: `kill`, `storage away`, `storage back`, `skew`, `no skew`
     what: str
-    #: the process that dies; the vendor whose clock is wrong
+    #: the process that is killed, or the provider whose clock is wrong
     target: str = ""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run."""
+    """The plan of one run."""
 
     seed: int
-    #: how long things go wrong
+    #: how long incidents happen
     seconds: float
-    #: of each job
+    #: the deadline of each job, in seconds
     deadline_seconds: float
-    orders: tuple[Order, ...]
-    blows: tuple[Blow, ...]
+    enqueues: tuple[Enqueue, ...]
+    incidents: tuple[Incident, ...]
     faults: tuple[str, ...]
 
 
-def planned(seed: int, seconds: float, jobs: int) -> Plan:
-    """The plan of this seed: the same arguments always give the same."""
+def make_plan(seed: int, seconds: float, jobs: int) -> Plan:
+    """Draw the plan of a seed; the same arguments always give the same plan."""
     chance = random.Random(seed)
-    last_order = seconds * 0.85
-    orders = [
-        Order(chance.uniform(0, last_order), chance.choice(KINDS), f"chaos {seed} job {number}")
+    last_enqueue = seconds * 0.85
+    enqueues = [
+        Enqueue(chance.uniform(0, last_enqueue), chance.choice(SCENARIOS), f"chaos {seed} job {number}")
         for number in range(jobs)
     ]
-    blows = (*_kills(chance, seconds), *_storage(chance, seconds), *_skew(chance, seconds))
+    incidents = (*_kills(chance, seconds), *_storage(chance, seconds), *_skew(chance, seconds))
     return Plan(
         seed=seed,
         seconds=seconds,
         deadline_seconds=min(max(15.0, seconds), 90.0),
-        orders=tuple(sorted(orders, key=lambda order: order.at)),
-        blows=tuple(sorted(blows, key=lambda blow: blow.at)),
+        enqueues=tuple(sorted(enqueues, key=lambda enqueue: enqueue.at)),
+        incidents=tuple(sorted(incidents, key=lambda incident: incident.at)),
         faults=tuple(FAULTS),
     )
 
 
-def _kills(chance: random.Random, seconds: float) -> list[Blow]:
+def _kills(chance: random.Random, seconds: float) -> list[Incident]:
     names, weights = list(TARGETS), list(TARGETS.values())
     count = int((seconds - 1) / KILL_SECONDS)
-    return [Blow(1 + KILL_SECONDS * turn, "kill", chance.choices(names, weights)[0]) for turn in range(count)]
+    return [Incident(1 + KILL_SECONDS * turn, "kill", chance.choices(names, weights)[0]) for turn in range(count)]
 
 
-def _storage(chance: random.Random, seconds: float) -> list[Blow]:
-    """Away once: a minute of a run of two, a quarter of a shorter one."""
+def _storage(chance: random.Random, seconds: float) -> list[Incident]:
+    """The storage is away once: for a minute in a run of two, for a quarter of a shorter one."""
     away = 60.0 if seconds >= 120 else seconds / 4
     at = chance.uniform(seconds * 0.1, seconds * 0.9 - away)
-    return [Blow(at, "storage away"), Blow(at + away, "storage back")]
+    return [Incident(at, "storage away"), Incident(at + away, "storage back")]
 
 
-def _skew(chance: random.Random, seconds: float) -> list[Blow]:
-    """The clock of a vendor that signs its URLs runs ahead for a while: they are not valid yet."""
+def _skew(chance: random.Random, seconds: float) -> list[Incident]:
+    """The clock of a provider that signs its URLs is ahead for a while, so that they are not valid yet."""
     at = chance.uniform(0, seconds * 0.6)
-    return [Blow(at, "skew", "deepmode"), Blow(at + seconds * 0.3, "no skew", "deepmode")]
+    return [Incident(at, "skew", "deepmode"), Incident(at + seconds * 0.3, "no skew", "deepmode")]

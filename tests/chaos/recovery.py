@@ -1,4 +1,4 @@
-"""How long the jobs of a killed worker wait until they are in hand again."""
+"""How long the jobs of a killed worker wait until they are released."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Death:
 
 
 @dataclass(frozen=True)
-class Rescue:
-    """A job that a dead worker held."""
+class JobRecovery:
+    """A job that a dead worker held, and that was released."""
 
     job_id: str
     holder: str
     died_at: datetime
-    #: from the kill until its record no longer named that worker
+    #: the time from the kill until the record no longer named that worker as its holder
     seconds: float
 
 
@@ -40,55 +40,55 @@ class _Watched:
     death: Death
     since: float
 
-    def over(self, job_id: str) -> Rescue:
-        return Rescue(job_id, self.death.holder, self.death.at, time.monotonic() - self.since)
+    def recovery(self, job_id: str) -> JobRecovery:
+        return JobRecovery(job_id, self.death.holder, self.death.at, time.monotonic() - self.since)
 
 
 @dataclass
-class Watch:
-    """Knows which process is which holder, and watches what the dead ones held. Thread-safe.
+class RecoveryWatch:
+    """Knows which process is which holder, and measures how long jobs of the dead ones stay held. Thread-safe.
 
-    An attempt whose answer may have been kept in the storage is not settled before the storage can be asked: while that is
-    away, such a job's clock stands.
+    An attempt whose images may be in the storage already is not released before the storage can be asked: while that is away, the
+    time of such a job stands still.
     """
 
     darkroom: Darkroom
     #: whether the storage is away
     storage_away: bool = False
     deaths: list[Death] = field(default_factory=list)
-    recoveries: list[Rescue] = field(default_factory=list)
+    recoveries: list[JobRecovery] = field(default_factory=list)
     _holders: dict[int, str] = field(default_factory=dict)
     _fresh: list[_Watched] = field(default_factory=list)
     _watched: dict[str, _Watched] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
-        """Goes on in a thread."""
-        self._thread = threading.Thread(target=self._go_on, name="watch", daemon=True)
+        """Start observing in a thread."""
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread; what is still watched counts as long as it has waited."""
+        """End the thread; jobs that are still held count with the time so far."""
         self._stopping.set()
         self._thread.join()
-        self.recoveries += [watched.over(job_id) for job_id, watched in self._watched.items()]
+        self.recoveries += [watched.recovery(job_id) for job_id, watched in self._watched.items()]
 
-    def killed(self, name: str, pid: int) -> None:
-        """The worker with this process id is dead; one that Redis never knew held nothing."""
+    def record_kill(self, name: str, pid: int) -> None:
+        """The worker with this process id was killed; one that Redis never knew held nothing."""
         holder = self._holders.get(pid)
         if holder is not None:
             death = Death(name, holder, datetime.now(UTC))
             self.deaths.append(death)
             self._fresh.append(_Watched(death, time.monotonic()))
 
-    def _go_on(self) -> None:
+    def _run(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS):
             try:
-                self._look()
+                self._observe()
             except DarkroomError:
                 continue  # Redis is being restarted
 
-    def _look(self) -> None:
+    def _observe(self) -> None:
         repository = self.darkroom.repository
         for holder, worker in repository.workers().items():
             self._holders[worker["pid"]] = holder
@@ -99,13 +99,13 @@ class Watch:
         for job_id, job in repository.get_many(tuple(self._watched)).items():
             watched = self._watched[job_id]
             if job is None or job.holder != watched.death.holder:
-                self.recoveries.append(self._watched.pop(job_id).over(job_id))
+                self.recoveries.append(self._watched.pop(job_id).recovery(job_id))
             elif self.storage_away and job.attempt is not None and job.attempt.inline:
                 self._watched[job_id] = replace(watched, since=time.monotonic())
 
 
 def in_flight_at_a_kill(job: Job, deaths: Sequence[Death]) -> bool:
-    """Whether the worker that sent the job's last attempt was killed after it began."""
+    """Whether the worker that sent the job's last attempt was killed after that."""
     attempt = job.attempt
     return attempt is not None and any(
         death.holder == attempt.holder and death.at >= attempt.started_at for death in deaths

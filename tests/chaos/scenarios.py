@@ -1,4 +1,4 @@
-"""The operations in each of the ways in which a vendor can answer them, as a chaos run asks for them."""
+"""The scenarios of a chaos run: each operation in each way in which its provider can deliver the result."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from jobs.request import Request
 
 
 @dataclass(frozen=True)
-class Kind:
+class Scenario:
     """One operation in one mode."""
 
     name: str
-    #: the request with this prompt, which names the job in the vendors' books
+    #: makes the request with this prompt, by which the providers' ledger names the job
     request: Callable[[str], Request]
     images: int = 1
-    #: what the worker's environment needs for this mode
+    #: what a worker needs in its environment for this mode
     environ: Mapping[str, str] = field(default_factory=dict)
-    #: whether its result comes by callback, even when nobody saw the answer to the submit
+    #: whether its result comes by callback, even if the answer to the submit was lost
     calls_back: bool = False
-    #: whether it can be sent again under the vendor's own key
-    keyed: bool = False
+    #: whether it can be sent again with the provider's idempotency key
+    has_key: bool = False
 
 
 @lru_cache(maxsize=1)
-def picture() -> bytes:
+def input_image() -> bytes:
     """A small input image."""
     buffer = io.BytesIO()
     Image.new("RGB", (64, 48), "seagreen").save(buffer, "PNG")
@@ -42,17 +42,19 @@ def _generate(prompt: str) -> Request:
 
 
 def _face_id(prompt: str) -> Request:
-    return deepmode.FaceIdRemix(identity_image=picture(), artwork_image=picture(), mask_image=picture(), prompt=prompt)
+    return deepmode.FaceIdRemix(
+        identity_image=input_image(), artwork_image=input_image(), mask_image=input_image(), prompt=prompt
+    )
 
 
 def _ideogram(prompt: str) -> Request:
-    return chainhub.IdeogramRemix(image_file=picture(), prompt=prompt, num_images=2)
+    return chainhub.IdeogramRemix(image_file=input_image(), prompt=prompt, num_images=2)
 
 
 def _phota(prompt: str, response_mode: str) -> Request:
     return phota.Remix(
-        input_image=picture(),
-        reference_image=picture(),
+        input_image=input_image(),
+        reference_image=input_image(),
         prompt=prompt,
         num_output_images=2,
         output_format="jpg",
@@ -61,22 +63,22 @@ def _phota(prompt: str, response_mode: str) -> Request:
 
 
 def _reve(prompt: str, *, by_url: bool) -> Request:
-    # An image that stays a URL: the only request here that needs nothing of the storage before it is sent.
+    # An image that stays a URL: the only request here that needs no storage before it is sent.
     return aimlapi.ReveRemix(prompt=prompt, image_urls=["https://example.com/a.png"], convert_base64_to_url=by_url)
 
 
-GENERATE = Kind("generate by callback", _generate, images=2, calls_back=True)
-FACE_ID = Kind("face-id-remix, sync", _face_id)
-IDEOGRAM_CALLBACK = Kind("ideogram-remix by callback", _ideogram, images=2, calls_back=True)
-IDEOGRAM_POLL = Kind("ideogram-remix, polled", _ideogram, images=2, environ={"CHAINHUB_CALLBACK_FIELD": "none"})
-PHOTA_URLS = Kind("phota.remix, sync", lambda prompt: _phota(prompt, "urls"), images=2)
-PHOTA_ASYNC = Kind(
+GENERATE = Scenario("generate by callback", _generate, images=2, calls_back=True)
+FACE_ID = Scenario("face-id-remix, sync", _face_id)
+IDEOGRAM_CALLBACK = Scenario("ideogram-remix by callback", _ideogram, images=2, calls_back=True)
+IDEOGRAM_POLL = Scenario("ideogram-remix, polled", _ideogram, images=2, environ={"CHAINHUB_CALLBACK_FIELD": "none"})
+PHOTA_URLS = Scenario("phota.remix, sync", lambda prompt: _phota(prompt, "urls"), images=2)
+PHOTA_ASYNC = Scenario(
     "phota.remix under its key",
     lambda prompt: _phota(prompt, "urls"),
     images=2,
     environ={"PHOTA_ASYNC": "1"},
-    keyed=True,
+    has_key=True,
 )
-PHOTA_BYTES = Kind("phota.remix, base64", lambda prompt: _phota(prompt, "bytes"), images=2)
-REVE_URL = Kind("reve-remix, sync", lambda prompt: _reve(prompt, by_url=True))
-REVE_BYTES = Kind("reve-remix, base64", lambda prompt: _reve(prompt, by_url=False))
+PHOTA_BYTES = Scenario("phota.remix, base64", lambda prompt: _phota(prompt, "bytes"), images=2)
+REVE_URL = Scenario("reve-remix, sync", lambda prompt: _reve(prompt, by_url=True))
+REVE_BYTES = Scenario("reve-remix, base64", lambda prompt: _reve(prompt, by_url=False))

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.scoreboard`: the same faults through what people use today, and through Darkroom.
+"""`python -m tests.chaos.scoreboard`: the same faults with plain Celery, and with Darkroom.
 
 Each contestant has two worker processes, a Redis that is not killed, the same vendor (synchronous, without an idempotency key)
 with the same faults, and the same kills: SIGKILL for one worker and all its children, again and again. What counts is what the
@@ -35,30 +35,30 @@ from jobs.job import Job
 from . import servers
 from .celery_today import VISIBILITY_TIMEOUT
 from .cluster import Supervisor
-from .scenarios import PHOTA_ASYNC, REVE_URL, Kind
+from .scenarios import PHOTA_ASYNC, REVE_URL, Scenario
 
-#: what the vendor does to calls
+#: the provider's faults
 FAULTS = ("drop%4", "reset%2", "429%3", "503%3", "latency=5%5", "result-500%3")
 WORKERS = ("worker-1", "worker-2")
-#: calls that a worker may have under way: as many for each contestant, for what is under way at a kill is what is at stake
+#: calls that a worker may have in flight: the same number for each contestant, since a kill loses what is in flight
 SLOTS = 8
-#: how long a contestant has after the last kill
+#: how long a contestant has after the last kill, in seconds
 END_SECONDS = 3 * VISIBILITY_TIMEOUT + 30.0
 
 
 @dataclass(frozen=True)
 class Score:
-    """What became of the jobs of one contestant."""
+    """The results of one contestant."""
 
     name: str
     jobs: int
     pictures: int
     paid_twice: int
-    #: charged, no picture, and nothing says so
+    #: charged, no image, and nothing says so
     lost: int
-    #: no picture, and the job says that it may have been charged
+    #: no image, and the job says that it may have been charged
     unknown: int
-    #: without an end
+    #: not final at the end
     stuck: int
 
     def per_thousand(self, count: int) -> str:
@@ -67,11 +67,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Race:
-    """The same for all contestants."""
+    """The conditions, the same for all contestants."""
 
     seed: int
     seconds: float
-    #: between two kills
+    #: the time between two kills, in seconds
     every_seconds: float
     jobs: int
 
@@ -110,16 +110,16 @@ class Ground:
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way to have pictures made."""
+    """One way to buy images."""
 
     name: str
     worker: Callable[[str, Ground], Command]
     enqueue: Callable[[Ground], Callable[[str], None]]
-    #: the prompts that have come to an end
+    #: the prompts of final jobs
     ended: Callable[[Ground], set[str]]
-    #: the prompts whose pictures lie in the bucket
+    #: the prompts whose images are in the bucket
     stored: Callable[[Ground], set[str]]
-    #: the prompts of which it says that they may have been charged
+    #: the prompts that are reported as possibly charged
     doubted: Callable[[Ground], set[str]] = lambda _: set()
     ours: bool = False
 
@@ -167,14 +167,14 @@ def _unknown(ground: Ground) -> set[str]:
     return {job.params["prompt"] for job in _jobs(ground, unknown=True) if not job.artifacts}
 
 
-def _darkroom(name: str, kind: Kind) -> Contestant:
+def _darkroom(name: str, scenario: Scenario) -> Contestant:
     def worker(name: str, ground: Ground) -> Command:
         limit = {"DARKROOM_MAX_CALLS_IN_FLIGHT": str(SLOTS)}
-        return servers.worker(name, ground.folder, {**ground.environ, **kind.environ, **limit})
+        return servers.worker(name, ground.folder, {**ground.environ, **scenario.environ, **limit})
 
     def enqueue(ground: Ground) -> Callable[[str], None]:
         darkroom = servers.darkroom(ground.environ)
-        return lambda prompt: darkroom.enqueue(kind.request(prompt), deadline_seconds=600) and None
+        return lambda prompt: darkroom.enqueue(scenario.request(prompt), deadline_seconds=600) and None
 
     return Contestant(name, worker, enqueue, _final, _kept, _unknown, ours=True)
 
@@ -187,8 +187,8 @@ CONTESTANTS = (
 )
 
 
-def ran(contestant: Contestant, race: Race, folder: Path, say: Callable[[str], None]) -> Score:
-    """Runs the race with one contestant."""
+def run_race(contestant: Contestant, race: Race, folder: Path, say: Callable[[str], None]) -> Score:
+    """Run the race with one contestant."""
     redis_port, s3_port, sandbox_port = free_port(), free_port(), free_port()
     ports = [f"://127.0.0.1:{port}" for port in (redis_port, s3_port, sandbox_port)]
     ground = Ground(folder, f"redis{ports[0]}/0", f"http{ports[1]}", f"http{ports[2]}")
@@ -206,15 +206,15 @@ def ran(contestant: Contestant, race: Race, folder: Path, say: Callable[[str], N
         _await(lambda: all(one() for one in ready), 60)
         servers.s3_client(ground.s3_url).create_bucket(Bucket=servers.BUCKET)
         supervisor.start(*WORKERS)
-        ending.callback(_supervised(supervisor))
-        _raced(contestant, race, ground, supervisor)
+        ending.callback(_supervise(supervisor))
+        _race(contestant, race, ground, supervisor)
         say(f"{contestant.name}: the kills are over")
         _await(lambda: len(contestant.ended(ground)) == race.jobs, END_SECONDS)
         time.sleep(3)  # what is still being written
-        return _scored(contestant, race, ground)
+        return _score(contestant, race, ground)
 
 
-def _raced(contestant: Contestant, race: Race, ground: Ground, supervisor: Supervisor) -> None:
+def _race(contestant: Contestant, race: Race, ground: Ground, supervisor: Supervisor) -> None:
     enqueue, started = contestant.enqueue(ground), time.monotonic()
     kills = list(race.kills)
     for number, prompt in enumerate(race.prompts):
@@ -232,7 +232,7 @@ def _kill(kill: tuple[float, str], started: float, supervisor: Supervisor) -> No
     supervisor.kill(kill[1])
 
 
-def _scored(contestant: Contestant, race: Race, ground: Ground) -> Score:
+def _score(contestant: Contestant, race: Race, ground: Ground) -> Score:
     books: Sequence[Mapping[str, Any]] = httpx.get(
         f"{ground.sandbox_url}/_sandbox/ledger?digests=0", timeout=60, trust_env=False
     ).json()["submissions"]
@@ -253,12 +253,12 @@ def _scored(contestant: Contestant, race: Race, ground: Ground) -> Score:
     )
 
 
-def _supervised(supervisor: Supervisor) -> Callable[[], None]:
+def _supervise(supervisor: Supervisor) -> Callable[[], None]:
     stopping = threading.Event()
 
     def look() -> None:
         while not stopping.wait(0.1):
-            supervisor.look()
+            supervisor.restart_ended()
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -281,7 +281,7 @@ def _await(ready: Callable[[], bool], seconds: float) -> None:
 
 
 def table(scores: Sequence[Score]) -> Table:
-    """The table, in Markdown, as the documentation has it."""
+    """Return the table."""
     drawn = Table(box=MARKDOWN)
     drawn.add_column(f"of 1,000 jobs ({scores[0].jobs} run)", overflow="fold")
     for score in scores:
@@ -305,14 +305,14 @@ def table(scores: Sequence[Score]) -> Table:
 @click.option("--jobs", default=300, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to put data and logs; kept.")
 def main(seed: int, seconds: float, every: float, jobs: int, folder: Path | None) -> None:
-    """Runs them one after the other, and prints the table."""
+    """Run all contestants one after the other, and print the table."""
     race = Race(seed, seconds, every, jobs)
     home = folder or Path(tempfile.mkdtemp(prefix="darkroom-scoreboard-"))
     console = Console(width=None if Console().is_terminal else 160)
     scores = []
     for number, contestant in enumerate(CONTESTANTS):
         console.print(f"{contestant.name} ...")
-        scores.append(ran(contestant, race, home / str(number), console.print))
+        scores.append(run_race(contestant, race, home / str(number), console.print))
     console.print(table(scores))
     if folder is None:
         shutil.rmtree(home)

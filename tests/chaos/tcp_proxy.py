@@ -1,4 +1,4 @@
-"""A TCP door that can be shut: what lies behind it is gone for everybody, and comes back as it was."""
+"""A TCP proxy that can be closed: the server behind it is gone for all clients, and comes back as it was."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import threading
 from typing import Self
 
 
-class Gate:
-    """Forwards connections from a port of its own; shut, it breaks those that are open and refuses new ones."""
+class TcpProxy:
+    """Forwards connections to a port. While it is closed, connections are refused, and open ones were reset."""
 
-    def __init__(self, port: int, behind: int) -> None:
+    def __init__(self, port: int, target_port: int) -> None:
         self.port = port
-        self._behind = behind
+        self._target_port = target_port
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="gate", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
@@ -26,24 +26,24 @@ class Gate:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.shut()
+        self.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     def open(self) -> None:
-        """Lets connections through."""
+        """Accept connections."""
         asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(5)
 
-    def shut(self) -> None:
-        """Breaks what is open and lets nobody in."""
-        asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result(5)
+    def close(self) -> None:
+        """Reset all connections, and refuse new ones."""
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(5)
 
     async def _open(self) -> None:
         if self._server is None:
             self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self.port)
 
-    async def _shut(self) -> None:
+    async def _close(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -60,7 +60,7 @@ class Gate:
         ends = {writer}
         self._writers.add(writer)
         try:
-            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._behind)
+            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
             ends.add(inner_writer)
             self._writers.add(inner_writer)
             await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
@@ -73,7 +73,7 @@ class Gate:
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError, RuntimeError):  # closed under our hands
+    with contextlib.suppress(OSError, RuntimeError):  # closed meanwhile
         while data := await reader.read(1 << 16):
             writer.write(data)
             await writer.drain()

@@ -1,4 +1,4 @@
-"""The judge of a run, on made-up evidence: each broken promise is seen, and nothing else is called one."""
+"""The verdict on made-up evidence: each broken promise is found, and nothing else is called one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from chaos.recovery import Death, Rescue
-from chaos.verdict import Evidence, Verdict, judged
+from chaos.recovery import Death, JobRecovery
+from chaos.verdict import Evidence, Verdict, judge
 
 from jobs.attempt import Attempt, Outcome, Recovery
 from jobs.images import Artifact, InSpool, Missing, PendingImage
@@ -51,16 +51,16 @@ def book(**changes: Any) -> dict[str, Any]:
 
 def verdict(job: Job | None, *books: dict[str, Any], deaths: tuple[Death, ...] = (), **changes: Any) -> Verdict:
     bucket = changes.get("bucket", {ARTIFACT.key: "digest"})
-    return judged(Evidence({"p": job}, books, bucket, deaths, changes.get("recoveries", ())))
+    return judge(Evidence({"p": job}, books, bucket, deaths, changes.get("recoveries", ())))
 
 
-def test_a_job_whose_picture_is_there_and_was_paid_once_is_fine() -> None:
+def test_a_job_whose_image_is_stored_and_was_charged_once_is_fine() -> None:
     found = verdict(GOOD, book())
     assert found.clean
     assert (found.jobs, found.final, found.succeeded, found.images, found.unknown) == (1, 1, 1, 1, 0)
 
 
-def test_two_charges_are_paid_twice_unless_one_was_given_back() -> None:
+def test_two_charges_are_paid_twice_unless_one_was_refunded() -> None:
     assert verdict(GOOD, book(), book()).paid_twice == ("p",)
     assert verdict(GOOD, book(), book(refunded=True)).clean
     assert verdict(GOOD, book(), book(charged=False)).clean
@@ -88,7 +88,7 @@ def test_two_charges_are_paid_twice_unless_one_was_given_back() -> None:
         ),
     ],
 )
-def test_a_picture_is_lost_when(job: Job | None, bucket: dict[str, str]) -> None:
+def test_an_image_is_lost_when(job: Job | None, bucket: dict[str, str]) -> None:
     assert verdict(job, book(), bucket=bucket).lost == ("p",)
 
 
@@ -100,19 +100,19 @@ def test_a_callback_that_was_accepted_must_not_be_lost() -> None:
     assert not verdict(deadline, book(callbacks=[post | {"step": "processing"}])).lost
 
 
-def test_a_picture_that_the_vendor_held_back_is_not_lost() -> None:
-    held_back = replace(GOOD, artifacts=(), missing=(Missing(0, Code.MODERATED, ""),))
-    assert verdict(held_back, book(), bucket={}).clean
+def test_an_image_that_the_provider_withheld_is_not_lost() -> None:
+    withheld = replace(GOOD, artifacts=(), missing=(Missing(0, Code.MODERATED, ""),))
+    assert verdict(withheld, book(), bucket={}).clean
 
 
-def test_what_is_not_final_or_not_stored_is_stuck() -> None:
+def test_a_job_that_is_not_final_or_not_stored_is_stuck() -> None:
     assert verdict(replace(GOOD, status=Status.RUNNING), book()).stuck == ("p",)
     assert verdict(replace(GOOD, status=Status.CANCELED, pending=(PendingImage(0, 1, InSpool("spooled")),))).stuck == (
         "p",
     )
 
 
-def test_an_unknown_end_wants_a_reason() -> None:
+def test_an_unknown_outcome_needs_a_reason() -> None:
     assert verdict(UNKNOWN, book()).unexplained == ("p",)
     assert verdict(UNKNOWN, book(dropped=True)).clean
     assert verdict(UNKNOWN, book(), deaths=(KILLED,)).clean
@@ -120,14 +120,14 @@ def test_an_unknown_end_wants_a_reason() -> None:
     assert verdict(UNKNOWN, book(), deaths=(replace(KILLED, at=NOW - timedelta(seconds=1)),)).unexplained == ("p",)
 
 
-def test_who_could_be_asked_must_not_stay_unknown_once_charged() -> None:
+def test_a_charged_attempt_that_can_be_looked_up_must_not_stay_unknown() -> None:
     askable = replace(UNKNOWN, attempts=(replace(UNKNOWN.attempts[0], recovery=Recovery.CALLBACK),))
     assert verdict(askable, book(), deaths=(KILLED,)).unexplained == ("p",)
     assert verdict(askable, deaths=(KILLED,)).clean
     assert verdict(askable, book(dropped=True)).clean
 
 
-def test_the_slowest_and_the_99th_percentile_of_the_rescues() -> None:
-    rescues = [Rescue(str(number), HOLDER, NOW, float(number)) for number in range(200)]
+def test_the_slowest_and_the_99th_percentile_of_the_recoveries() -> None:
+    rescues = [JobRecovery(str(number), HOLDER, NOW, float(number)) for number in range(200)]
     found = verdict(GOOD, book(), recoveries=rescues)
     assert (found.recoveries, found.p99_recovery, found.slowest_recovery) == (200, 198.0, 199.0)

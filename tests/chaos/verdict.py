@@ -1,20 +1,20 @@
-"""What a run says: the jobs' records, the vendors' books and the bucket, held against each other.
+"""The verdict on a run: the jobs' records, the providers' ledger and the bucket are compared.
 
-**paid twice**: a job for which the vendors' books show more than one submission that was charged and not given back. Sent again
-under the vendor's own key it is one submission.
+**paid twice**: a job for which the providers' ledger has more than one submission that was charged and not refunded. Sent again with
+the provider's idempotency key it is one submission.
 
 **lost**, any of:
 - a job that `enqueue` accepted and whose record is gone;
-- a picture of a succeeded job that is neither stored nor named in `missing`, or whose stored bytes are not those that the vendor
-  made; and one that is in `missing` because of us: the storage was away, or its URL died while we were dead. (A picture that the
-  vendor held back, or that could not be rescued from an answer whose worker was killed while it kept it, is named and not lost.)
-- a picture of a job that failed although its result was reported: a callback with the result was answered 2xx, or the
+- an image of a succeeded job that is neither stored nor in `missing`, or whose stored bytes are not those that the provider made;
+  and one that is in `missing` because of us: the storage was away, or its URL expired while no worker ran. (An image that the provider
+  withheld, or that was in an answer whose worker was killed while it stored it, is in `missing` and not lost.)
+- an image of a job that failed although its result was reported: a callback with the result was answered 2xx, or the
   ledger says that an attempt succeeded.
 
 **stuck**: not final, or images still pending, when the run has ended, every fault is over, and the deadline is past.
 
-**unexplained**: a job with an end that nobody saw although somebody could have: its answer was not dropped by the vendor and
-its worker was not killed over it; or, charged and not dropped, it could have been called back or asked for by its key.
+**unexplained**: a job with an unknown outcome that could be known: the provider did not drop its answer, and its worker was not
+killed meanwhile; or it was charged, and could have been called back or looked up by its key.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ from jobs.attempt import Outcome, Recovery
 from jobs.job import Job, Status
 from jobs.report import Code
 
-from .recovery import Death, Rescue, in_flight_at_a_kill
+from .recovery import Death, JobRecovery, in_flight_at_a_kill
 
 Book = Mapping[str, Any]
 
-#: a vendor answers a submission so, or not at all, and nobody can tell whether it did the work
+#: the last steps of a submission that the provider answered; without one of them nobody can tell whether it did the work
 _OURS = (Code.STORAGE_ERROR, Code.RESULT_EXPIRED)
 _LAST_STEPS = ("completed", "succeed")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is known at the end of a run."""
+    """Everything that is known at the end of a run."""
 
-    #: the accepted jobs by prompt; None for one whose record is gone
+    #: the accepted jobs by prompt; None if the record is gone
     jobs: Mapping[str, Job | None]
-    #: the vendors' books, with the digest of each picture
+    #: the providers' ledger, with the SHA-256 of each image
     books: Sequence[Book]
-    #: SHA-256 of what lies in the bucket, by key without prefix
+    #: the SHA-256 of each object in the bucket, by key without prefix
     bucket: Mapping[str, str]
     deaths: Sequence[Death]
-    recoveries: Sequence[Rescue]
+    recoveries: Sequence[JobRecovery]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The table of a run; the lists name the prompts."""
+    """The figures of a run; the lists hold prompts."""
 
     jobs: int
     final: int
@@ -71,12 +71,12 @@ class Verdict:
 
     @property
     def clean(self) -> bool:
-        """Whether every promise was kept; how fast dead workers were found is judged apart."""
+        """Whether every promise was kept, apart from the time in which dead workers were found."""
         return not (self.paid_twice or self.lost or self.stuck or self.unexplained)
 
 
-def judged(evidence: Evidence) -> Verdict:
-    """The verdict on a run."""
+def judge(evidence: Evidence) -> Verdict:
+    """Compare the evidence, and return the verdict on a run."""
     found = [job for job in evidence.jobs.values() if job is not None]
     finals = [job for job in found if job.status.final]
     books = _by_prompt(evidence.books)
@@ -112,7 +112,7 @@ def _in_doubt(job: Job) -> bool:
 
 @dataclass(frozen=True)
 class _Case:
-    """One job, and what the vendors' books say of it."""
+    """One job, and its submissions in the providers' ledger."""
 
     prompt: str
     job: Job | None
@@ -132,10 +132,10 @@ class _Case:
         if self.job is None:
             return True
         if self.job.status is Status.SUCCEEDED:
-            return any(self._picture_lost(self.job, index) for index in range(self.job.images_expected))
-        return self.job.status is Status.FAILED and self._reported and not self._held_back(self.job)
+            return any(self._is_image_lost(self.job, index) for index in range(self.job.images_expected))
+        return self.job.status is Status.FAILED and self._reported and not self._is_withheld(self.job)
 
-    def _picture_lost(self, job: Job, index: int) -> bool:
+    def _is_image_lost(self, job: Job, index: int) -> bool:
         made = [digest for book in self.charged for place, digest in enumerate(book["images"]) if place == index]
         for artifact in job.artifacts:
             if artifact.index == index:
@@ -146,14 +146,14 @@ class _Case:
 
     @property
     def _reported(self) -> bool:
-        """Whether the result came to us: by a callback that we answered 2xx, or as the ledger says."""
+        """Whether the result was reported to us: by a callback that we answered 2xx, or according to the job's ledger."""
         posts = [post for book in self.charged for post in book["callbacks"]]
         accepted = any(200 <= post["status"] < 300 and post["step"] in _LAST_STEPS for post in posts)
         job = self.job
         return accepted or (job is not None and any(one.outcome is Outcome.SUCCEEDED for one in job.attempts))
 
     @staticmethod
-    def _held_back(job: Job) -> bool:
+    def _is_withheld(job: Job) -> bool:
         return bool(job.missing) and all(missing.code not in _OURS for missing in job.missing)
 
     @property
