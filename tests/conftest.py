@@ -35,14 +35,10 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-#: the folders in which a test fails that leaves something running
-LEAK_FREE = frozenset({"webhooks"})
-
-
 @pytest.fixture(autouse=True)
 def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails a test that leaves a thread or a child process running; those of fixtures with a wider scope may go on."""
-    with no_leaks() if LEAK_FREE & set(request.path.parts) else nullcontext():
+    with nullcontext() if request.node.get_closest_marker("starts_shared") else no_leaks():
         yield
 
 

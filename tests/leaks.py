@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+#: what tests share although it starts within one: multiprocessing's helper, and the executor of a sandbox's event loop
+_SHARED = re.compile(r"multiprocessing\.resource_tracker|^thread uvloop_[0-9]+$")
 
 
 @contextmanager
@@ -26,7 +30,7 @@ def _running() -> Mapping[Hashable, str]:
     for task in Path("/proc/self/task").iterdir():
         with suppress(OSError):  # a thread that has just ended
             running |= {pid: f"process {pid} ({_command(pid)})" for pid in (task / "children").read_text().split()}
-    return running
+    return {key: name for key, name in running.items() if not _SHARED.search(name)}
 
 
 def _command(pid: str) -> str:

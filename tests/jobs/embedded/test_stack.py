@@ -72,6 +72,7 @@ def test_loopback_is_allowed_beside_the_given_networks(keyed: Stack) -> None:
     assert keyed.environ["DARKROOM_ALLOWED_PRIVATE_NETWORKS"] == "10.0.0.0/8,127.0.0.0/8"
 
 
+@pytest.mark.starts_shared
 def test_a_worker_that_dies_is_started_again(keyed: Stack) -> None:
     before = keyed.process("worker")
     os.kill(before.pid, signal.SIGKILL)

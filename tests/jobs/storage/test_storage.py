@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> FolderStorage:
     return FolderStorage(tmp_path / "images", public_url="https://darkroom.example", secret_keys=SECRETS)
 
 
-@pytest.fixture(params=["bucket", "folder"])
+@pytest.fixture(params=[pytest.param("bucket", marks=pytest.mark.starts_shared), "folder"])
 def storage(request: pytest.FixtureRequest) -> Storage:
     chosen: Storage = request.getfixturevalue(request.param)
     return chosen
