@@ -150,14 +150,14 @@ def s3(s3_server: str, request: pytest.FixtureRequest) -> S3:
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     """The sandbox in this process, without latency and with small images."""
-    with Sandbox(picture_size=64) as played:
+    with Sandbox(image_size=64) as played:
         yield played
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """What `darkroom up` runs, without any key: Redis, sandbox, receiver and worker as processes, pictures in a folder."""
-    options = ("--latency", "0.2", "--picture-size", "64")
+    options = ("--latency", "0.2", "--image-size", "64")
     with Stack(tmp_path_factory.mktemp("stack"), sandbox_options=options) as running:
         yield running
 

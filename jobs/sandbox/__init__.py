@@ -1,7 +1,7 @@
-"""The four vendors as one local server, exact in shapes and faults, with pictures made from the requests.
+"""The vendors as one local server, exact in shapes and faults, with images drawn from the requests.
 
 Each vendor lives under a path of its own (`/deepmode`, `/chainhub`, `/phota`, `/aimlapi`), its results under `/files`,
-and `/_sandbox` tells what was submitted, charged and served, and arms faults.
+and `/_sandbox` shows what was submitted, charged and served, and arms faults.
 """
 
 from .app import create_app

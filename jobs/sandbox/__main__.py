@@ -1,4 +1,4 @@
-"""`python -m jobs.sandbox`: the four vendors as a process."""
+"""`python -m jobs.sandbox`: the vendors as a process."""
 
 import logging
 
@@ -19,7 +19,7 @@ from .world import Latency
 @click.option("--api-key", help="the only key accepted; by default every key but `wrong`")
 @click.option("--webhook-secret", "secrets", multiple=True, help="provider=secret; may be repeated")
 @click.option("--public-url", help="scheme and authority of result URLs; by default as the client called")
-@click.option("--picture-size", default=512, show_default=True, help="longest side in pixels")
+@click.option("--image-size", default=512, show_default=True, help="longest side in pixels")
 @click.option("--seed", default=0, show_default=True, help="makes chances and drawn latencies repeatable")
 @click.option("--list-faults", is_flag=True, help="print the vocabulary of faults")
 @click.option("--verbose", is_flag=True, help="log one line a request")
@@ -33,7 +33,7 @@ def main(
     api_key: str | None,
     secrets: tuple[str, ...],
     public_url: str | None,
-    picture_size: int,
+    image_size: int,
     seed: int,
     list_faults: bool,
     verbose: bool,
@@ -56,7 +56,7 @@ def main(
             api_key=api_key,
             webhook_secrets=dict(one.split("=", 1) for one in secrets),
             public_url=public_url,
-            picture_size=picture_size,
+            image_size=image_size,
             seed=seed,
         )
     except (UnknownFault, ValueError) as error:

@@ -16,7 +16,7 @@ from .faults import Fault
 from .images import UnreadableInput
 from .inputs import read_image
 from .ledger import Submission
-from .results import Shelf
+from .results import FileHost
 from .routes import Route
 from .vendor import Order, Refused, Vendor
 from .wire import Answer, Reply, Request, json_answer
@@ -42,8 +42,8 @@ class AimlApi(Vendor):
     name = "aimlapi"
     operation = REVE_REMIX
     own_refusals = ("partner-rate-limit", "api-key-500")
-    own_manners = ("credits-used", "no-meta", "no-usage", "data-null", "data-empty", "violation", "created")
-    free_manners = frozenset({"data-null", "data-empty", "violation"})
+    own_lasting_faults = ("credits-used", "no-meta", "no-usage", "data-null", "data-empty", "violation", "created")
+    uncharged_faults = frozenset({"data-null", "data-empty", "violation"})
     phrases: ClassVar[Mapping[int, str]] = {403: "You have run out of credits"}
     refunded_statuses = frozenset({500, 504})
     _own: ClassVar[Mapping[str, str]] = {
@@ -72,8 +72,8 @@ class AimlApi(Vendor):
     def own_refusal(self, fault: Fault) -> Answer:
         return self.error(500, self._own[fault.kind.name])
 
-    def shelf(self, _submission: Submission) -> Shelf:
-        return Shelf("generations/phoenix", "png", life_seconds=24 * 3600, signed=False)
+    def file_host(self, _submission: Submission) -> FileHost:
+        return FileHost("generations/phoenix", "png", life_seconds=24 * 3600, signed=False)
 
     async def generations(self, request: Request) -> Reply:
         """POST /v1/images/generations"""
@@ -120,7 +120,7 @@ class AimlApi(Vendor):
     def _content(self, submission: Submission) -> dict[str, str | None]:
         if submission.details["inline"]:
             return {"url": None, "b64_json": base64.b64encode(self.results.inline(submission, 0)).decode()}
-        return {"url": self.results.url(submission, 0, self.shelf(submission)), "b64_json": None}
+        return {"url": self.results.url(submission, 0, self.file_host(submission)), "b64_json": None}
 
     def _meta(self, submission: Submission) -> dict[str, Any] | None:
         if "no-meta" in submission.faults:

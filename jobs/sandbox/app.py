@@ -1,4 +1,4 @@
-"""The four vendors, their file hosts and the control API behind one address."""
+"""The vendors, their file hosts and the control API behind one address."""
 
 import logging
 import time
@@ -36,7 +36,7 @@ class App:
         self._routes["_sandbox"] = Routes(self._control.routes())
 
     def start(self) -> None:
-        """Take up what an earlier life left in the state file; needs a running loop."""
+        """Load what an earlier process left in the state file; needs a running loop."""
         for event in self.world.journal.read():
             self.world.ledger.replay(event)
             self.callbacks.replay(event)
@@ -52,7 +52,7 @@ class App:
         self.traffic.enter(where)
         try:
             reply = await self._dispatch(where, request)
-        except Exception:  # noqa: BLE001  a mistake of our own must not look like one of the faults
+        except Exception:  # noqa: BLE001 - an error of the sandbox must not look like one of its faults
             _log.exception("the sandbox failed at %s", where)
             return json_answer(500, {"message": "the sandbox itself failed; see its log"})
         finally:
@@ -61,7 +61,7 @@ class App:
         if isinstance(reply, Answer):
             reply = replace(reply, headers={"date": self._date(where), "server": "darkroom-sandbox", **reply.headers})
         # The path of a request holds ids at most; its query may be a signature and is left out.
-        _log.info("%s %s: %s in %.3f s", request.method, request.path, _told(reply), took)
+        _log.info("%s %s: %s in %.3f s", request.method, request.path, _outcome(reply), took)
         return reply
 
     def _date(self, where: str) -> str:
@@ -69,9 +69,11 @@ class App:
 
     async def _dispatch(self, where: str, request: Request) -> Reply:
         if where == "files":
-            return await self._results.serve(request, lambda one: self._vendors[one.provider].shelf(one))
+            return await self._results.serve(request, lambda one: self._vendors[one.provider].file_host(one))
         if where not in self._routes:
-            return json_answer(404, {"message": f"no vendor here; there are: {', '.join(sorted(self._routes))}"})
+            return json_answer(
+                404, {"message": f"no vendor has this path; there are: {', '.join(sorted(self._routes))}"}
+            )
         try:
             return await self._routes[where].dispatch(request, request.path[len(where) + 1 :])
         except NoRoute as none:
@@ -85,5 +87,5 @@ def create_app(settings: Settings | None = None) -> App:
     return App(settings or Settings())
 
 
-def _told(reply: Reply) -> str:
+def _outcome(reply: Reply) -> str:
     return str(reply.status) if isinstance(reply, Answer) else type(reply).__name__.lower()

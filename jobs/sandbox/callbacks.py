@@ -1,4 +1,4 @@
-"""Callbacks: posted when the work is done, or as a fault has it; those still owed are posted after a restart."""
+"""Callbacks: posted when the work is done, or when a fault says; the rest is posted after a restart."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from .journal import Event
 from .ledger import Submission, digest_of
 from .world import World
 
-#: How many callbacks are under way at once.
+#: How many callbacks are posted at once.
 POSTING = 32
 #: How long a receiver may take. Seconds.
 TIMEOUT_SECONDS = 30.0
@@ -39,11 +39,11 @@ Author = Callable[[Submission, "Callback"], tuple[bytes, Mapping[str, str]]]
 class Callback:
     """One message that the sandbox owes a client."""
 
-    #: From 1, in order of promise.
+    #: From 1, in the order of planning.
     number: int
     #: The submission that it is about.
     submission: int
-    #: What it tells; the vendor's own word, as a task's status.
+    #: What it says: the vendor's own status of the task.
     step: str
     #: Seconds since 1970.
     due_at: float
@@ -70,7 +70,7 @@ class Posted:
 
 
 class Callbacks:
-    """Promises callbacks and keeps the promises."""
+    """Plans callbacks and posts them."""
 
     def __init__(self, world: World, author_of: Callable[[str], Author]) -> None:
         self._world = world
@@ -84,7 +84,7 @@ class Callbacks:
         self._idle: asyncio.Queue[httpx.AsyncClient] = asyncio.Queue()
 
     def promise(self, submission: Submission, step: str, due_at: float, faults: Mapping[str, str]) -> Callback:
-        """Owe one callback; it is posted at `due_at`, in this life or in a later one."""
+        """Plan one callback; it is posted at `due_at`, after a restart if need be."""
         self._count += 1
         retries = int(float(faults.get("callback-retries", 0)))
         callback = Callback(self._count, submission.number, step, due_at, retries, faults)
@@ -93,12 +93,12 @@ class Callbacks:
         return callback
 
     async def post_now(self, submission: Submission, step: str, faults: Mapping[str, str]) -> None:
-        """Post one callback and wait until the receiver has it."""
+        """Post one callback and wait for the answer."""
         self._count += 1
         await self._post(Callback(self._count, submission.number, step, time.time(), 0, faults))
 
     def replay(self, event: Event) -> None:
-        """Take up one event of an earlier life; what is still owed is posted by `start`."""
+        """Load one event of an earlier process; `start` posts what is still owed."""
         fields = {name: value for name, value in event.items() if name != "event"}
         if event["event"] == "callback":
             callback = Callback(**fields)
@@ -108,7 +108,7 @@ class Callbacks:
             self._note(Posted(**fields))
 
     def start(self) -> None:
-        """Begin to post what an earlier life still owed."""
+        """Begin to post what an earlier process still owed."""
         for callback in list(self._owed.values()):
             self._owe(callback)
 

@@ -1,4 +1,4 @@
-"""ChainHub: a task envelope now, a poll or updates later, and errors in many tongues.
+"""ChainHub: a task envelope now, a poll or updates later, and errors in many shapes.
 
 Known: the request, the envelope, the codes and the errors of sister gateways. Inferred: the poll and the updates (from
 Kling, whose envelope this is). Unknown, and chosen here: the poll's path, the `callback_url` field, the price (booked
@@ -20,7 +20,7 @@ from .faults import Fault
 from .images import Input, UnreadableInput, read_input
 from .inputs import Form, read_form
 from .ledger import Submission
-from .results import Shelf
+from .results import FileHost
 from .routes import Route
 from .vendor import Order, Refused, Vendor, spoiled
 from .wire import Answer, Reply, Request, json_answer
@@ -99,7 +99,7 @@ class ChainHub(Vendor):
         "user-quota",
         "error-object",
     )
-    own_manners = (
+    own_lasting_faults = (
         "sync-body",
         "no-data",
         "task-failed",
@@ -111,8 +111,8 @@ class ChainHub(Vendor):
         "updates-shuffled",
         "updates-repeated",
     )
-    waiting_manners = frozenset({"sync-body"})
-    free_manners = frozenset({"task-failed"})
+    sync_faults = frozenset({"sync-body"})
+    uncharged_faults = frozenset({"task-failed"})
 
     def routes(self) -> Iterable[Route]:
         yield "POST", "/ideogram/remix", self.remix
@@ -140,11 +140,11 @@ class ChainHub(Vendor):
             case name:
                 return _nested(name)
 
-    def shelf(self, _submission: Submission) -> Shelf:
-        return Shelf("fal/files", "jpeg", life_seconds=24 * 3600, signed=False)
+    def file_host(self, _submission: Submission) -> FileHost:
+        return FileHost("fal/files", "jpeg", life_seconds=24 * 3600, signed=False)
 
     async def remix(self, request: Request) -> Reply:
-        """POST /ideogram/remix: a task envelope, or the images where the gateway answers at once."""
+        """POST /ideogram/remix: a task envelope, or the images where the gateway answers synchronously."""
         return await self.submit(request, self._read, self._submitted)
 
     async def task(self, request: Request, task_id: str) -> Reply:
@@ -154,16 +154,16 @@ class ChainHub(Vendor):
             return await self.poll(request, lambda: _failure(404, "task_not_exist", "task_not_exist"))
         return await self.poll(request, lambda: self._state(submission))
 
-    def manners(self, order: Order) -> tuple[str, ...]:
-        settled = super().manners(order)
-        return settled if order.callback_url else tuple(name for name in settled if not name.startswith("updates-"))
+    def lasting_faults(self, order: Order) -> tuple[str, ...]:
+        names = super().lasting_faults(order)
+        return names if order.callback_url else tuple(name for name in names if not name.startswith("updates-"))
 
     def updates(self, submission: Submission) -> list[tuple[str, float]]:
         if "sync-body" in submission.faults:
             return []
         steps = (*_STEPS[:2], self._last(submission))
         span = submission.ready_at - submission.received_at
-        # A hair apart even when the work takes no time, so that their order is the one intended.
+        # Slightly apart even when the work takes no time, which keeps their order.
         times = [submission.received_at + span * part + 0.02 * place for place, part in enumerate((0, 0.5, 1))]
         if "updates-shuffled" in submission.faults:
             times = [submission.ready_at + 0.02 * place for place in (2, 1, 0)]
@@ -285,7 +285,7 @@ class ChainHub(Vendor):
         assert recipe is not None
         unsafe, empty = (_index(submission.faults.get(name)) for name in ("unsafe", "empty-url"))
         for index in range(submission.images):
-            url = self.results.url(submission, index, self.shelf(submission))
+            url = self.results.url(submission, index, self.file_host(submission))
             yield {
                 "url": "" if index in {unsafe, empty} else url,
                 "prompt": recipe.prompt,

@@ -1,8 +1,8 @@
-"""The control API under /_sandbox/: what happened, and what shall go wrong next.
+"""The control API under /_sandbox/: what happened, and which faults come next.
 
 =======  ==========  ============================================================================================
 GET      ledger      `{"submissions": [...], "charged": {provider: {unit: amount}}}`; `?digests=0` leaves out the
-                     SHA-256 of each result, which costs the drawing of all that nobody fetched
+                     SHA-256 of each result, which would draw every image that was not fetched
 GET      served      `{"served": [...]}`: each file or inline image that went out, with size and SHA-256
 GET      faults      `{"armed": [...], "known": {name: help}}`
 POST     faults      `{"faults": ["drop@deepmode*1", ...]}` arms; 400 for an unknown one
@@ -30,7 +30,7 @@ from .world import World
 
 @dataclass
 class Traffic:
-    """What passes through a sandbox, for whoever measures."""
+    """Counts of the requests to a sandbox, for benchmarks."""
 
     in_flight: int = 0
     peak_in_flight: int = 0

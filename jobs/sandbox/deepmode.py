@@ -1,4 +1,4 @@
-"""DeepMode: a callback that nothing but its own URL ties to a job, and image ids that mint fresh URLs.
+"""DeepMode: callbacks that only their URL ties to a job, and image ids that return fresh URLs.
 
 Known: the requests, the answers, the lookup by image id. Unknown to the public, and chosen here: all error bodies
 (`{"message": ...}`), what `mode=async` of face-id-remix answers (the same object, `processing`, without a URL), and that
@@ -16,7 +16,7 @@ from .callbacks import Callback
 from .images import Input, UnreadableInput, read_input
 from .inputs import read_form
 from .ledger import Submission
-from .results import Shelf
+from .results import FileHost
 from .routes import Route
 from .vendor import Order, Refused, Vendor, spoiled
 from .wire import Answer, Reply, Request, json_answer
@@ -61,8 +61,8 @@ class DeepMode(Vendor):
     def error(self, status: int, message: str) -> Answer:
         return json_answer(status, {"message": message})
 
-    def shelf(self, submission: Submission) -> Shelf:
-        return Shelf(self._folders[submission.operation], "jpeg", life_seconds=3600, signed=True)
+    def file_host(self, submission: Submission) -> FileHost:
+        return FileHost(self._folders[submission.operation], "jpeg", life_seconds=3600, signed=True)
 
     async def generate(self, request: Request) -> Reply:
         """POST /api/images/generate: an acknowledgement without any id, or all images when no callback is given."""
@@ -73,7 +73,7 @@ class DeepMode(Vendor):
         return await self.submit(request, self._read_face_id_remix, self._remix_answer)
 
     async def image(self, request: Request, id: str) -> Reply:
-        """GET /api/images/{id}: one image with a URL minted now."""
+        """GET /api/images/{id}: one image with a fresh URL."""
         found = self.world.ledger.by_image(id)
         if not found or found[0].provider != self.name:
             return await self.poll(request, lambda: self.error(404, "Image not found"))
@@ -157,28 +157,28 @@ class DeepMode(Vendor):
     def _object(self, submission: Submission, index: int, *, done: bool = False) -> dict[str, Any]:
         named = {
             "id": submission.image_id(index),
-            "file_name": submission.file_name(index, self.shelf(submission).extension),
+            "file_name": submission.file_name(index, self.file_host(submission).extension),
         }
         if submission.operation == FACE_ID_REMIX:
             return named | self._remix_state(submission, done=done)
         return named | {
             "model_id": submission.details["model_id"],
-            "image_url": self.results.url(submission, index, self.shelf(submission)),
+            "image_url": self.results.url(submission, index, self.file_host(submission)),
             "prompt": submission.recipe.prompt if submission.recipe else "",
             "negative_prompt": submission.details["negative_prompt"],
             "upscaled": submission.details["upscale"],
-            # The vendor's own example asks for `square` and is told `portrait`.
+            # The vendor's own example asks for `square`, and its answer says `portrait`.
             "ratio": "portrait",
         }
 
     def _remix_state(self, submission: Submission, *, done: bool) -> dict[str, Any]:
         created = datetime.fromtimestamp(submission.received_at, UTC).isoformat(timespec="microseconds")
-        told = {"created_at": created.replace("+00:00", "Z")}
-        # A timer may end a hair early: a sync answer and a callback tell the end, whatever the clock says.
+        times = {"created_at": created.replace("+00:00", "Z")}
+        # A timer may end slightly early: a sync answer and a callback always say completed.
         if not done and datetime.now(UTC).timestamp() < submission.ready_at:
-            return {"status": "processing"} | told
-        url = self.results.url(submission, 0, self.shelf(submission))
-        return {"status": "completed"} | told | {"image_url": url}
+            return {"status": "processing"} | times
+        url = self.results.url(submission, 0, self.file_host(submission))
+        return {"status": "completed"} | times | {"image_url": url}
 
 
 _FIELDS = ("prompt", "negative_prompt", "mode", "callback")

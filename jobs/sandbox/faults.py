@@ -1,10 +1,10 @@
 """The vocabulary of faults, and which of them are armed.
 
-A fault is armed by a specification: `name[=value][%chance][@provider][*times]`. Without a provider it meets all that
-know it, without times it stays until it is cleared, without a chance (percent) it meets every time::
+A fault is armed by a specification: `name[=value][%chance][@provider][*times]`. Without a provider it applies to all that
+have it, without times it stays until it is cleared, without a chance (percent) it applies every time::
 
     drop@deepmode*1          the next DeepMode submission is charged and its connection closed without an answer
-    429-retry-after=3*2      the next two submissions anywhere are told to come back in three seconds
+    429-retry-after=3*2      the next two submissions anywhere are asked to come back in three seconds
     latency=8%10             one call in ten takes eight seconds
 """
 
@@ -21,7 +21,7 @@ _SPECIFICATION = re.compile(
 
 
 class UnknownFault(ValueError):
-    """A specification that names no fault, or misuses one; the message lists what is known."""
+    """A specification of an unknown fault, or with a wrong value; the message lists the known ones."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Kind:
 
     name: str
     help: str
-    #: What stands in when the specification gives no value; its type is the value's type; None takes no value.
+    #: The value when the specification gives none; its type is the value's type; None takes no value.
     default: float | str | None = None
-    #: Who can have it.
+    #: The vendors that have it.
     providers: tuple[str, ...] = PROVIDERS
 
 
@@ -67,7 +67,7 @@ def _kinds(*rows: tuple[str, str] | tuple[str, str, float | str], providers: Ite
 REFUSALS = ("400", "401", "402", "403", "429", "429-retry-after", "500", "502", "503")
 #: The work is done and charged (unless the vendor refunds it), and the answer is lost or broken.
 LOSSES = ("hang", "drop", "reset", "truncated", "not-json", "500-late", "504")
-#: What can befall a status request; the same words as for a submission, after `poll-`.
+#: Faults of a status request; the same names as for a submission, after `poll-`.
 POLL_TROUBLES = ("404", "429", "500", "503", "drop", "hang", "truncated", "not-json")
 
 VOCABULARY: dict[str, Kind] = {
@@ -119,7 +119,7 @@ VOCABULARY: dict[str, Kind] = {
             ("callback-never", "callbacks do not come"),
             ("callback-twice", "callbacks come twice"),
             ("callback-first", "callbacks come before the submission is answered"),
-            ("callback-not-json", "callbacks are no JSON"),
+            ("callback-not-json", "callbacks are not JSON"),
             ("callback-garbage", "callbacks are JSON of another shape"),
             ("callback-bad-signature", "callbacks are signed with another key"),
             ("callback-retries", "a callback that is not answered 2xx is posted so many times more", 3.0),
@@ -142,7 +142,7 @@ VOCABULARY: dict[str, Kind] = {
             ("task-failed", "the task ends `failed` for this reason", "upstream error"),
             ("unsafe", "the image of this index is marked is_image_safe:false and has no URL", 0.0),
             ("empty-url", "the image of this index has an empty URL", 0.0),
-            ("unknown-status", "the task is in a status nobody knows until it is done", "reviewing"),
+            ("unknown-status", "the task has an undocumented status until it is done", "reviewing"),
             ("other-words", "statuses as other gateways spell them: queued, in_progress, completed, error"),
             ("updates-flat", "updates carry the inner object alone, without the envelope"),
             ("updates-shuffled", "updates come in reverse order"),
@@ -156,7 +156,7 @@ VOCABULARY: dict[str, Kind] = {
             providers=("phota",),
         ),
         *_kinds(
-            ("credits-used", "usage is told as `credits_used`"),
+            ("credits-used", "usage is given as `credits_used`"),
             ("no-meta", "`meta` is null"),
             ("no-usage", "`meta.usage` is null"),
             ("data-null", "HTTP 200 with `data: null`"),
@@ -176,7 +176,7 @@ def parse(specification: str) -> Fault:
     match = _SPECIFICATION.fullmatch(specification.strip())
     kind = VOCABULARY.get(match["name"]) if match else None
     if match is None or kind is None:
-        raise UnknownFault(f"no fault {specification!r}; known are: {', '.join(sorted(VOCABULARY))}")
+        raise UnknownFault(f"unknown fault {specification!r}; known are: {', '.join(sorted(VOCABULARY))}")
     provider = match["provider"]
     if provider is not None and provider not in kind.providers:
         raise UnknownFault(f"fault {kind.name} is not for {provider!r}, but for {', '.join(kind.providers)}")
@@ -188,7 +188,7 @@ def parse(specification: str) -> Fault:
 
 def _value(kind: Kind, text: str | None) -> str:
     if kind.default is None and text is not None:
-        raise UnknownFault(f"fault {kind.name} takes no value, yet was given {text!r}")
+        raise UnknownFault(f"fault {kind.name} takes no value, but was given {text!r}")
     value = str(kind.default if text is None else text)
     if isinstance(kind.default, float):
         try:

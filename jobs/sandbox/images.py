@@ -1,4 +1,4 @@
-"""Pictures that are recognizably made from their request: its inputs mixed in, its prompt written on them.
+"""Images that show their request: its inputs are mixed in, its prompt is written on them.
 
 Bytes are a pure function of the recipe, the task and the index, so a restarted sandbox serves the same digest. The
 drawing is cached; what makes two tasks differ is a comment spliced into the finished file, which costs nothing.
@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 #: Longest side of what is kept of an input image. Pixels.
 THUMBNAIL = 96
-#: Pictures narrower than this are lettered in a bitmap font, which costs next to nothing. Pixels.
+#: Images narrower than this get a bitmap font, which costs next to nothing. Pixels.
 SMALL = 200
 #: How many inputs are remembered by digest, so that a benchmark's thousand equal inputs are decoded once.
 SEEN = 1024
@@ -44,7 +44,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a picture is drawn from, apart from its task and its index."""
+    """All that an image is drawn from, apart from its task and its index."""
 
     title: str
     prompt: str

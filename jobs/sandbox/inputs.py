@@ -40,10 +40,10 @@ def read_form(request: Request) -> Form | None:
 
 
 def _in_memory(
-    total_content_length: int | None,  # noqa: ARG001  werkzeug passes all four by name
-    content_type: str | None,  # noqa: ARG001
-    filename: str | None,  # noqa: ARG001
-    content_length: int | None = None,  # noqa: ARG001
+    total_content_length: int | None,  # noqa: ARG001 - werkzeug passes all four by name
+    content_type: str | None,  # noqa: ARG001 - likewise
+    filename: str | None,  # noqa: ARG001 - likewise
+    content_length: int | None = None,  # noqa: ARG001 - likewise
 ) -> IO[bytes]:
     """Where werkzeug puts a file; its own choice is a temporary file that nobody closes."""
     return io.BytesIO()

@@ -27,7 +27,7 @@ class Submission:
     operation: str
     #: Arrival, seconds since 1970 by the host's clock.
     received_at: float
-    #: The vendor's own name of the work; one that the client may never be told.
+    #: The vendor's id of the work; the client may never see it.
     task_id: str = ""
     #: When the work is done, seconds since 1970.
     ready_at: float = 0.0
@@ -60,7 +60,7 @@ class Submission:
         """The vendor's opaque id of one image: 24 hexadecimal digits."""
         return hashlib.sha256(f"{self.task_id}/{index}".encode()).hexdigest()[:24]
 
-    def picture(self, index: int) -> bytes:
+    def image(self, index: int) -> bytes:
         """The bytes of one result."""
         assert self.recipe is not None
         return render(self.recipe, self.task_id, index)
@@ -75,7 +75,7 @@ class Submission:
             "dropped": self.outcome == "dropped",
             "callback_sha256": digest_of(self.callback_url.encode()) if self.callback_url else None,
             "made": self.images,
-            "images": [digest_of(self.picture(index)) for index in range(self.images)] if digests else None,
+            "images": [digest_of(self.image(index)) for index in range(self.images)] if digests else None,
         }
 
 
@@ -89,7 +89,7 @@ class Serving:
     size: int
     #: Of the whole body, also when only a part of it left.
     sha256: str
-    #: Whether the whole body was sent and is the submission's own picture.
+    #: Whether the whole body was sent and is the submission's own image.
     genuine: bool
     inline: bool = False
 

@@ -22,7 +22,7 @@ from .faults import Fault
 from .images import Input, UnreadableInput
 from .inputs import read_image
 from .ledger import Submission
-from .results import Shelf
+from .results import FileHost
 from .routes import Route
 from .vendor import Order, Refused, Vendor, spoiled
 from .wire import Answer, Reply, Request, json_answer
@@ -69,8 +69,8 @@ class Phota(Vendor):
     name = "phota"
     operation = REMIX
     own_refusals = ("moderated",)
-    own_manners = ("images-as-urls", "job-failed")
-    free_manners = frozenset({"job-failed"})
+    own_lasting_faults = ("images-as-urls", "job-failed")
+    uncharged_faults = frozenset({"job-failed"})
     refunded_statuses = frozenset({504})
     _extensions: ClassVar[Mapping[str, str]] = {"JPEG": "jpg", "PNG": "png"}
 
@@ -96,9 +96,9 @@ class Phota(Vendor):
         }
         return json_answer(400, body)
 
-    def shelf(self, submission: Submission) -> Shelf:
+    def file_host(self, submission: Submission) -> FileHost:
         assert submission.recipe is not None
-        return Shelf("outputs", self._extensions[submission.recipe.format], life_seconds=24 * 3600, signed=True)
+        return FileHost("outputs", self._extensions[submission.recipe.format], life_seconds=24 * 3600, signed=True)
 
     async def remix(self, request: Request) -> Reply:
         """POST /v1/phota/remix: the images, or 202 and a job; a repeated `client_request_id` gets the first job."""
@@ -111,9 +111,9 @@ class Phota(Vendor):
             return await self.poll(request, lambda: self.error(404, "Job not found"))
         return await self.poll(request, lambda: json_answer(200, self._job(submission)))
 
-    def manners(self, order: Order) -> tuple[str, ...]:
-        settled = super().manners(order)
-        return settled if order.details["async"] else tuple(name for name in settled if name != "job-failed")
+    def lasting_faults(self, order: Order) -> tuple[str, ...]:
+        names = super().lasting_faults(order)
+        return names if order.details["async"] else tuple(name for name in names if name != "job-failed")
 
     def earlier(self, order: Order) -> Submission | None:
         if not (order.client_request_id and order.details["async"]):
@@ -191,9 +191,9 @@ class Phota(Vendor):
     def _content(self, submission: Submission) -> dict[str, list[str]]:
         places = range(submission.images)
         if submission.details["inline"]:
-            pictures = [self.results.inline(submission, index) for index in places]
-            return {"images": [base64.b64encode(one).decode() for one in pictures], "download_urls": []}
-        urls = [self.results.url(submission, index, self.shelf(submission)) for index in places]
+            contents = [self.results.inline(submission, index) for index in places]
+            return {"images": [base64.b64encode(one).decode() for one in contents], "download_urls": []}
+        urls = [self.results.url(submission, index, self.file_host(submission)) for index in places]
         if "images-as-urls" in submission.faults:
             return {"images": urls}
         return {"images": [], "download_urls": urls}

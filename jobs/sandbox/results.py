@@ -25,42 +25,42 @@ from .ledger import Serving, Submission, digest_of
 from .wire import Answer, Drop, Endless, Reply, Request
 from .world import World
 
-#: Signs result URLs; the same in every life, and no secret: whoever runs the sandbox may forge its pictures.
+#: Signs result URLs; the same in every process, and not a secret.
 _SIGNING_KEY = b"darkroom sandbox"
 _HTML = b"<html><head><title>Bad Gateway</title></head><body><h1>Bad Gateway</h1></body></html>"
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """How one vendor publishes its files."""
+class FileHost:
+    """How one vendor publishes its result files."""
 
     #: First folders of the path.
     folder: str
     extension: str
-    #: Life of a URL, unless the sandbox is told another. Seconds.
+    #: Life of a URL, unless the sandbox has another. Seconds.
     life_seconds: float
     #: Whether its URLs are signed; one that is not, lives from the time the work was done.
     signed: bool
 
 
 class Results:
-    """Mints result URLs and answers them."""
+    """Makes result URLs and answers requests for them."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def url(self, submission: Submission, index: int, shelf: Shelf) -> str:
+    def url(self, submission: Submission, index: int, file_host: FileHost) -> str:
         """A fresh URL for one image of a submission."""
-        path = f"/files/{submission.provider}/{shelf.folder}/{submission.file_name(index, shelf.extension)}"
-        if not shelf.signed:
+        path = f"/files/{submission.provider}/{file_host.folder}/{submission.file_name(index, file_host.extension)}"
+        if not file_host.signed:
             return submission.base_url + path
-        now, life = self._world.now(submission.provider), self._life(shelf)
+        now, life = self._world.now(submission.provider), self._life(file_host)
         # Azure writes whole seconds; the life of a few that a test sets needs finer ones.
         precision = "seconds" if life >= 60 else "milliseconds"
         start, end = (moment.isoformat(timespec=precision) for moment in (now, now + timedelta(seconds=life)))
         return f"{submission.base_url}{path}?{_signed(path, start, end)}"
 
-    async def serve(self, request: Request, shelf_of: Callable[[Submission], Shelf]) -> Reply:
+    async def serve(self, request: Request, host_of: Callable[[Submission], FileHost]) -> Reply:
         """Answer a request under /files/."""
         if request.method not in {"GET", "HEAD"}:
             return _xml(405, "UnsupportedHttpVerb", "The resource doesn't support specified Http Verb.")
@@ -69,22 +69,22 @@ class Results:
         if not found:
             return _xml(404, "BlobNotFound", "The specified blob does not exist.")
         submission, index = found
-        if denied := self._denied(request, submission, shelf_of(submission)):
+        if denied := self._denied(request, submission, host_of(submission)):
             self._enter(submission, index, denied, genuine=False)
             return denied
         return await self._file(request, submission, index)
 
-    def _life(self, shelf: Shelf) -> float:
-        settled = self._world.settings.result_life_seconds
-        return shelf.life_seconds if settled is None else settled
+    def _life(self, file_host: FileHost) -> float:
+        chosen = self._world.settings.result_life_seconds
+        return file_host.life_seconds if chosen is None else chosen
 
-    def _denied(self, request: Request, submission: Submission, shelf: Shelf) -> Answer | None:
+    def _denied(self, request: Request, submission: Submission, file_host: FileHost) -> Answer | None:
         now = datetime.now(UTC)
         if self._world.faults.take(submission.provider, "result-expired"):
             return _authentication_failed(f"Signature not valid in the specified time frame: Current [{_gmt(now)}]")
-        if shelf.signed:
+        if file_host.signed:
             return _signature_fault(request, now)
-        if time.time() > submission.ready_at + self._life(shelf):
+        if time.time() > submission.ready_at + self._life(file_host):
             return _xml(403, "AccessDenied", "Request has expired")
         return None
 
@@ -95,14 +95,14 @@ class Results:
         if redirect := self._redirect(request, submission):
             return redirect
         if fault := faults.take(submission.provider, *_TROUBLES):
-            picture = await asyncio.to_thread(submission.picture, index)
-            reply = _TROUBLES[fault.kind.name](picture, fault)
+            content = await asyncio.to_thread(submission.image, index)
+            reply = _TROUBLES[fault.kind.name](content, fault)
             if isinstance(reply, Answer):
                 self._enter(submission, index, reply, genuine=False)
             return reply
-        # Drawing takes milliseconds when the cache lacks the picture; calls in flight must not wait for it.
-        picture = await asyncio.to_thread(submission.picture, index)
-        answer = _image(picture)
+        # Drawing takes milliseconds when the image is not cached; other calls must not wait for it.
+        content = await asyncio.to_thread(submission.image, index)
+        answer = _image(content)
         self._enter(submission, index, answer, genuine=True)
         return answer
 
@@ -118,13 +118,13 @@ class Results:
     def inline(self, submission: Submission, index: int) -> bytes:
         """The bytes of an image that is sent inside an answer, faults included."""
         fault = self._world.faults.take(submission.provider, *_INLINE_TROUBLES)
-        picture = submission.picture(index)
+        content = submission.image(index)
         if fault:
-            reply = _TROUBLES[fault.kind.name](picture, fault)
+            reply = _TROUBLES[fault.kind.name](content, fault)
             assert isinstance(reply, Answer)
-            picture = reply.body[: reply.sent]
-        self._enter(submission, index, Answer(200, picture), genuine=not fault, inline=True)
-        return picture
+            content = reply.body[: reply.sent]
+        self._enter(submission, index, Answer(200, content), genuine=not fault, inline=True)
+        return content
 
     def _enter(self, one: Submission, index: int, answer: Answer, *, genuine: bool, inline: bool = False) -> None:
         size, digest = len(answer.body), digest_of(answer.body)
@@ -143,11 +143,11 @@ def _signature_fault(request: Request, now: datetime) -> Answer | None:
     path, _, query = request.target.removesuffix(b"&bounced").decode("ascii", "replace").partition("?")
     try:
         fields = parse_qs(query)
-        told_start, told_end = (fields[name][0] for name in ("st", "se"))
-        start, end = datetime.fromisoformat(told_start), datetime.fromisoformat(told_end)
+        stated_start, stated_end = (fields[name][0] for name in ("st", "se"))
+        start, end = datetime.fromisoformat(stated_start), datetime.fromisoformat(stated_end)
     except (KeyError, ValueError):
         return _authentication_failed("Signature fields not well formed.")
-    if query != _signed(path, told_start, told_end):
+    if query != _signed(path, stated_start, stated_end):
         return _authentication_failed("Signature did not match.")
     if not start <= now <= end:
         frame = f"Start [{_gmt(start)}] - Expiry [{_gmt(end)}] - Current [{_gmt(now)}]"
@@ -164,8 +164,10 @@ def _authentication_failed(detail: str) -> Answer:
         "Server failed to authenticate the request. "
         "Make sure the value of Authorization header is formed correctly including the signature."
     )
-    told = f"{sentence}\nRequestId:{uuid.uuid4()}\nTime:{datetime.now(UTC).isoformat()}"
-    return _xml(403, "AuthenticationFailed", told, f"<AuthenticationErrorDetail>{detail}</AuthenticationErrorDetail>")
+    message = f"{sentence}\nRequestId:{uuid.uuid4()}\nTime:{datetime.now(UTC).isoformat()}"
+    return _xml(
+        403, "AuthenticationFailed", message, f"<AuthenticationErrorDetail>{detail}</AuthenticationErrorDetail>"
+    )
 
 
 def _xml(status: int, code: str, message: str, more: str = "") -> Answer:
@@ -184,24 +186,24 @@ def _padding(megabytes: float) -> bytes:
     return b"\0" * int(megabytes * 1_000_000)
 
 
-def _as_png(picture: bytes, _fault: Fault) -> Answer:
+def _as_png(content: bytes, _fault: Fault) -> Answer:
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(picture)).save(buffer, "PNG")
+    Image.open(io.BytesIO(content)).save(buffer, "PNG")
     return Answer(200, buffer.getvalue(), {"content-type": "image/jpeg"})
 
 
-#: What can go wrong with a file, by the name of the fault.
+#: Faults of a result file, by name.
 _TROUBLES: dict[str, Callable[[bytes, Fault], Reply]] = {
-    "result-404": lambda _picture, _fault: _xml(404, "BlobNotFound", "The specified blob does not exist."),
-    "result-500": lambda _picture, _fault: _xml(500, "InternalError", "The server encountered an internal error."),
-    "result-truncated": lambda picture, _fault: _image(picture, sent=len(picture) // 2),
-    "result-drop": lambda _picture, _fault: Drop(),
-    "result-not-image": lambda _picture, _fault: Answer(200, _HTML, {"content-type": "image/jpeg"}),
-    "result-empty": lambda _picture, _fault: Answer(200, b"", {"content-type": "image/jpeg"}),
-    "result-huge": lambda picture, fault: _image(picture + _padding(fault.number)),
-    "result-endless": lambda picture, _fault: Endless(picture, {"content-type": "image/jpeg"}),
-    "result-bomb": lambda _picture, _fault: _image(bomb()),
+    "result-404": lambda _content, _fault: _xml(404, "BlobNotFound", "The specified blob does not exist."),
+    "result-500": lambda _content, _fault: _xml(500, "InternalError", "The server encountered an internal error."),
+    "result-truncated": lambda content, _fault: _image(content, sent=len(content) // 2),
+    "result-drop": lambda _content, _fault: Drop(),
+    "result-not-image": lambda _content, _fault: Answer(200, _HTML, {"content-type": "image/jpeg"}),
+    "result-empty": lambda _content, _fault: Answer(200, b"", {"content-type": "image/jpeg"}),
+    "result-huge": lambda content, fault: _image(content + _padding(fault.number)),
+    "result-endless": lambda content, _fault: Endless(content, {"content-type": "image/jpeg"}),
+    "result-bomb": lambda _content, _fault: _image(bomb()),
     "result-png": _as_png,
 }
-#: Those of them that can also befall an image inside an answer.
+#: Those of them that an image inside an answer can have too.
 _INLINE_TROUBLES = ("result-truncated", "result-not-image", "result-empty", "result-huge", "result-bomb", "result-png")

@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 10.0
 
 
 class Sandbox:
-    """The four vendors on one local port, started and stopped with the context or by hand.
+    """The vendors on one local port, started and stopped with the context or by hand.
 
     `latency_seconds` is a number or a pair of bounds; `faults` are specifications as in `jobs.sandbox.faults`;
     `state` is a file that lets a later sandbox take up where this one was killed; `webhook_secrets` maps a provider
@@ -42,7 +42,7 @@ class Sandbox:
         api_key: str | None = None,
         webhook_secrets: Mapping[str, str] | None = None,
         public_url: str | None = None,
-        picture_size: int = 512,
+        image_size: int = 512,
         seed: int = 0,
     ) -> None:
         self._host = host
@@ -56,7 +56,7 @@ class Sandbox:
             api_key=api_key,
             webhook_secrets=webhook_secrets or {},
             public_url=public_url,
-            picture_size=picture_size,
+            image_size=image_size,
             state=Path(state) if state else None,
             seed=seed,
         )
@@ -69,12 +69,12 @@ class Sandbox:
     @property
     def url(self) -> str:
         """Scheme and authority, as `http://127.0.0.1:8085`."""
-        host = "127.0.0.1" if self._host in {"0.0.0.0", "::", ""} else self._host  # noqa: S104  it is compared
+        host = "127.0.0.1" if self._host in {"0.0.0.0", "::", ""} else self._host  # noqa: S104 - only compared
         return f"http://{host}:{self._port}"
 
     @property
     def base_urls(self) -> dict[str, str]:
-        """The base URL that stands for each vendor's host."""
+        """The base URL of each vendor."""
         return {provider: f"{self.url}/{provider}" for provider in PROVIDERS}
 
     @property
@@ -161,7 +161,7 @@ class Sandbox:
     def _run_in_thread(self) -> None:
         try:
             _run(self._serve(lambda _sandbox: self._ready.set()))
-        except BaseException as error:  # noqa: BLE001  it is raised again by `start`
+        except BaseException as error:  # noqa: BLE001 - `start` raises it again
             self._failure = error
             self._ready.set()
 

@@ -1,4 +1,4 @@
-"""How any vendor takes a submission, from the first check to the answer that may never arrive."""
+"""How every vendor takes a submission, from the first check to the answer, which may be lost."""
 
 import asyncio
 import json
@@ -13,14 +13,14 @@ from .callbacks import Callback, Callbacks
 from .faults import LOSSES, POLL_TROUBLES, REFUSALS, Fault
 from .images import Format, Input, Recipe, size_for
 from .ledger import Submission
-from .results import Results, Shelf
+from .results import FileHost, Results
 from .routes import Route
 from .wire import Answer, Drop, Hang, Reply, Request
 from .world import World
 
 #: Bodies above this are read on a thread, for decoding their images would hold up all other calls. Bytes.
 LARGE_BODY = 64 * 1024
-#: Faults of callbacks that are settled when the callback is promised.
+#: Faults of callbacks that are decided when the callback is planned.
 CALLBACK_FAULTS = (
     "callback-late",
     "callback-never",
@@ -73,12 +73,12 @@ class Vendor(ABC):
     operation: ClassVar[str]
     #: Faults of its own that refuse a request before any work.
     own_refusals: ClassVar[tuple[str, ...]] = ()
-    #: Faults of its own that change a submission's answers for good.
-    own_manners: ClassVar[tuple[str, ...]] = ()
-    #: Those of them that the vendor does not charge for.
-    free_manners: ClassVar[frozenset[str]] = frozenset()
+    #: Faults of its own that change every answer about a submission.
+    own_lasting_faults: ClassVar[tuple[str, ...]] = ()
+    #: Those of them that the vendor does not charge.
+    uncharged_faults: ClassVar[frozenset[str]] = frozenset()
     #: Those of them that make the answer wait for the work.
-    waiting_manners: ClassVar[frozenset[str]] = frozenset()
+    sync_faults: ClassVar[frozenset[str]] = frozenset()
     #: What it says for a status, where that differs from the common phrase.
     phrases: ClassVar[Mapping[int, str]] = {}
     #: Late failures that are refunded.
@@ -102,18 +102,18 @@ class Vendor(ABC):
         """An error in the vendor's shape."""
 
     @abstractmethod
-    def shelf(self, submission: Submission) -> Shelf:
+    def file_host(self, submission: Submission) -> FileHost:
         """Where the files of a submission are published."""
 
     def own_refusal(self, fault: Fault) -> Answer:
         """The answer to one of `own_refusals`."""
         raise NotImplementedError(fault.kind.name)
 
-    def manners(self, order: Order) -> tuple[str, ...]:
-        """The faults that can settle on this order; one that could not show must not be used up by it."""
-        return ("fewer", *self.own_manners, *(CALLBACK_FAULTS if order.callback_url else ()))
+    def lasting_faults(self, order: Order) -> tuple[str, ...]:
+        """The faults that this order can have; one that it cannot show must not be used up by it."""
+        return ("fewer", *self.own_lasting_faults, *(CALLBACK_FAULTS if order.callback_url else ()))
 
-    def earlier(self, order: Order) -> Submission | None:  # noqa: ARG002  for those that know repetitions
+    def earlier(self, order: Order) -> Submission | None:  # noqa: ARG002 - overridden by vendors with an idempotency key
         """The submission that this order repeats under the vendor's idempotency key."""
         return None
 
@@ -121,8 +121,8 @@ class Vendor(ABC):
         """Body and headers of a callback."""
         raise NotImplementedError(submission.operation)
 
-    def updates(self, submission: Submission) -> list[tuple[str, float]]:  # noqa: ARG002  for those that have some
-        """What a callback will tell of a submission and when, seconds since 1970; the last is its end."""
+    def updates(self, submission: Submission) -> list[tuple[str, float]]:  # noqa: ARG002 - overridden by vendors with callbacks
+        """What callbacks will say of a submission, and when, in seconds since 1970; the last one is final."""
         return []
 
     async def submit(
@@ -138,7 +138,7 @@ class Vendor(ABC):
             return answer(self._book_repeat(first))
         submission = self._accept(request, order)
         await self._promise(submission)
-        if order.wait or self.waiting_manners & submission.faults.keys():
+        if order.wait or self.sync_faults & submission.faults.keys():
             await self.world.until(submission.ready_at)
         return self._deliver(request, submission, answer)
 
@@ -208,9 +208,9 @@ class Vendor(ABC):
         return self.operation
 
     def _accept(self, request: Request, order: Order) -> Submission:
-        taken = self.world.faults.taken(self.name, *self.manners(order))
+        taken = self.world.faults.taken(self.name, *self.lasting_faults(order))
         made = max(1, order.asked - int(float(taken.get("fewer", 0))))
-        width, height = size_for(order.ratio, self.world.settings.picture_size)
+        width, height = size_for(order.ratio, self.world.settings.image_size)
         now = time.time()
         return self.world.ledger.add(
             Submission(
@@ -226,7 +226,7 @@ class Vendor(ABC):
                 images=made,
                 callback_url=order.callback_url,
                 client_request_id=order.client_request_id,
-                charged=not self.free_manners & taken.keys(),
+                charged=not self.uncharged_faults & taken.keys(),
                 amount=round(order.price * (made if order.per_image else 1), 2),
                 unit=order.unit,
                 faults=taken,
@@ -271,7 +271,7 @@ class Vendor(ABC):
 
 
 def spoiled(body: bytes, faults: Mapping[str, str]) -> bytes:
-    """The body of a callback as its faults leave it."""
+    """The body of a callback with its faults."""
     if "callback-not-json" in faults:
         return _GATEWAY_PAGE
     return b'{"hello": "world"}' if "callback-garbage" in faults else body

@@ -1,4 +1,4 @@
-"""What every vendor shares: settings, clock, faults, books and the time that work takes."""
+"""What all vendors share: settings, clock, faults, ledger, and how long work takes."""
 
 import asyncio
 import random
@@ -30,9 +30,9 @@ class Settings:
     webhook_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: Scheme and authority of result URLs; None is whatever the client called the sandbox by.
     public_url: str | None = None
-    #: Longest side of a picture. Pixels.
-    picture_size: int = 512
-    #: Where the books are kept between lives; None keeps them in memory.
+    #: Longest side of an image. Pixels.
+    image_size: int = 512
+    #: The file that keeps the ledger over a restart; None keeps it in memory.
     state: Path | None = None
     #: Makes chances and drawn latencies repeatable.
     seed: int = 0

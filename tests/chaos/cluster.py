@@ -216,7 +216,7 @@ def start_cluster(folder: Path, plan: Plan, *, fsync: str = "always") -> Iterato
     environ |= {"PHOTA_ASYNC": "true"}
     polling = {**environ, "CHAINHUB_CALLBACK_FIELD": "none"}
     state = ("--state", str(folder / "sandbox.journal"))
-    look = ("--latency", "0.2-2", "--seed", str(plan.seed), "--picture-size", "128")
+    look = ("--latency", "0.2-2", "--seed", str(plan.seed), "--image-size", "128")
     commands = {
         "redis": servers.redis(folder / "redis", redis_port, fsync=fsync),
         "s3": servers.s3(folder / "s3", s3_port),

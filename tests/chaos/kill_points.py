@@ -416,7 +416,7 @@ def kill_point_run(folder: Path, processes: Processes) -> Iterator[KillPointRun]
     s3_url = f"http://127.0.0.1:{s3_port}"
     servers.s3_client(s3_url).create_bucket(Bucket=servers.BUCKET)
     receivers = Receivers()
-    options = {"latency_seconds": LATENCY_SECONDS, "api_key": servers.KEY, "picture_size": 64}
+    options = {"latency_seconds": LATENCY_SECONDS, "api_key": servers.KEY, "image_size": 64}
     try:
         with ForkServer() as fork_server, Sandbox(**options) as sandbox:
             sandbox.arm("callback-retries=20")

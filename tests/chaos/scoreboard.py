@@ -192,7 +192,7 @@ def run_race(contestant: Contestant, race: Race, folder: Path, say: Callable[[st
     redis_port, s3_port, sandbox_port = free_port(), free_port(), free_port()
     ports = [f"://127.0.0.1:{port}" for port in (redis_port, s3_port, sandbox_port)]
     ground = Ground(folder, f"redis{ports[0]}/0", f"http{ports[1]}", f"http{ports[2]}")
-    look = ("--latency", "0.3-2", "--seed", str(race.seed), "--picture-size", "64")
+    look = ("--latency", "0.3-2", "--seed", str(race.seed), "--image-size", "64")
     commands = {
         "redis": servers.redis(folder / "redis", redis_port, fsync="everysec"),
         "s3": servers.s3(folder / "s3", s3_port),

@@ -157,7 +157,7 @@ def start_sandbox(processes: Processes, folder: Path, *options: str, name: str =
     """A sandbox as a process; it may not be ready yet."""
     port = free_port()
     secrets = [part for vendor, secret in SECRETS.items() for part in ("--webhook-secret", f"{vendor}={secret}")]
-    arguments = ["-m", "jobs.sandbox", "--port", str(port), "--picture-size", "192", *secrets, *options]
+    arguments = ["-m", "jobs.sandbox", "--port", str(port), "--image-size", "192", *secrets, *options]
     process = processes.start(Command(name, [sys.executable, *arguments], {}, folder))
     return process, Vendors(Sandbox("127.0.0.1", port))
 

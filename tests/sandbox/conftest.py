@@ -159,7 +159,7 @@ def open_sandbox(client: httpx.Client) -> Iterator[Callable[..., Vendors]]:
     opened: list[Sandbox] = []
 
     def start(**settings: Any) -> Vendors:
-        sandbox = Sandbox(**{"picture_size": 96} | settings)
+        sandbox = Sandbox(**{"image_size": 96} | settings)
         opened.append(sandbox.start())
         return Vendors(sandbox, client)
 

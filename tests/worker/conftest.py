@@ -116,7 +116,7 @@ def host(one_host: Host) -> Host:
 
 @pytest.fixture(scope="session")
 def one_sandbox() -> Iterator[Sandbox]:
-    with Sandbox(picture_size=96) as sandbox:
+    with Sandbox(image_size=96) as sandbox:
         yield sandbox
 
 
