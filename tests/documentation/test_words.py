@@ -64,7 +64,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "CHANGELOG.md": (r"`[^`]*(?:notify|NOTIFY|resubmit|vendor|picture)[^`]*`",),
     # an option of the sandbox, which plays vendors
     "darkroom sandbox": (r".*",),
-    "docs/reference/cli.md": (r"## `darkroom sandbox`(?s:.*?)(?=\n## `|\Z)"),
+    "docs/reference/cli.md": (r"## `darkroom sandbox`(?s:.*?)(?=\n## `|\Z)",),
     # pydantic and the OpenAPI specification have words of their own
     "openapi": (),
 }
