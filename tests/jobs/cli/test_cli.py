@@ -39,14 +39,23 @@ def test_an_image_file_is_sent_and_its_remix_is_stored(darkroom: Command, whole:
 
 
 def test_enqueue_prints_only_the_id_on_stdout(darkroom: Command, whole: Stack) -> None:
-    ended = darkroom("enqueue", *GENERATE, "--metadata", "user=42", "--idempotency-key", "order-17", "--deadline", "30")
+    ended = darkroom(
+        "enqueue",
+        *GENERATE,
+        "--metadata",
+        "user=42",
+        "--idempotency-key",
+        "an-order-of-the-command-line",
+        "--deadline",
+        "30",
+    )
 
     job_id = ended.out.strip()
     assert f"darkroom watch {job_id}" in ended.err
     assert darkroom("watch", job_id).code == 0
     shown = darkroom("get", job_id, "--json").json
     assert (shown["status"], shown["metadata"]) == ("succeeded", {"user": "42"})
-    again = darkroom("enqueue", *GENERATE, "--metadata", "user=42", "--idempotency-key", "order-17")
+    again = darkroom("enqueue", *GENERATE, "--metadata", "user=42", "--idempotency-key", "an-order-of-the-command-line")
     assert again.out.strip() == job_id
 
 
