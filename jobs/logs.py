@@ -295,7 +295,7 @@ def install(known: Iterable[str] = ()) -> None:
         if not (isinstance(made.msg, Redacted) and not made.args):
             try:
                 said = made.getMessage()
-            except Exception:  # noqa: BLE001 - a library's wrong log arguments must not break whoever logs
+            except Exception:  # noqa: BLE001 - a library's wrong log arguments must not break its caller
                 said = str(made.msg)
             made.msg, made.args = redaction(said), ()
         if made.exc_info and made.exc_info[0] is not None:

@@ -40,7 +40,7 @@ class ConcurrencyLimit:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Admit nothing from now on; whoever waits for a slot gets none."""
+        """Admit nothing from now on; those that wait for a slot get none."""
         with self._changed:
             self._open = False
             self._changed.notify_all()

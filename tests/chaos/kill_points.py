@@ -36,12 +36,14 @@ from .scenarios import GENERATE, IDEOGRAM_POLL, PHOTA_ASYNC, PHOTA_URLS, REVE_BY
 
 #: how long a provider takes for a result, in seconds
 LATENCY_SECONDS = 1.0
+#: how long a worker may take to reach its step, and a job to its final status, in seconds: the machine may be busy
+STEP_SECONDS = 120.0
 #: how many cells run at once
 CONCURRENT_CELLS = 16
 #: a kill while the provider has the request and the worker has no answer; not a step of the worker
 IN_FLIGHT = "in flight"
 #: only the deadline ends an attempt that may not have been sent and could still call back; such cells have this one, in seconds
-SHORT_DEADLINE_SECONDS = 14.0
+SHORT_DEADLINE_SECONDS = 40.0
 DEADLINE_SECONDS = 120.0
 
 
@@ -338,7 +340,7 @@ class KillPointRun:
             self._run_until_killed(cell, point, prompt, environ, log)
         died_at = time.monotonic()
         with self.fork_server.worker(environ, log):
-            final = darkroom.wait(job.id, timeout=60)
+            final = darkroom.wait(job.id, timeout=STEP_SECONDS)
             seconds = time.monotonic() - died_at
             spool = Path(environ["DARKROOM_SPOOL_DIR"])
             _await(lambda: not _files(spool), 5)
@@ -348,9 +350,9 @@ class KillPointRun:
         away = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"} if cell.storage_away else {}
         with self.fork_server.worker({**environ, **away, "CHAOS_KILL_AT": point}, log) as pid:
             if point == IN_FLIGHT:
-                came = _await(lambda: any(one["prompt"] == prompt for one in self._ledger()), 45)
+                came = _await(lambda: any(one["prompt"] == prompt for one in self._ledger()), STEP_SECONDS)
             else:
-                came = _await(lambda: not lives(pid), 45)
+                came = _await(lambda: not lives(pid), STEP_SECONDS)
             if not came:
                 raise TimeoutError(f"{cell.name}: no worker reached {point!r}; see its log {log}")
 

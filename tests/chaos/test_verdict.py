@@ -36,7 +36,7 @@ GOOD = Job(
 UNKNOWN = replace(
     GOOD,
     status=Status.FAILED,
-    error=Failure(Code.OUTCOME_UNKNOWN, "nobody saw its end"),
+    error=Failure(Code.OUTCOME_UNKNOWN, "its outcome is unknown"),
     artifacts=(),
     attempts=(replace(ATTEMPT, outcome=Outcome.UNKNOWN),),
 )

@@ -41,7 +41,7 @@ PATIENCE_SECONDS = 40.0
 
 
 def a_picture(color: str = "red", kind: str = "PNG") -> bytes:
-    """A small picture."""
+    """A small image."""
     buffer = io.BytesIO()
     Image.new("RGB", (320, 200), color).save(buffer, kind)
     return buffer.getvalue()
@@ -49,7 +49,7 @@ def a_picture(color: str = "red", kind: str = "PNG") -> bytes:
 
 @pytest.fixture(scope="session")
 def picture() -> bytes:
-    """A small picture."""
+    """A small image."""
     return a_picture()
 
 
@@ -63,7 +63,7 @@ class Bucket:
 
     @property
     def environ(self) -> Mapping[str, str]:
-        """How a process finds it."""
+        """The environment in which a process finds it."""
         return {
             "DARKROOM_STORAGE_URL": f"s3://{self.name}/pictures",
             "AWS_ENDPOINT_URL_S3": self.endpoint_url,
@@ -74,16 +74,16 @@ class Bucket:
         }
 
     def storage(self) -> S3Storage:
-        """The same by Darkroom."""
+        """The storage of this bucket."""
         return S3Storage(self.name, "pictures", S3Access(self.endpoint_url, "us-east-1", ACCESS_KEY, SECRET_KEY))
 
     def read(self, key: str) -> Mapping[str, Any]:
-        """What stands there: `Body`, `ContentType`, `Metadata`."""
+        """The object under a key: `Body`, `ContentType`, `Metadata`."""
         found = self.client.get_object(Bucket=self.name, Key=f"pictures/{key}")
         return {**found, "Body": found["Body"].read()}
 
     def keys(self, prefix: str) -> list[str]:
-        """The keys that begin so."""
+        """The keys with this prefix."""
         found = self.client.list_objects_v2(Bucket=self.name, Prefix=f"pictures/{prefix}")
         return [entry["Key"].removeprefix("pictures/") for entry in found.get("Contents", [])]
 
@@ -105,42 +105,42 @@ def bucket(s3_server: str) -> Iterator[Bucket]:
 
 @dataclass(frozen=True)
 class Vendors:
-    """The sandbox as a process, and its books."""
+    """The sandbox as a process, and its ledger."""
 
     sandbox: Sandbox
 
     @property
     def environ(self) -> Mapping[str, str]:
-        """How a worker finds them."""
+        """The environment in which a worker finds them."""
         return self.sandbox.environment
 
     def arm(self, *faults: str) -> None:
-        """The next of each goes wrong so."""
+        """Arm faults."""
         self.sandbox.arm(*faults)
 
     def disarm(self) -> None:
-        """Nothing goes wrong from now on."""
+        """Disarm all faults."""
         self.sandbox.disarm()
 
     def submissions(self, prompt: str = "") -> list[dict[str, Any]]:
-        """What was submitted with this prompt, or at all."""
+        """The submissions with this prompt, or all of them."""
         answer = httpx.get(f"{self.sandbox.url}/_sandbox/ledger?digests=0", trust_env=False, timeout=10)
         return [one for one in answer.json()["submissions"] if not prompt or one["prompt"] == prompt]
 
     def served(self, task_id: str) -> dict[int, str]:
-        """The SHA-256 of each image of a submission that went out whole, by index."""
+        """The SHA-256 of each image of a submission that was served completely, by index."""
         return {
             one["index"]: one["sha256"] for one in self.sandbox.served() if one["task_id"] == task_id and one["genuine"]
         }
 
     def await_submission(self, prompt: str, count: int = 1) -> list[dict[str, Any]]:
-        """Returns once so many submissions with this prompt are on the books."""
+        """Return once there are so many submissions with this prompt."""
         until(lambda: len(self.submissions(prompt)) >= count, f"{count} submission(s) of {prompt!r}")
         return self.submissions(prompt)
 
 
 def until(true: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-    """Returns when `true()` is; fails after so many seconds."""
+    """Return once `true()` is; fail after so many seconds."""
     give_up_at = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < give_up_at, f"waited {seconds:g} s for {what}"
@@ -149,7 +149,7 @@ def until(true: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS)
 
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[..., None]:
-    """Returns when a condition holds; fails after a while."""
+    """Waits for a condition; fails after a while."""
     return until
 
 
@@ -176,12 +176,12 @@ def new_vendors(processes: Processes, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def vendors(new_vendors: Callable[..., Vendors]) -> Vendors:
-    """The four vendors, whose work takes a moment."""
+    """The providers, which take a moment for a result."""
     return new_vendors("vendors", "--latency", "0.3")
 
 
 def answers(url: str) -> bool:
-    """Whether a GET is answered well."""
+    """Whether a GET is answered with a 2xx."""
     try:
         return httpx.get(url, timeout=2, trust_env=False).is_success
     except httpx.TransportError:
@@ -217,11 +217,11 @@ class Site:
         )
 
     def await_workers(self, process: Process, count: int = 1) -> None:
-        """Returns once Redis knows so many workers."""
+        """Return once Redis knows so many workers."""
         process.await_ready(lambda: len(self.darkroom.repository.workers()) >= count)
 
     def enqueue(self, request: Request, *faults: str, **options: Any) -> Job:
-        """Enqueues a request whose submission meets these faults; returns once the vendor has it on its books."""
+        """Enqueue a request whose submission meets these faults, and return once the provider has it."""
         if faults:
             self.vendors.arm(*faults)
         job = self.darkroom.enqueue(request, **options)
@@ -229,7 +229,7 @@ class Site:
         return job
 
     def wait(self, job: Job, seconds: float = PATIENCE_SECONDS) -> Job:
-        """The job once it is final; otherwise fails with all that is known of it."""
+        """The job once it is final; if it never is, the failure shows everything about it."""
         try:
             return self.darkroom.wait(job.id, seconds)
         except TimeoutError:
@@ -237,7 +237,7 @@ class Site:
             pytest.fail(f"{job!r}\n{self.vendors.submissions(job.params['prompt'])}")
 
     def run(self, request: Request, *faults: str, **options: Any) -> Job:
-        """Arms faults, enqueues, and waits until the job is final and nothing is armed any more."""
+        """Arm faults, enqueue, wait until the job is final, and disarm all faults."""
         self.vendors.arm(*faults)
         try:
             return self.wait(self.darkroom.enqueue(request, **options))
@@ -247,7 +247,7 @@ class Site:
 
 @dataclass
 class Sites:
-    """Lays out sites, each in the next database of Redis."""
+    """Makes sites, each in the next database of Redis."""
 
     processes: Processes
     redis_server: str
@@ -264,7 +264,7 @@ class Sites:
         vendors: Vendors | None = None,
         storage: Storage | None = None,
     ) -> Site:
-        """A site without any process yet; pictures lie in the bucket, unless `given` says otherwise."""
+        """A site without any process yet; its images are in the bucket, unless `given` says otherwise."""
         self._database += 1
         vendors = vendors or self.vendors
         folder = self.folders.mktemp(name)
@@ -299,12 +299,12 @@ def _producer(environ: Mapping[str, str], storage: Storage | None) -> Darkroom:
 def sites(
     processes: Processes, redis_server: str, tmp_path_factory: pytest.TempPathFactory, bucket: Bucket, vendors: Vendors
 ) -> Iterator[Sites]:
-    """Lays out sites."""
+    """Makes sites."""
     return Sites(processes, redis_server, tmp_path_factory, bucket, vendors)
 
 
 @pytest.fixture(scope="session")
-def town(sites: Sites, bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Site]:
+def running_sites(sites: Sites, bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Site]:
     """The three sites, running."""
     ports = {"calling": free_port(), "folder": free_port()}
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
@@ -328,24 +328,24 @@ def town(sites: Sites, bucket: Bucket, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
-def calling(town: Mapping[str, Site]) -> Site:
-    """Where vendors call back."""
-    return town["calling"]
+def calling(running_sites: Mapping[str, Site]) -> Site:
+    """The site to which providers call back."""
+    return running_sites["calling"]
 
 
 @pytest.fixture(scope="session")
-def quiet(town: Mapping[str, Site]) -> Site:
-    """Where nobody can call back."""
-    return town["quiet"]
+def quiet(running_sites: Mapping[str, Site]) -> Site:
+    """The site without a public URL."""
+    return running_sites["quiet"]
 
 
 @pytest.fixture(scope="session")
-def folder(town: Mapping[str, Site]) -> Site:
-    """Where pictures lie in a folder."""
-    return town["folder"]
+def folder(running_sites: Mapping[str, Site]) -> Site:
+    """The site whose images are in a folder."""
+    return running_sites["folder"]
 
 
 @pytest.fixture(scope="session")
 def sha256_of() -> Callable[[bytes], str]:
-    """The SHA-256 in hex."""
+    """Returns the SHA-256 in hex."""
     return lambda content: hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""Pictures in a folder: kept once, served by the receiver under a signed path that expires."""
+"""Images in a folder: stored once, served by the receiver under a signed path that expires."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.journey
 
 @pytest.fixture(scope="module")
 def ended(folder: Any, picture: bytes) -> tuple[Job, ...]:
-    """One job whose pictures came by URL, and one whose picture came inside the answer."""
+    """One job whose images came by URL, and one whose image came inside the answer."""
     by_url = folder.enqueue(deepmode.Generate(model_id="m", prompt="a hut in a folder", num_images=2))
     inside = folder.enqueue(
         aimlapi.ReveRemix(image_urls=[picture], prompt="a mug in a folder", convert_base64_to_url=False)
@@ -28,7 +28,7 @@ def get(url: str) -> httpx.Response:
     return httpx.get(url, trust_env=False, timeout=10)
 
 
-def test_the_receiver_serves_what_the_vendor_served(
+def test_the_receiver_serves_what_the_provider_served(
     ended: tuple[Job, ...], vendors: Any, sha256_of: Callable[[bytes], str]
 ) -> None:
     for job in ended:
@@ -43,7 +43,7 @@ def test_the_receiver_serves_what_the_vendor_served(
             assert sha256_of(answer.content) == artifact.sha256 == served
 
 
-def test_a_url_leads_to_its_own_picture_only(ended: tuple[Job, ...]) -> None:
+def test_a_url_leads_to_its_own_image_only(ended: tuple[Job, ...]) -> None:
     first, second = ended[0].artifacts
     path, _, query = first.url().partition("?")
     assert get(f"{path}?{query}").status_code == 200

@@ -1,4 +1,4 @@
-"""What a hostile vendor, and a hostile producer, can have a real worker fetch: nothing that it must not, and jobs that say why."""
+"""A hostile provider or producer cannot have a real worker fetch what it must not, and the jobs say why."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_BYTES = 100_000
 
 @dataclass
 class Web:
-    """A web server whose pages a test sets, and what was asked of it."""
+    """A web server whose pages a test sets, and the paths that were requested."""
 
     host: str
     port: int = 0
@@ -38,7 +38,7 @@ class Web:
         return f"{scheme}://{host or self.host}:{self.port}{path}"
 
     def page(self, path: str, body: bytes, status: int = 200, **headers: str) -> str:
-        """Sets a page; its URL."""
+        """Set a page, and return its URL."""
         self.pages[path] = (status, {"Content-Length": str(len(body)), **headers}, body)
         return self.url(path)
 
@@ -50,7 +50,7 @@ def serving(web: Web) -> Iterator[Web]:
             self._answer(*web.pages.get(self.path, (404, {}, b"")))
 
         def do_POST(self) -> None:
-            """A vendor: the prompt is what it answers."""
+            """A provider that answers with the prompt."""
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             body = json.dumps({"data": [json.loads(asked["prompt"])], "meta": {"usage": {"tokens_used": 1}}}).encode()
             self._answer(200, {"Content-Length": str(len(body))}, body)
@@ -70,7 +70,7 @@ def serving(web: Web) -> Iterator[Web]:
                 self.close_connection = True
 
         def log_message(self, *_: Any) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer((web.host, 0), Handler)
     server.daemon_threads = True
@@ -87,14 +87,14 @@ def serving(web: Web) -> Iterator[Web]:
 
 @pytest.fixture(scope="module")
 def vendor() -> Iterator[Web]:
-    """A vendor at an address that the operator has opened, and its pictures."""
+    """A provider at an address that the operator has allowed, and its images."""
     with serving(Web("127.0.0.1")) as web:
         yield web
 
 
 @pytest.fixture
 def private() -> Iterator[Web]:
-    """Something at an address that the operator has not opened; it counts who comes."""
+    """A server at an address that the operator has not allowed; it counts requests."""
     with serving(Web("127.0.0.2")) as web:
         web.page("/secret", a_picture())
         yield web
@@ -109,7 +109,7 @@ def a_picture(kind: str = "PNG") -> bytes:
 
 @pytest.fixture(scope="module")
 def site(sites: Any, bucket: Any, vendor: Web) -> Any:
-    """A site whose vendor can have it fetch what it likes."""
+    """A site with a provider that chooses what it fetches."""
     given = {
         "AIMLAPI_BASE_URL": vendor.url(""),
         "DARKROOM_ALLOWED_PRIVATE_NETWORKS": "127.0.0.1/32",
@@ -122,12 +122,12 @@ def site(sites: Any, bucket: Any, vendor: Web) -> Any:
 
 
 def offering(item: Mapping[str, Any], **fields: Any) -> aimlapi.ReveRemix:
-    """A request to which the vendor answers with this image."""
+    """A request to which the provider answers with this image."""
     return aimlapi.ReveRemix(image_urls=["https://example.com/a.png"], prompt=json.dumps(item), **fields)
 
 
 def ended(site: Any, item: Mapping[str, Any]) -> Job:
-    """The job after the vendor offered this image."""
+    """The job after the provider offered this image."""
     return site.wait(site.darkroom.enqueue(offering(item)))  # type: ignore[no-any-return]
 
 
@@ -139,7 +139,7 @@ def is_rejected(job: Job, why: str) -> None:
     assert "canary" not in job.error.message
 
 
-def test_a_result_from_an_open_address_is_kept(site: Any, vendor: Web) -> None:
+def test_a_result_from_an_allowed_address_is_stored(site: Any, vendor: Web) -> None:
     job = ended(site, {"url": vendor.page("/good.png?sig=canary", a_picture())})
     assert job.status is Status.SUCCEEDED, job.error
 
@@ -184,11 +184,11 @@ def test_a_redirect_to_a_private_address_is_not_followed(site: Any, vendor: Web,
 
 
 @pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://127.0.0.1/x", "https://[", "gopher://127.0.0.2/"])
-def test_a_redirect_to_what_is_no_web_address_is_not_followed(site: Any, vendor: Web, to: str) -> None:
+def test_a_redirect_to_something_that_is_not_a_web_address_is_not_followed(site: Any, vendor: Web, to: str) -> None:
     is_rejected(ended(site, {"url": vendor.page("/odd", b"", 302, Location=to)}), "no")
 
 
-def test_a_redirect_without_end_is_left(site: Any, vendor: Web) -> None:
+def test_an_endless_redirect_is_given_up(site: Any, vendor: Web) -> None:
     is_rejected(ended(site, {"url": vendor.page("/loop", b"", 302, Location="/loop")}), "redirected more than 3 times")
 
 
@@ -212,7 +212,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_picture_is_rejected_by_url_and_inside_the_answer(site: Any, vendor: Web, kind: str) -> None:
+def test_a_hostile_image_is_rejected_by_url_and_inside_the_answer(site: Any, vendor: Web, kind: str) -> None:
     content, why = HOSTILE[kind]
     is_rejected(ended(site, {"url": vendor.page(f"/{kind}", content)}), why)
     if len(content) < 1500:
@@ -220,11 +220,11 @@ def test_a_hostile_picture_is_rejected_by_url_and_inside_the_answer(site: Any, v
 
 
 @pytest.mark.parametrize("content", [SVG, b"<!doctype html><script>alert(1)</script>", b"%PDF-1.7 canary"])
-def test_what_is_no_picture_is_rejected(site: Any, content: bytes) -> None:
+def test_bytes_that_are_not_an_image_are_rejected(site: Any, content: bytes) -> None:
     is_rejected(ended(site, {"b64_json": base64.b64encode(content).decode()}), "expected JPEG, PNG, WebP or GIF")
 
 
-def test_a_body_that_inflates_without_end_is_rejected(site: Any, vendor: Web) -> None:
+def test_a_body_that_decompresses_without_end_is_rejected(site: Any, vendor: Web) -> None:
     squeezed = zlib.compress(bytes(50_000_000))
     url = vendor.page("/inflates", squeezed, **{"Content-Encoding": "deflate"})
     is_rejected(ended(site, {"url": url}), "inflates to more than")
@@ -255,16 +255,16 @@ def test_an_input_that_redirects_to_a_private_address_is_not_fetched(site: Any, 
 
 
 @pytest.mark.parametrize("content", [SVG, bomb(), a_picture() + bytes(21 << 20)], ids=["svg", "bomb", "oversize"])
-def test_an_input_that_is_no_fit_picture_is_never_submitted(site: Any, vendor: Web, content: bytes) -> None:
+def test_an_input_that_is_not_a_valid_image_is_never_submitted(site: Any, vendor: Web, content: bytes) -> None:
     job = site.wait(site.darkroom.enqueue(face(vendor.page("/input", content))))
     assert (job.status, job.error.code, job.attempts) == (Status.FAILED, Code.INVALID_REQUEST, ())
 
 
-# Where jobs tell of themselves
+# Webhooks
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "2130706434", "[::ffff:7f00:2]", "169.254.169.254"])
-def test_a_job_tells_nothing_to_a_private_address(site: Any, private: Web, wait_until: Any, host: str) -> None:
+def test_no_webhook_is_sent_to_a_private_address(site: Any, private: Web, wait_until: Any, host: str) -> None:
     url = private.url("/hook?token=canary", host)
     job = site.darkroom.enqueue(deepmode.Generate(model_id="m", prompt="p"), webhook_url=url)
     site.darkroom.cancel(job.id)

@@ -29,7 +29,7 @@ from jobs.view import JobView
 pytestmark = pytest.mark.journey
 
 PROMPT = "a canary sings of plums"
-#: what must be in no output: a name, and the words
+#: texts that must be in no output, by name
 CANARIES: Mapping[str, str] = {
     "a key of the API": "canary-of-the-api-key",
     "a key that signs": "canary-of-the-secret-key",
@@ -46,7 +46,7 @@ CANARIES: Mapping[str, str] = {
 
 
 def noise(seed: int) -> bytes:
-    """A picture whose base64 is unlike any other."""
+    """An image whose base64 is unlike any other."""
     source = random.Random(seed)
     buffer = io.BytesIO()
     Image.frombytes("RGB", (48, 48), source.randbytes(48 * 48 * 3)).save(buffer, "PNG")
@@ -58,7 +58,7 @@ PICTURE = noise(1)
 
 @dataclass
 class Output:
-    """All that was said, by who said it."""
+    """All output, by its source."""
 
     said: dict[str, str] = field(default_factory=dict)
 
@@ -66,7 +66,7 @@ class Output:
         self.said[name] = self.said.get(name, "") + text
 
     def holding(self, canary: str) -> list[str]:
-        """Who said it, and around which words."""
+        """The sources that hold it, with the text around it."""
         forms = {canary, json.dumps(canary)[1:-1], canary.replace(" ", "+"), canary.replace(" ", "%20")}
         return [
             f"{name}: …{text[max(0, text.index(form) - 200) : text.index(form) + 80]}…"
@@ -78,7 +78,7 @@ class Output:
 
 @dataclass
 class Listening:
-    """Everything that is published in a database of Redis: Celery's events among it."""
+    """Everything that is published in Redis, such as Celery's events."""
 
     redis: Redis
     heard: list[str] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Listening:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Listens in a thread until the block ends."""
+        """Listen in a thread during the block."""
         thread = threading.Thread(target=self.listen)
         thread.start()
         try:
@@ -105,7 +105,7 @@ class Listening:
 
 
 def readable(data: bytes) -> str:
-    """A message with what is base64 in it: kombu packs its bodies so."""
+    """A message with its base64 decoded, which kombu uses for bodies."""
     text = data.decode(errors="replace")
     return text + "".join(_unpacked(run) for run in re.findall(r"[A-Za-z0-9+/]{24,}={0,2}", text))
 
@@ -118,7 +118,7 @@ def _unpacked(run: str) -> str:
 
 @pytest.fixture(scope="module")
 def site(sites: Any, bucket: Any, new_vendors: Any) -> Any:
-    """A site whose every secret is a canary, and vendors that tell of each request."""
+    """A site whose secrets are all canaries, and providers that log each request."""
     port = free_port()
     keys = {f"{name.upper()}_API_KEY": f"canary-of-{name}" for name in ("deepmode", "chainhub", "phota", "aimlapi")}
     given = {
@@ -133,7 +133,7 @@ def site(sites: Any, bucket: Any, new_vendors: Any) -> Any:
 
 
 def at_debug(site: Any, name: str, program: str, *arguments: str) -> Any:
-    """Starts Python with all logging on."""
+    """Start Python with all logging on."""
     begin = "import logging; logging.basicConfig(level=logging.DEBUG); "
     command = [sys.executable, "-c", begin + program, *arguments]
     return site.processes.start(Command(f"{name}-canaries", command, site.environ, site.folder))
@@ -163,12 +163,12 @@ def _is_up(url: str) -> bool:
 
 
 def told(site: Any, request: Any, *faults: str) -> Job:
-    """The job once it is final, its word sent to an address that is not opened."""
+    """The job once it is final, with a webhook to an address that is not allowed."""
     return site.run(request, *faults, webhook_url="http://169.254.169.254/hook?token=canary-of-the-notify-url")  # type: ignore[no-any-return]
 
 
 def jobs_of_all_kinds(site: Any) -> Iterator[Job]:
-    """Success and failure at each vendor, with pictures by URL and inside answers, by callbacks and at once."""
+    """Success and failure at each provider, with images by URL and inside answers, by callbacks and in answers."""
     face = {"identity_image": PICTURE, "artwork_image": PICTURE, "mask_image": PICTURE, "prompt": PROMPT}
     reve = aimlapi.ReveRemix(image_urls=[PICTURE], prompt=PROMPT, convert_base64_to_url=False)
     generate = deepmode.Generate(model_id="m", prompt=PROMPT)
@@ -199,7 +199,7 @@ def jobs_of_all_kinds(site: Any) -> Iterator[Job]:
 
 
 def problems(site: Any, job: Job) -> Iterator[str]:
-    """What the receiver answers to whoever does something wrong, with a prompt in it."""
+    """The answers of the receiver to wrong requests that hold a prompt."""
     base = site.environ["DARKROOM_PUBLIC_URL"]
     keys = [CANARIES["a key that signs"]]
     paths = callback_url.callback_url("/webhooks", job.provider, job.id, 1, keys), "/webhooks/deepmode/a.1.b"
@@ -214,7 +214,7 @@ def problems(site: Any, job: Job) -> Iterator[str]:
 
 
 def commands(site: Any, job: Job) -> Iterator[str]:
-    """What the command line says, at DEBUG."""
+    """The output of the command line, at DEBUG."""
     program = "import logging; logging.basicConfig(level=logging.DEBUG); from jobs.cli import main; main()"
     for arguments in (
         ["get", job.id],
@@ -230,7 +230,7 @@ def commands(site: Any, job: Job) -> Iterator[str]:
 
 
 def stored(redis: Redis) -> Iterator[tuple[str, str]]:
-    """Each key of Redis and what it holds."""
+    """Each key of Redis and its value."""
     reads = {
         "string": redis.get,
         "list": lambda key: redis.lrange(key, 0, -1),
@@ -252,7 +252,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(site: Any) -> Run:
-    """All of it, once."""
+    """Everything, once."""
     output, listening = Output(), Listening(site.redis)
     with listening.listening():
         jobs, logs = everything(site, output)
@@ -263,7 +263,7 @@ def run(site: Any) -> Run:
 
 
 def everything(site: Any, output: Output) -> tuple[Sequence[Job], Mapping[str, str]]:
-    """Runs it all; the jobs, and the processes' logs."""
+    """Run everything, and return the jobs and the processes' logs."""
     message = site.darkroom.enqueue(aimlapi.ReveRemix(image_urls=[PICTURE], prompt=PROMPT))
     output.add("Celery's message", "".join(map(readable, site.redis.lrange(queue_name("aimlapi"), 0, -1))))
     processes = started(site)
@@ -303,7 +303,7 @@ def test_a_secret_is_in_no_output(run: Run, name: str) -> None:
     assert run.output.holding(CANARIES[name]) == []
 
 
-def test_no_bytes_of_a_picture_are_in_any_output(run: Run) -> None:
+def test_no_bytes_of_an_image_are_in_any_output(run: Run) -> None:
     encoded = base64.b64encode(PICTURE).decode()
     pieces = [encoded[at : at + 24] for at in range(120, len(encoded) - 24, 24)]
     raw = [repr(PICTURE[at : at + 12])[2:-1] for at in range(60, len(PICTURE) - 12, 12)]
@@ -318,19 +318,19 @@ def test_no_callback_token_is_in_any_output(run: Run) -> None:
             assert run.output.holding(token.rpartition(".")[2]) == []
 
 
-def test_no_signature_of_a_vendors_url_is_in_any_output(run: Run) -> None:
+def test_no_signature_of_a_providers_url_is_in_any_output(run: Run) -> None:
     for name, text in run.output.said.items():
         assert not re.search(r"[?&](?:sig|se)=[^…\s]", text), name
 
 
 def test_only_an_artifacts_own_url_carries_a_signature_of_ours(run: Run) -> None:
-    """Whoever reads a job gets URLs that read its pictures; nobody else does."""
+    """Only those who may read a job get URLs of its images."""
     meant = ("the JSON of jobs", "answers of HTTP", "the command line")
     for name, text in run.output.said.items():
         assert name in meant or "X-Amz-Signature=" not in text, name
 
 
-def test_prompts_stand_in_the_parameters_of_the_record_alone(run: Run, site: Any) -> None:
+def test_prompts_are_only_in_the_parameters_of_the_record(run: Run, site: Any) -> None:
     for job in run.jobs:
         record = json.loads(site.redis.get(f"darkroom:job:{job.id}").partition(b" ")[2])
         assert record.pop("params")["prompt"] == PROMPT

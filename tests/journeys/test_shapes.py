@@ -1,4 +1,4 @@
-"""Every operation in every answer shape, through real processes; each stored byte is what the vendor served, and paid once."""
+"""Every operation in every way of delivering its result, through real processes: charged once, stored byte for byte."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROMPT = "a lake at dawn, "
 
 @dataclass(frozen=True)
 class Shape:
-    """One operation whose vendor answers in one way."""
+    """One operation whose provider delivers the result in one way."""
 
     name: str
     site: str
@@ -27,11 +27,11 @@ class Shape:
     faults: tuple[str, ...] = ()
     images: int = 1
     content_type: str = "image/jpeg"
-    #: amount and unit; None where nobody knows the price
+    #: amount and unit; None if the price is unknown
     cost: tuple[float, str] | None = None
-    #: whether the vendor accepted first and told the result later
+    #: whether the provider accepts first and delivers the result later
     later: bool = False
-    #: whether the vendor told it by a callback
+    #: whether the result comes by callback
     called_back: bool = False
 
 
@@ -180,32 +180,32 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class Ending:
-    """How a shape's job ended, and what the vendor has on its books."""
+    """The final job of a shape, and its submission in the provider's ledger."""
 
     job: Job
     submissions: list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def endings(town: Mapping[str, Any], vendors: Any, picture: bytes) -> Mapping[str, Ending]:
-    """All shapes at once: each is enqueued when the one before is on the vendor's books, so that it meets its own faults."""
+def endings(running_sites: Mapping[str, Any], vendors: Any, picture: bytes) -> Mapping[str, Ending]:
+    """All shapes at once: each is enqueued once the one before was submitted, so that it meets its own faults."""
     jobs = {
-        shape.name: town[shape.site].enqueue(shape.make(picture, PROMPT + shape.name), *shape.faults)
+        shape.name: running_sites[shape.site].enqueue(shape.make(picture, PROMPT + shape.name), *shape.faults)
         for shape in SHAPES
     }
-    finals = {shape.name: town[shape.site].wait(jobs[shape.name]) for shape in SHAPES}
+    finals = {shape.name: running_sites[shape.site].wait(jobs[shape.name]) for shape in SHAPES}
     return {name: Ending(job, vendors.submissions(PROMPT + name)) for name, job in finals.items()}
 
 
 @pytest.fixture(params=SHAPES, ids=lambda shape: shape.name)
 def shape(request: pytest.FixtureRequest) -> Shape:
-    """One of them."""
+    """One shape."""
     return request.param
 
 
 @pytest.fixture
 def ending(shape: Shape, endings: Mapping[str, Ending]) -> Ending:
-    """How it ended."""
+    """Its final job."""
     return endings[shape.name]
 
 
@@ -218,7 +218,7 @@ def test_the_job_succeeds_with_every_image(shape: Shape, ending: Ending) -> None
     assert {artifact.content_type for artifact in job.artifacts} == {shape.content_type}
 
 
-def test_the_vendor_charged_once_and_the_ledger_says_what(shape: Shape, ending: Ending) -> None:
+def test_the_provider_charged_once_and_the_ledger_has_the_cost(shape: Shape, ending: Ending) -> None:
     (submission,) = ending.submissions
     (attempt,) = ending.job.attempts
     assert submission["charged"]
@@ -229,7 +229,7 @@ def test_the_vendor_charged_once_and_the_ledger_says_what(shape: Shape, ending: 
     assert told == shape.cost
 
 
-def test_the_job_takes_the_way_of_its_shape(shape: Shape, ending: Ending) -> None:
+def test_the_result_comes_in_the_way_of_its_shape(shape: Shape, ending: Ending) -> None:
     (submission,) = ending.submissions
     steps = [event.what for event in ending.job.timeline]
     assert steps[:2] == ["queued", "submitting 1"]
@@ -239,7 +239,7 @@ def test_the_job_takes_the_way_of_its_shape(shape: Shape, ending: Ending) -> Non
     assert {posted["status"] for posted in submission["callbacks"]} == ({200} if shape.called_back else set())
 
 
-def test_each_stored_byte_is_what_the_vendor_served(
+def test_each_stored_byte_is_the_one_that_the_provider_served(
     shape: Shape, ending: Ending, vendors: Any, bucket: Any, sha256_of: Callable[[bytes], str]
 ) -> None:
     (submission,) = ending.submissions
@@ -252,7 +252,7 @@ def test_each_stored_byte_is_what_the_vendor_served(
         assert stored["ContentType"] == artifact.content_type
 
 
-def test_each_picture_says_what_it_is(shape: Shape, ending: Ending, bucket: Any) -> None:
+def test_each_object_has_its_type_and_metadata(shape: Shape, ending: Ending, bucket: Any) -> None:
     for artifact in ending.job.artifacts:
         assert bucket.read(artifact.key)["Metadata"] == {
             "job-id": ending.job.id,
@@ -264,7 +264,7 @@ def test_each_picture_says_what_it_is(shape: Shape, ending: Ending, bucket: Any)
         }
 
 
-def test_nothing_but_the_pictures_was_stored(shape: Shape, ending: Ending, bucket: Any) -> None:
+def test_nothing_but_the_images_was_stored(shape: Shape, ending: Ending, bucket: Any) -> None:
     folder = ending.job.artifacts[0].key.rpartition("/")[0]
     assert ending.job.id in folder
     assert bucket.keys(folder) == sorted(artifact.key for artifact in ending.job.artifacts)

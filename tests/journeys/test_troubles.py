@@ -1,4 +1,4 @@
-"""What goes wrong at a vendor: each trouble ends in a final job that says so, and nothing is paid twice."""
+"""Faults of providers: each ends in a final job that says so, and nothing is paid twice."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def generate(images: int = 1, prompt: str = "a lake") -> deepmode.Generate:
 
 
 def booked(vendors: Any, before: int, provider: str) -> list[dict[str, Any]]:
-    """What was submitted to a vendor since, refused or not."""
+    """What was submitted to a provider since, refused or not."""
     return [one for one in vendors.submissions()[before:] if one["provider"] == provider]
 
 
@@ -52,11 +52,11 @@ def before(vendors: Any) -> int:
     return len(vendors.submissions())
 
 
-# Answers that cannot be read: paid perhaps, never sent again -----------------------------------------------------
+# Unreadable answers: possibly charged, never sent again -----------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", ["not-json", "truncated", "drop", "reset", "500-late"])
-def test_an_end_that_nobody_can_read_is_never_sent_again(
+def test_an_unreadable_answer_is_never_sent_again(
     quiet: Any, picture: bytes, vendors: Any, before: int, fault: str
 ) -> None:
     job = quiet.run(face_id(picture, f"unreadable: {fault}"), f"{fault}@deepmode*1")
@@ -71,7 +71,7 @@ def test_an_end_that_nobody_can_read_is_never_sent_again(
     assert job.error.message.strip()
 
 
-def test_a_dropped_job_is_listed_as_unknown_and_can_only_be_retried_with_a_clear_word(
+def test_a_job_with_an_unknown_outcome_is_listed_and_only_retried_with_consent_to_a_charge(
     quiet: Any, picture: bytes, vendors: Any
 ) -> None:
     job = quiet.run(face_id(picture, "dropped, then retried by a person"), "drop@deepmode*1")
@@ -85,7 +85,7 @@ def test_a_dropped_job_is_listed_as_unknown_and_can_only_be_retried_with_a_clear
     assert len(vendors.submissions("dropped, then retried by a person")) == 2
 
 
-def test_a_job_may_ask_to_be_submitted_again(quiet: Any, picture: bytes, vendors: Any) -> None:
+def test_a_job_may_consent_to_be_charged_again(quiet: Any, picture: bytes, vendors: Any) -> None:
     job = quiet.run(face_id(picture, "charge_again"), "drop@deepmode*1", on_unknown="charge_again")
     assert job.status is Status.SUCCEEDED
     assert [attempt.charged for attempt in job.attempts] == [Charged.UNKNOWN, Charged.YES]
@@ -93,7 +93,7 @@ def test_a_job_may_ask_to_be_submitted_again(quiet: Any, picture: bytes, vendors
 
 
 @pytest.mark.parametrize("fault", ["drop", "truncated"])
-def test_a_callback_settles_an_answer_that_was_lost(calling: Any, vendors: Any, fault: str) -> None:
+def test_a_callback_replaces_an_answer_that_was_lost(calling: Any, vendors: Any, fault: str) -> None:
     prompt = f"lost answer, callback: {fault}"
     job = calling.run(generate(2, prompt), f"{fault}@deepmode*1")
     assert job.status is Status.SUCCEEDED
@@ -102,7 +102,7 @@ def test_a_callback_settles_an_answer_that_was_lost(calling: Any, vendors: Any, 
     assert "outcome of 1 unknown: waiting for its callback" in [event.what for event in job.timeline]
 
 
-def test_the_same_key_settles_an_answer_that_was_lost(calling: Any, picture: bytes, vendors: Any) -> None:
+def test_the_same_key_replaces_an_answer_that_was_lost(calling: Any, picture: bytes, vendors: Any) -> None:
     job = calling.run(remix(picture, "lost, same key"), "drop@phota*1", "callback-never@phota*1")
     (submission,) = vendors.submissions("lost, same key")
     assert job.status is Status.SUCCEEDED
@@ -110,10 +110,10 @@ def test_the_same_key_settles_an_answer_that_was_lost(calling: Any, picture: byt
     assert submission["details"]["repeats"] == 1
 
 
-# Refusals: nothing was paid ---------------------------------------------------------------------------------------
+# Refusals: nothing was charged ---------------------------------------------------------------------------------------
 
 
-def test_a_refusal_that_costs_nothing_is_tried_again(quiet: Any, picture: bytes, vendors: Any, before: int) -> None:
+def test_a_free_refusal_is_retried(quiet: Any, picture: bytes, vendors: Any, before: int) -> None:
     # AIML never charges a failure. Each job meets one of them, whichever comes first.
     refusals = ("503", "429", "500")
     vendors.arm(*(f"{fault}@aimlapi*1" for fault in refusals))
@@ -169,7 +169,7 @@ def test_a_final_refusal_ends_the_job_with_a_code_and_a_sentence(
 # Polls and callbacks ----------------------------------------------------------------------------------------------
 
 
-def test_a_poll_that_teaches_nothing_is_asked_again(quiet: Any, picture: bytes, vendors: Any) -> None:
+def test_a_poll_without_news_is_repeated(quiet: Any, picture: bytes, vendors: Any) -> None:
     troubles = ("poll-500", "poll-not-json", "poll-drop", "poll-404", "poll-429", "poll-truncated")
     vendors.arm(*(f"{fault}@chainhub*1" for fault in troubles))
     jobs = [quiet.darkroom.enqueue(ideogram(picture, f"polled, {place}")) for place, _ in enumerate(troubles)]
@@ -179,7 +179,7 @@ def test_a_poll_that_teaches_nothing_is_asked_again(quiet: Any, picture: bytes, 
 
 
 @pytest.mark.parametrize("fault", ["callback-not-json", "callback-garbage", "callback-bad-signature"])
-def test_a_callback_that_cannot_be_believed_changes_nothing_and_a_poll_settles_it(
+def test_an_unverified_callback_changes_nothing_and_a_poll_brings_the_result(
     calling: Any, picture: bytes, vendors: Any, fault: str
 ) -> None:
     job = calling.run(ideogram(picture, fault), f"{fault}@chainhub*1")
@@ -197,7 +197,7 @@ def test_fewer_images_than_asked_succeed_and_name_the_missing(quiet: Any) -> Non
     assert "1 of 3" in job.missing[0].message
 
 
-def test_one_image_withheld_is_missing_and_the_others_are_kept(quiet: Any, picture: bytes) -> None:
+def test_a_withheld_image_is_missing_and_the_others_are_stored(quiet: Any, picture: bytes) -> None:
     request = chainhub.IdeogramRemix(image_file=picture, prompt="one withheld", num_images=3)
     job = quiet.run(request, "unsafe=1@chainhub*1")
     assert job.status is Status.SUCCEEDED
@@ -224,7 +224,7 @@ def test_a_result_after_the_deadline_is_salvaged(calling: Any, vendors: Any, wai
 
 
 @pytest.mark.parametrize("keep_late", [True, False])
-def test_a_job_canceled_while_it_runs_keeps_what_comes_only_if_asked(
+def test_a_job_canceled_while_it_runs_stores_late_images_only_if_it_says_so(
     calling: Any, vendors: Any, bucket: Any, wait_until: Any, keep_late: bool
 ) -> None:
     prompt = f"canceled, keep_late={keep_late}"
@@ -246,14 +246,14 @@ def test_a_job_canceled_while_it_runs_keeps_what_comes_only_if_asked(
 
 @pytest.fixture(scope="module")
 def brief(sites: Any, bucket: Any, new_vendors: Callable[..., Any]) -> Any:
-    """A site of vendors whose URLs live for two seconds."""
+    """A site of providers whose URLs live for two seconds."""
     site = sites.new("brief", vendors=new_vendors("brief", "--result-life", "2"), storage=bucket.storage())
     site.await_workers(site.start_worker())
     return site
 
 
-def test_a_url_that_expired_is_signed_anew(brief: Any) -> None:
-    """Its life of two seconds is over before the host, that stumbles twice, is asked a third time."""
+def test_a_url_that_expired_is_signed_again(brief: Any) -> None:
+    """It expires after two seconds, before the host, which fails twice, is asked a third time."""
     job = brief.run(generate(1, "expired"), "result-500@deepmode*2")
     assert job.status is Status.SUCCEEDED
     assert len(brief.vendors.submissions("expired")) == 1
@@ -270,7 +270,7 @@ def test_a_url_that_expired_is_signed_anew(brief: Any) -> None:
         ("result-redirect=http://10.0.0.1/x.png", ""),
     ],
 )
-def test_a_result_that_must_not_be_kept_is_missing_and_says_why(
+def test_a_result_that_must_not_be_stored_is_missing_and_says_why(
     quiet: Any, vendors: Any, fault: str, said: str
 ) -> None:
     job = quiet.run(generate(2, fault), f"{fault}@deepmode*1")
@@ -281,13 +281,13 @@ def test_a_result_that_must_not_be_kept_is_missing_and_says_why(
     assert len(job.artifacts) == 1
 
 
-def test_a_job_without_any_proper_image_fails(quiet: Any, picture: bytes) -> None:
+def test_a_job_without_any_valid_image_fails(quiet: Any, picture: bytes) -> None:
     job = quiet.run(ideogram(picture, "only a bomb"), "result-bomb@chainhub*1")
     assert (job.status, job.error.code) == (Status.FAILED, Code.RESULT_REJECTED)
     assert job.attempts[0].charged is Charged.YES
 
 
-def test_an_image_inside_an_answer_that_is_none_is_rejected(quiet: Any, picture: bytes) -> None:
+def test_bytes_inside_an_answer_that_are_not_an_image_are_rejected(quiet: Any, picture: bytes) -> None:
     request = aimlapi.ReveRemix(image_urls=[picture], prompt="no image inside", convert_base64_to_url=False)
     job = quiet.run(request, "result-not-image@aimlapi*1")
     assert job.status is Status.FAILED
@@ -302,7 +302,7 @@ def test_the_stored_type_comes_from_the_bytes(quiet: Any, bucket: Any) -> None:
 
 
 @pytest.mark.parametrize("fault", ["result-500", "result-drop", "result-bounce", "result-slow"])
-def test_a_result_whose_host_stumbles_is_fetched_again(quiet: Any, fault: str) -> None:
+def test_a_result_whose_host_fails_once_is_fetched_again(quiet: Any, fault: str) -> None:
     job = quiet.run(generate(prompt=fault), f"{fault}@deepmode*1")
     assert job.status is Status.SUCCEEDED
     assert len(job.artifacts) == 1
@@ -313,7 +313,7 @@ def test_a_result_whose_host_stumbles_is_fetched_again(quiet: Any, fault: str) -
 
 @dataclass(frozen=True)
 class Worn:
-    """Jobs of a site of their own, one vendor each, so that they meet their own faults."""
+    """Jobs of a site of their own, one provider each, so that they meet their own faults."""
 
     site: Any
     jobs: Mapping[str, Job]

@@ -1,4 +1,4 @@
-"""Webhooks out through real processes: told once a job ends, verified by npm's library, beside a dead endpoint, across a SIGKILL."""
+"""Webhooks through real processes: sent when a job ends, verified by npm's library, beside a dead endpoint, across a SIGKILL."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OLD, NEW = "whsec_b2xkIHNlY3JldCBvbGQgc2VjcmV0IG9sZCBzZWNyZXQ=", "whsec_bmV3IHNl
 
 @dataclass
 class Endpoint:
-    """Somebody's endpoint: it holds each request until it may answer."""
+    """An endpoint that holds each request until a test lets it answer."""
 
     port: int = 0
     status: int = 204
@@ -42,7 +42,7 @@ class Endpoint:
         return f"http://127.0.0.1:{self.port}/hook?token=canary-of-the-query"
 
     def webhook_events(self, job: Job) -> list[dict[str, Any]]:
-        """What came about a job."""
+        """The messages about a job."""
         return [body for body in map(json.loads, (text for _, text in self.messages)) if body["id"] == job.id]
 
 
@@ -63,7 +63,7 @@ def serving(endpoint: Endpoint) -> Iterator[Endpoint]:
                 self.close_connection = True
 
         def log_message(self, *_: Any) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -81,7 +81,7 @@ def serving(endpoint: Endpoint) -> Iterator[Endpoint]:
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    """An endpoint that takes what it gets."""
+    """An endpoint that accepts everything."""
     with serving(Endpoint()) as one:
         one.is_open.set()
         yield one
@@ -89,7 +89,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def dead() -> Iterator[str]:
-    """The URL of an endpoint that takes connections and never answers, under another host name."""
+    """The URL of an endpoint with another host name that accepts connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.2", 0))
         listener.listen(512)
@@ -98,7 +98,7 @@ def dead() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def site(sites: Any, bucket: Any) -> Any:
-    """A site that signs what it tells by two secrets, in the middle of a rotation."""
+    """A site that signs webhooks with two secrets, in the middle of a rotation."""
     return sites.new("telling", {"DARKROOM_WEBHOOK_SECRETS": f"{NEW},{OLD}"}, storage=bucket.storage())
 
 
@@ -111,7 +111,7 @@ def worker(site: Any) -> Process:
 
 
 def delivered(site: Any, job: Job, wait_until: Callable[..., None]) -> Job:
-    """The job once all that it tells was taken."""
+    """The job once all its deliveries were accepted."""
 
     def done() -> bool:
         found = site.darkroom.get(job.id).deliveries
@@ -122,15 +122,15 @@ def delivered(site: Any, job: Job, wait_until: Callable[..., None]) -> Job:
 
 
 def canceled(site: Any, url: str) -> Job:
-    """A job that has come to an end, without a vendor."""
+    """A final job that no provider has seen."""
     job = site.darkroom.enqueue(deepmode.Generate(model_id="m", prompt="p"), webhook_url=url)
     return site.darkroom.cancel(job.id)  # type: ignore[no-any-return]
 
 
-def test_the_end_of_a_job_is_told_once_and_verified_by_both_libraries(
+def test_the_end_of_a_job_sends_one_webhook_that_both_libraries_verify(
     site: Any, worker: Process, endpoint: Endpoint, picture: bytes, verified_by_npm: Any, wait_until: Any
 ) -> None:
-    request = aimlapi.ReveRemix(image_urls=[picture], prompt="a mug that is told of")
+    request = aimlapi.ReveRemix(image_urls=[picture], prompt="a mug with a webhook")
     job = site.run(request, webhook_url=endpoint.url, webhook_events=["succeeded", "failed"])
     assert job.status is Status.SUCCEEDED
     job = delivered(site, job, wait_until)
@@ -149,7 +149,7 @@ def test_the_end_of_a_job_is_told_once_and_verified_by_both_libraries(
     assert (job.deliveries[0].tries, job.deliveries[0].log[0].status) == (1, 204)
 
 
-def test_two_hundred_jobs_of_a_dead_endpoint_delay_nobody_elses(
+def test_two_hundred_jobs_of_a_dead_endpoint_delay_no_other_endpoint(
     site: Any, worker: Process, endpoint: Endpoint, dead: str, wait_until: Any
 ) -> None:
     theirs = [canceled(site, dead) for _ in range(200)]
@@ -161,14 +161,14 @@ def test_two_hundred_jobs_of_a_dead_endpoint_delay_nobody_elses(
 
 
 def darkroom(site: Any, *arguments: str) -> str:
-    """What a command of the command line prints; it must succeed."""
+    """The output of a command, which must succeed."""
     command = [sys.executable, "-m", "jobs.cli", *arguments]
     environ = {"PATH": "/usr/bin:/bin", **site.environ}
     ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30, check=True)
     return ended.stdout
 
 
-def test_the_command_line_shows_what_was_told_and_tells_it_again(
+def test_the_command_line_shows_deliveries_and_redelivers(
     site: Any, worker: Process, endpoint: Endpoint, wait_until: Any
 ) -> None:
     endpoint.status = 500
@@ -192,7 +192,7 @@ def test_the_command_line_shows_what_was_told_and_tells_it_again(
     assert first[0]["webhook-id"] == last[0]["webhook-id"]
 
 
-def test_a_delivery_survives_the_death_of_the_worker_that_made_it(
+def test_a_delivery_survives_the_death_of_the_worker_that_sent_it(
     site: Any, worker: Process, endpoint: Endpoint, wait_until: Any
 ) -> None:
     endpoint.is_open.clear()

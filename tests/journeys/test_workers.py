@@ -24,7 +24,7 @@ def reve(picture: bytes, prompt: str) -> aimlapi.ReveRemix:
 
 
 def ended(process: Process, wait_until: Any, seconds: float = 20) -> int:
-    """Sends SIGTERM; the exit status, once the process ended by itself."""
+    """Send SIGTERM, and return the exit status once the process has ended by itself."""
     os.kill(process.pid, signal.SIGTERM)
     wait_until(lambda: not process.alive, f"the end of {process.name}", seconds)
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT).si_status
@@ -32,13 +32,13 @@ def ended(process: Process, wait_until: Any, seconds: float = 20) -> int:
 
 @pytest.fixture(scope="module")
 def pair(sites: Any, bucket: Any) -> Any:
-    """A site with two workers that know no DeepMode; a broker that held doubled messages, and lost some, before they came."""
+    """A site with two workers without DeepMode's key; before they start, the broker doubles some messages and loses others."""
     return sites.new("pair", {"DEEPMODE_API_KEY": ""}, storage=bucket.storage())
 
 
 @pytest.fixture(scope="module")
 def early(pair: Any, picture: bytes) -> dict[str, Any]:
-    """Jobs that were enqueued before any worker lived; then both start."""
+    """Jobs that were enqueued before both workers start."""
     lost = pair.darkroom.enqueue(reve(picture, "its message is lost"))
     assert pair.redis.delete("darkroom.aimlapi") == 1
     doubled = pair.darkroom.enqueue(reve(picture, "a hundred messages"))
@@ -66,7 +66,7 @@ def test_a_message_a_hundred_times_is_one_submission(pair: Any, early: dict[str,
     assert len(pair.vendors.submissions("a hundred messages")) == 1
 
 
-def test_a_message_that_comes_after_the_end_changes_nothing(pair: Any, early: dict[str, Any], wait_until: Any) -> None:
+def test_a_message_for_a_final_job_changes_nothing(pair: Any, early: dict[str, Any], wait_until: Any) -> None:
     job = pair.wait(early["doubled"])
     known = pair.darkroom.repository.get(job.id)
     pair.redis.lpush("darkroom.aimlapi", *[early["message"]] * 100)
@@ -83,7 +83,7 @@ def test_two_workers_share_jobs_and_none_is_submitted_twice(pair: Any, early: di
     assert holders <= set(pair.darkroom.repository.workers())
 
 
-def test_a_job_whose_message_was_lost_runs_all_the_same(pair: Any, early: dict[str, Any]) -> None:
+def test_a_job_whose_message_was_lost_runs_anyway(pair: Any, early: dict[str, Any]) -> None:
     assert pair.wait(early["lost"]).status is Status.SUCCEEDED
     assert len(pair.vendors.submissions("its message is lost")) == 1
 
@@ -97,7 +97,7 @@ def test_a_job_that_no_worker_serves_waits_and_ends_at_its_deadline(pair: Any, e
 
 @pytest.fixture
 def flower(pair: Any, early: dict[str, Any], processes: Processes, free_port: int) -> Iterator[str]:
-    """Flower as it comes, beside the workers."""
+    """Flower with its defaults, beside the workers."""
     arguments = ["-m", "celery", "-A", "worker", "flower", f"--port={free_port}", "--address=127.0.0.1"]
     environ = {**pair.environ, "FLOWER_UNAUTHENTICATED_API": "true"}
     process = processes.start(Command("flower", [sys.executable, *arguments], environ, pair.folder))
@@ -119,7 +119,7 @@ def test_flower_unchanged_shows_the_tasks(pair: Any, picture: bytes, flower: str
     jobs: list[str] = []
 
     def seen() -> bool:
-        # Flower answers before it listens, so that the first tasks may pass unseen.
+        # Flower answers before it listens to events, so that it may miss the first tasks.
         jobs.append(pair.run(reve(picture, f"seen by Flower, {len(jobs)}")).id)
         return any(task["state"] == "SUCCESS" for task in (_tasks(flower) or {}).values())
 
@@ -145,7 +145,7 @@ def test_a_warm_shutdown_finishes_what_is_in_flight(
     assert pair.redis.keys("darkroom:held:*") == []
 
 
-def test_a_drain_that_is_too_short_marks_the_job_and_drops_none(
+def test_a_drain_that_is_too_short_leaves_an_unknown_outcome_and_loses_no_job(
     sites: Any, bucket: Any, picture: bytes, wait_until: Any
 ) -> None:
     site = sites.new("hasty", {"DARKROOM_DRAIN_SECONDS": "0.3"}, storage=bucket.storage())

@@ -1,4 +1,4 @@
-"""A worker's process put together inside the test's own, over a real Redis, a folder and the sandbox in a thread."""
+"""A worker process assembled inside the test's own, with a real Redis, a folder and the sandbox in a thread."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def drawn(color: str = "red", kind: str = "PNG", size: tuple[int, int] = (64, 48)) -> bytes:
-    """A small picture."""
+    """A small image."""
     buffer = io.BytesIO()
     Image.new("RGB", size, color).save(buffer, kind)
     return buffer.getvalue()
@@ -35,7 +35,7 @@ def drawn(color: str = "red", kind: str = "PNG", size: tuple[int, int] = (64, 48
 
 @pytest.fixture(scope="session")
 def draw() -> Callable[..., bytes]:
-    """Makes a small picture of a color, a kind and a size."""
+    """Draws a small image with a color, a format and a size."""
     return drawn
 
 
@@ -45,24 +45,24 @@ def png() -> bytes:
     return drawn()
 
 
-# A host of pictures -----------------------------------------------------------------------------------------------
+# A host of images -----------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Host:
-    """A web server whose pages a test sets: the status, the body and how it is told to be longer or elsewhere."""
+    """A web server whose pages a test sets: status, body and headers."""
 
     url: str
     pages: dict[str, tuple[int, bytes, Mapping[str, str]]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     def put(self, path: str, body: bytes = b"", status: int = 200, **headers: str) -> str:
-        """Sets a page; its URL."""
+        """Set a page, and return its URL."""
         self.pages[path] = (status, body, {name.replace("_", "-"): value for name, value in headers.items()})
         return self.url + path
 
     def post(self, path: str, body: bytes, status: int = 200) -> None:
-        """Sets what a POST is answered, in chunks whose length nobody told before."""
+        """Set the answer to a POST, which is sent in chunks of unknown length."""
         self.pages[f"POST {path}"] = (status, body, {})
 
 
@@ -111,7 +111,7 @@ def host(one_host: Host) -> Host:
     return one_host
 
 
-# Vendors and a worker ---------------------------------------------------------------------------------------------
+# Providers and a worker ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -122,14 +122,14 @@ def one_sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def sandbox(one_sandbox: Sandbox) -> Sandbox:
-    """The four vendors, with empty books and no fault armed."""
+    """The providers, with an empty ledger and no fault armed."""
     one_sandbox.reset()
     return one_sandbox
 
 
 @dataclass
 class WorkerHarness:
-    """One worker process inside this one; its sweep looks only when it is told to."""
+    """One worker process inside this one; its sweep runs only when a test says so."""
 
     process: Process
     steps: list[str]
@@ -152,13 +152,13 @@ class WorkerHarness:
         return self.process.holder
 
     def stop(self) -> None:
-        """Ends the process; once."""
+        """Stop the process; once."""
         if not self.stopped:
             self.stopped = True
             self.process.stop()
 
     def renew(self) -> None:
-        """Renews the worker's lease."""
+        """Renew the worker's lease."""
         with self.process.sweep.lease.renewal():
             self.darkroom.repository.tick(self.holder, {}, 0)
 
@@ -169,7 +169,7 @@ class WorkerHarness:
         return self.darkroom.repository.get(job.id)
 
     def do(self, work: Awaitable[T]) -> T:
-        """Runs it on the worker's loop."""
+        """Run it on the worker's event loop."""
 
         async def worked() -> T:
             return await work
@@ -177,13 +177,13 @@ class WorkerHarness:
         return asyncio.run_coroutine_threadsafe(worked(), self.process.work.loop).result(timeout=30)
 
     def run(self, job: Job, runner: Runner | None = None) -> Job:
-        """Does what the job needs next, on a lease that is fresh; the job after it."""
+        """Do the next step of the job under a fresh lease, and return the job."""
         self.renew()
         self.do((runner or self.runner).run(job.id))
         return self.get(job)
 
     def attend(self, job: Job, *living: str) -> Job:
-        """Looks at a due job as the sweep does, while only these workers live; the job after it."""
+        """Act on a due job as the sweep does, while only these workers are alive, and return the job."""
         self.do(self.runner.attend(self.get(job), frozenset(living)))
         return self.get(job)
 
@@ -197,12 +197,12 @@ class WorkerHarness:
 
 
 class Crashed(BaseException):
-    """A worker's process ended here."""
+    """The worker process ended at this step."""
 
 
 @pytest.fixture
 def new_worker(redis_url: str, tmp_path: Path, sandbox: Sandbox) -> Iterator[Callable[..., WorkerHarness]]:
-    """Puts a worker together; settings as they are named, vendors' as in the environment."""
+    """Assembles a worker with these settings, and with providers' settings from the environment."""
     made: list[WorkerHarness] = []
 
     def new(environ: Mapping[str, str] | None = None, **settings: Any) -> WorkerHarness:
@@ -238,5 +238,5 @@ def new_worker(redis_url: str, tmp_path: Path, sandbox: Sandbox) -> Iterator[Cal
 
 @pytest.fixture
 def worker(new_worker: Callable[..., WorkerHarness]) -> WorkerHarness:
-    """A worker whose vendors answer at once, or are polled."""
+    """A worker without a public URL: providers answer at once, or are polled."""
     return new_worker()

@@ -208,7 +208,7 @@ def test_the_signature_of_a_fixed_message_never_changes() -> None:
 
 
 @on_the_loop
-async def test_a_try_later_is_the_same_message_signed_anew(darkroom: Darkroom) -> None:
+async def test_a_try_later_is_the_same_message_signed_again(darkroom: Darkroom) -> None:
     async with receiving(b"HTTP/1.1 503 Away\r\nContent-Length: 0\r\n\r\n") as receiver:
         job = await delivered(darkroom, ended(darkroom, receiver.url()))
         assert (job.deliveries[0].is_open, job.deliveries[0].log[0].status) == (True, 503)

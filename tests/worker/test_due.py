@@ -1,4 +1,4 @@
-"""The sweep: acts on what is due, once, and gives back what nobody works on."""
+"""The sweep acts on each due job once, and releases jobs on which nobody works."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def darkroom(redis_url: str, tmp_path: Any) -> Darkroom:
 
 
 class Seen:
-    """What a sweep handed on."""
+    """What a sweep passed on."""
 
     def __init__(self) -> None:
         self.attended: list[Job] = []
@@ -46,7 +46,7 @@ class Seen:
 
 @pytest.fixture
 def new_sweep(darkroom: Darkroom) -> Callable[..., tuple[Sweep, Seen]]:
-    """A sweep that looks when it is told to, and what it passed on."""
+    """A sweep that runs when a test says so, and what it passed on."""
 
     def new(holder: str = "me", room: int = 100, providers: tuple[str, ...] = ("deepmode", "aimlapi")) -> Any:
         seen = Seen()
@@ -70,18 +70,18 @@ def enqueue(darkroom: Darkroom, **options: Any) -> Job:
 
 
 def ready(darkroom: Darkroom, job: Job) -> None:
-    """As if the message of a queued job had been lost long ago."""
+    """Make a queued job overdue, as if its message had been lost long ago."""
     darkroom.repository.update(job.id, lambda job, now: replace(job, wake_at=now - timedelta(minutes=1)))
 
 
 def due(darkroom: Darkroom, job: Job) -> None:
-    """As if a running job were to be looked at now."""
+    """Make a running job due now."""
     darkroom.repository.update(
         job.id, lambda job, now: replace(job, status=Status.RUNNING, wake_at=now - timedelta(seconds=1))
     )
 
 
-def test_what_is_due_is_attended_once(darkroom: Darkroom, new_sweep: Any) -> None:
+def test_a_due_job_is_attended_once(darkroom: Darkroom, new_sweep: Any) -> None:
     sweep, seen = new_sweep()
     job = enqueue(darkroom)
     due(darkroom, job)
@@ -91,7 +91,7 @@ def test_what_is_due_is_attended_once(darkroom: Darkroom, new_sweep: Any) -> Non
     assert seen.living == [frozenset({"me"})]
 
 
-def test_what_is_not_due_is_left(darkroom: Darkroom, new_sweep: Any) -> None:
+def test_a_job_that_is_not_due_is_left(darkroom: Darkroom, new_sweep: Any) -> None:
     sweep, seen = new_sweep()
     enqueue(darkroom)
     sweep.run_once()
@@ -139,7 +139,7 @@ def test_no_more_queued_jobs_are_taken_than_there_is_room_for(darkroom: Darkroom
     assert len(seen.ran) == len(set(seen.ran)) == 7
 
 
-def test_jobs_of_a_vendor_that_is_not_served_stay_in_line(darkroom: Darkroom, new_sweep: Any) -> None:
+def test_jobs_of_a_provider_that_is_not_served_stay_in_their_lane(darkroom: Darkroom, new_sweep: Any) -> None:
     sweep, seen = new_sweep(providers=("aimlapi",))
     ready(darkroom, enqueue(darkroom))
     sweep.run_once()
@@ -154,7 +154,7 @@ def test_a_job_that_nobody_serves_is_attended_at_its_deadline(darkroom: Darkroom
     assert [one.id for one in seen.attended] == [job.id]
 
 
-def test_what_expires_first_is_attended_first(darkroom: Darkroom, new_sweep: Any) -> None:
+def test_the_job_whose_image_expires_first_is_attended_first(darkroom: Darkroom, new_sweep: Any) -> None:
     sweep, seen = new_sweep()
     minutes = {enqueue(darkroom).id: minutes for minutes in (30, 10, 20)}
     for job_id, left in minutes.items():
@@ -169,7 +169,9 @@ def _storing(job: Job, now: Any, minutes: int) -> Job:
     return replace(job, status=Status.STORING, wake_at=now - timedelta(seconds=1), pending=(image,))
 
 
-def test_what_a_dead_worker_held_is_attended_by_another_once(darkroom: Darkroom, new_sweep: Any, redis: Any) -> None:
+def test_jobs_held_by_a_dead_worker_are_attended_by_another_once(
+    darkroom: Darkroom, new_sweep: Any, redis: Any
+) -> None:
     mine, seen = new_sweep("me")
     dead, _ = new_sweep("dead")
     dead.run_once()
@@ -186,7 +188,7 @@ def test_what_a_dead_worker_held_is_attended_by_another_once(darkroom: Darkroom,
     assert list(darkroom.repository.workers()) == ["me"]
 
 
-def test_what_we_hold_and_nobody_works_on_is_given_back(darkroom: Darkroom, new_sweep: Any) -> None:
+def test_a_job_that_we_hold_and_nobody_works_on_is_released(darkroom: Darkroom, new_sweep: Any) -> None:
     sweep, seen = new_sweep()
     idle, busy = enqueue(darkroom), enqueue(darkroom)
     for job in (idle, busy):
@@ -199,7 +201,7 @@ def test_what_we_hold_and_nobody_works_on_is_given_back(darkroom: Darkroom, new_
     assert darkroom.get(busy.id).holder == "me"
 
 
-def test_a_job_that_was_taken_between_two_looks_is_not_given_back(darkroom: Darkroom, new_sweep: Any) -> None:
+def test_a_job_that_was_claimed_between_two_comparisons_is_not_released(darkroom: Darkroom, new_sweep: Any) -> None:
     sweep, _ = new_sweep()
     job = enqueue(darkroom)
     sweep.reconcile()

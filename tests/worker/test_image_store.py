@@ -24,7 +24,7 @@ from worker.image_store import BAD_TRY_SECONDS, MAX_PAUSE_SECONDS
 
 @pytest.fixture
 def job(worker: Any) -> Job:
-    """A job whose images are kept; its vendor can sign no URL anew."""
+    """A job whose images are kept; its provider can sign no URL anew."""
     return worker.enqueue(aimlapi.ReveRemix(image_urls=["https://example.com/a.png"], prompt="a mug"))
 
 
@@ -55,7 +55,7 @@ def at(url: str, **fields: Any) -> PendingImage:
     ("kind", "content_type", "extension"),
     [("PNG", "image/png", "png"), ("JPEG", "image/jpeg", "jpg"), ("WEBP", "image/webp", "webp")],
 )
-def test_a_picture_is_kept_as_what_its_bytes_say(
+def test_an_image_is_stored_with_the_type_of_its_bytes(
     store: Any, worker: Any, job: Job, host: Any, draw: Any, kind: str, content_type: str, extension: str
 ) -> None:
     content = draw("blue", kind, (120, 80))
@@ -82,7 +82,7 @@ def test_the_query_of_a_url_goes_out_as_it_came(store: Any, host: Any, draw: Any
     assert isinstance(store(at(host.url + "/a.png?se=2024-07-11T00%3A34%3A17Z&sig=a%2Fb%3D")), Artifact)
 
 
-def test_what_stands_under_the_key_is_adopted(store: Any, worker: Any, job: Job, host: Any, draw: Any) -> None:
+def test_the_existing_object_under_the_key_is_used(store: Any, worker: Any, job: Job, host: Any, draw: Any) -> None:
     first, second = draw("red"), draw("blue")
     key = artifact_key(job.id, 1, 0, "png")
     worker.darkroom.storage.put(key, first, content_type="image/png", metadata={})
@@ -91,7 +91,7 @@ def test_what_stands_under_the_key_is_adopted(store: Any, worker: Any, job: Job,
     assert worker.darkroom.storage.get(key) == first
 
 
-def test_what_stands_in_a_bucket_is_adopted_too(store: Any, job: Job, host: Any, draw: Any, s3: Any) -> None:
+def test_the_existing_object_in_a_bucket_is_used_too(store: Any, job: Job, host: Any, draw: Any, s3: Any) -> None:
     bucket = S3Storage(s3.bucket, "", s3.access)
     first, second = draw("red"), draw("blue")
     stored = store(at(host.put("/1.png", first)), storage=bucket)
@@ -101,7 +101,7 @@ def test_what_stands_in_a_bucket_is_adopted_too(store: Any, job: Job, host: Any,
     bucket.close()
 
 
-# No picture -------------------------------------------------------------------------------------------------------
+# No image -------------------------------------------------------------------------------------------------------
 
 
 def page(host: Any, draw: Any, what: str) -> str:
@@ -115,7 +115,7 @@ def page(host: Any, draw: Any, what: str) -> str:
 
 
 @pytest.mark.parametrize("what", ["an HTML page", "nothing", "a half", "a half of what it announced"])
-def test_what_is_no_picture_is_fetched_again_three_times_and_then_given_up(
+def test_bytes_that_are_not_an_image_are_fetched_again_three_times_and_then_given_up(
     store: Any, host: Any, draw: Any, what: str
 ) -> None:
     image = at(page(host, draw, what))
@@ -127,7 +127,7 @@ def test_what_is_no_picture_is_fetched_again_three_times_and_then_given_up(
     assert sum(BAD_TRY_SECONDS) <= 30
 
 
-def test_what_is_too_large_or_dangerous_is_given_up_at_once(store: Any, host: Any, draw: Any) -> None:
+def test_an_image_that_is_too_large_or_dangerous_is_given_up_at_once(store: Any, host: Any, draw: Any) -> None:
     ends = [
         store(at(host.put("/large.png", b"x" * 1025)), max_image_bytes=1024),
         store(at(host.put("/bomb.png", bomb()))),
@@ -185,7 +185,7 @@ def test_a_url_that_is_refused_is_tried_three_times_more(store: Any, host: Any, 
     assert (type(last), last.code) == (Missing, Code.RESULT_EXPIRED)
 
 
-def test_a_dead_url_whose_picture_was_stored_before_is_found_there(
+def test_an_image_that_was_stored_before_its_url_expired_is_found(
     store: Any, worker: Any, job: Job, host: Any, png: bytes
 ) -> None:
     worker.darkroom.storage.put(artifact_key(job.id, 1, 0, "png"), png, content_type="image/png", metadata={})
@@ -198,7 +198,7 @@ def test_a_dead_url_whose_picture_was_stored_before_is_found_there(
 
 @pytest.fixture
 def rendered(worker: Any, sandbox: Any) -> Job:
-    """A job of a vendor that signs URLs anew, whose pictures are rendered and not stored yet."""
+    """A job of a provider that signs URLs anew, whose images are rendered and not stored yet."""
     sandbox.arm("result-500@deepmode*1")
     return worker.run(worker.enqueue(deepmode.Generate(model_id="m", prompt="a lake")))
 
@@ -211,7 +211,7 @@ def dead(worker: Any, rendered: Job) -> PendingImage:
     return replace(image, source=replace(image.source, url=image.source.url.replace("sig=", "sig=x"), expires_at=over))
 
 
-def test_a_dead_url_is_signed_anew_at_once_where_the_vendor_can(
+def test_a_dead_url_is_signed_again_at_once_where_the_provider_can(
     store: Any, worker: Any, rendered: Job, dead: PendingImage
 ) -> None:
     end = store(dead, rendered)
@@ -221,7 +221,7 @@ def test_a_dead_url_is_signed_anew_at_once_where_the_vendor_can(
     assert isinstance(store(replace(dead, source=end.source), rendered), Artifact)
 
 
-def test_a_url_that_should_live_is_given_time_before_it_is_signed_anew(
+def test_a_url_that_should_live_is_given_time_before_it_is_signed_again(
     store: Any, worker: Any, rendered: Job, dead: PendingImage
 ) -> None:
     living = expiring(dead, worker.runner.images.now() + timedelta(hours=1))
@@ -233,7 +233,7 @@ def test_a_url_that_should_live_is_given_time_before_it_is_signed_anew(
 
 
 @pytest.mark.parametrize("fault", ["poll-500", "poll-drop", "poll-404"])
-def test_a_signing_that_fails_is_tried_again(
+def test_a_signing_that_fails_is_retried(
     store: Any, sandbox: Any, rendered: Job, dead: PendingImage, fault: str
 ) -> None:
     sandbox.arm(f"{fault}@deepmode*1")
@@ -241,7 +241,7 @@ def test_a_signing_that_fails_is_tried_again(
     assert (type(end), end.source, end.after_seconds) == (Postponed, None, BAD_TRY_SECONDS[0])
 
 
-def test_a_job_of_a_vendor_that_this_worker_does_not_serve_is_kept_without_signing(
+def test_a_job_of_a_provider_that_this_worker_does_not_serve_is_kept_without_signing(
     store: Any, worker: Any, rendered: Job, dead: PendingImage
 ) -> None:
     keyless = replace(worker.runner.calls, providers={})
@@ -317,12 +317,16 @@ def test_images_inside_an_answer_are_stored_before_the_record_changes(
     assert [worker.darkroom.storage.get(ends[index].key) for index in (0, 1)] == [first, second]
 
 
-def test_an_image_inside_an_answer_that_is_none_is_missing_beside_the_others(store_inline: Any, png: bytes) -> None:
+def test_bytes_inside_an_answer_that_are_not_an_image_are_missing_beside_the_others(
+    store_inline: Any, png: bytes
+) -> None:
     ends = store_inline(b"<html>", png)
     assert (ends[0].code, type(ends[1])) == (Code.RESULT_REJECTED, Artifact)
 
 
-def test_what_the_storage_does_not_take_is_spooled(store_inline: Any, worker: Any, png: bytes, away: Away) -> None:
+def test_an_image_that_the_storage_does_not_accept_is_spooled(
+    store_inline: Any, worker: Any, png: bytes, away: Away
+) -> None:
     (end,) = store_inline(png, storage=away).values()
     assert isinstance(end, Spooled)
     assert worker.runner.images.spool.read(end.name) == png
@@ -352,7 +356,9 @@ def test_images_with_a_url_and_other_reports_have_nothing_inside(worker: Any, jo
     assert worker.do(images.store_inline(job, 1, Succeeded((Image(0, url="https://example.com/x"),)))) == {}
 
 
-def test_a_rescue_finds_what_was_stored_and_nothing_else(worker: Any, store_inline: Any, job: Job, png: bytes) -> None:
+def test_images_that_a_dead_worker_stored_are_found_and_nothing_else(
+    worker: Any, store_inline: Any, job: Job, png: bytes
+) -> None:
     images = worker.runner.images
     assert worker.do(images.find_inline(job, 1)) == {}
     stored = store_inline(png)
@@ -360,7 +366,7 @@ def test_a_rescue_finds_what_was_stored_and_nothing_else(worker: Any, store_inli
     assert worker.do(images.find_inline(job, 2)) == {}
 
 
-def test_the_bytes_of_an_image_are_given_back_however_it_ends(store: Any, worker: Any, host: Any, png: bytes) -> None:
+def test_the_memory_of_an_image_is_freed_however_it_ends(store: Any, worker: Any, host: Any, png: bytes) -> None:
     store(at(host.put("/x.png", png)))
     store(at(host.put("/y.png", b"no")))
     store(at(host.put("/z.png", status=500)))

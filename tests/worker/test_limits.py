@@ -1,4 +1,4 @@
-"""What bounds a process: jobs in hand, and bytes of images."""
+"""The bounds of a process: running jobs, and bytes of images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_freeing_what_was_not_taken_changes_nothing() -> None:
     assert slots.room == 1
 
 
-def test_whoever_waits_gets_the_slot_that_is_freed() -> None:
+def test_a_waiting_job_gets_the_slot_that_is_freed() -> None:
     slots, taken = ConcurrencyLimit(1), threading.Event()
     slots.acquire("a", wait=False)
     waiting = threading.Thread(target=lambda: slots.acquire("b", wait=True) and taken.set())
@@ -44,7 +44,7 @@ def test_whoever_waits_gets_the_slot_that_is_freed() -> None:
     assert slots.held == {"b"}
 
 
-def test_closing_lets_whoever_waits_go_without_a_slot() -> None:
+def test_closing_releases_those_that_wait_without_a_slot() -> None:
     slots, answers = ConcurrencyLimit(1), []
     slots.acquire("a", wait=False)
     waiting = threading.Thread(target=lambda: answers.append(slots.acquire("b", wait=True)))
@@ -84,7 +84,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(bounded())
 
 
-def test_bytes_are_waited_for_and_given_back() -> None:
+def test_a_reservation_waits_for_bytes_and_frees_them() -> None:
     async def story() -> None:
         room, order = MemoryBudget(100), []
 
@@ -110,7 +110,7 @@ def test_bytes_are_waited_for_and_given_back() -> None:
     run(story())
 
 
-def test_what_is_larger_than_all_room_goes_alone() -> None:
+def test_a_reservation_larger_than_the_budget_goes_alone() -> None:
     async def story() -> None:
         room = MemoryBudget(10)
         async with room.reservation() as reserve:
@@ -121,7 +121,7 @@ def test_what_is_larger_than_all_room_goes_alone() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError])
-def test_bytes_are_given_back_whatever_happens(error: type[BaseException]) -> None:
+def test_bytes_are_freed_whatever_happens(error: type[BaseException]) -> None:
     async def story() -> None:
         room = MemoryBudget(10)
 
@@ -149,7 +149,7 @@ def test_one_holder_may_reserve_more_than_once() -> None:
     run(story())
 
 
-def test_holders_that_need_more_never_wait_for_each_other_in_a_ring() -> None:
+def test_reservations_that_grow_never_wait_for_each_other_in_a_circle() -> None:
     async def story() -> None:
         room = MemoryBudget(100)
         peak = 0

@@ -1,4 +1,4 @@
-"""One worker process: what it refuses to start with, what it has in hand, and how it ends."""
+"""One worker process: what it refuses to start with, what it works on, and how it ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def reve(png: bytes, prompt: str = "a mug") -> aimlapi.ReveRemix:
 # Settings ---------------------------------------------------------------------------------------------------------
 
 
-def test_without_any_vendors_key_there_is_nothing_to_work_for() -> None:
+def test_without_any_providers_key_there_is_nothing_to_work_for() -> None:
     with pytest.raises(SettingsError, match=r"_API_KEY.*for example \w+_API_KEY=") as raised:
         process.check(Settings(), enabled_providers({}))
     assert "DEEPMODE_API_KEY" in str(raised.value)
@@ -76,7 +76,7 @@ def until(true: Callable[[], Any]) -> None:
         time.sleep(0.01)
 
 
-def test_an_admitted_job_is_run_and_its_slot_given_back(worker: Any, png: bytes) -> None:
+def test_an_admitted_job_is_run_and_its_slot_freed(worker: Any, png: bytes) -> None:
     job = worker.enqueue(reve(png))
     worker.process.work.run_when_free(job.id)
     until(lambda: worker.get(job).status is Status.SUCCEEDED and not worker.process.work.in_progress)
@@ -145,7 +145,7 @@ def test_a_stop_finishes_what_is_in_flight(slow: Any) -> None:
     assert dict(worker.darkroom.repository.workers()) == {}
 
 
-def test_a_stop_without_time_marks_what_is_in_flight(slow: Any) -> None:
+def test_a_stop_without_time_leaves_unknown_outcomes(slow: Any) -> None:
     worker, job = slow(drain_seconds=0)
     worker.stop()
     marked = worker.get(job)
@@ -154,14 +154,14 @@ def test_a_stop_without_time_marks_what_is_in_flight(slow: Any) -> None:
     assert dict(worker.darkroom.repository.workers()) == {}
 
 
-def test_a_stop_hands_back_what_was_only_claimed(worker: Any, png: bytes) -> None:
+def test_a_stop_releases_jobs_that_were_only_claimed(worker: Any, png: bytes) -> None:
     job = worker.enqueue(reve(png))
     worker.darkroom.advance(job.id, lambda job, now: transitions.claimed(job, worker.holder, now))
     worker.stop()
     assert (worker.get(job).status, worker.get(job).holder) == (Status.QUEUED, None)
 
 
-def test_after_a_stop_nothing_is_taken(worker: Any, png: bytes) -> None:
+def test_after_a_stop_nothing_is_started(worker: Any, png: bytes) -> None:
     worker.stop()
     worker.process.work.run_when_free("0" * 32)
     assert worker.process.work.in_progress == frozenset()
@@ -171,7 +171,7 @@ def test_two_processes_on_one_machine_are_two_holders(new_worker: Any) -> None:
     assert new_worker().holder != new_worker().holder
 
 
-def test_a_process_tells_what_it_serves(new_worker: Any, sandbox: Any) -> None:
+def test_a_process_publishes_its_operations(new_worker: Any, sandbox: Any) -> None:
     worker = new_worker({"DEEPMODE_API_KEY": ""})
     worker.process.start()
     served = worker.darkroom.repository.served_operations()

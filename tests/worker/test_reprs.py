@@ -1,4 +1,4 @@
-"""What is shown of a value holds no secret, no prompt and no picture: it ends in logs and tracebacks."""
+"""The repr of a value holds no secret, no prompt and no image, since it ends in logs and tracebacks."""
 
 from __future__ import annotations
 

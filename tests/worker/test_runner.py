@@ -1,4 +1,4 @@
-"""One job from claim to stored, step by step; and what follows when a worker dies between two of them."""
+"""One job step by step, from its claim to its stored images, and what follows when a worker dies between two steps."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_job_canceled_while_its_inputs_are_prepared_is_not_sent(worker: Any, p
     assert sandbox.submissions() == []
 
 
-def test_a_vendor_that_cannot_be_reached_was_surely_sent_nothing(
+def test_a_provider_that_cannot_be_reached_was_surely_sent_nothing(
     new_worker: Callable[..., Any], png: bytes, free_port: int
 ) -> None:
     worker = new_worker({"AIMLAPI_BASE_URL": f"http://127.0.0.1:{free_port}"})
@@ -178,7 +178,7 @@ def test_an_input_at_a_private_address_fails_the_job(new_worker: Callable[..., A
 
 
 @pytest.mark.parametrize("status", [503, 429])
-def test_an_input_whose_host_is_down_is_tried_again_later(worker: Any, host: Any, sandbox: Any, status: int) -> None:
+def test_an_input_whose_host_is_down_is_retried_later(worker: Any, host: Any, sandbox: Any, status: int) -> None:
     job = worker.run(worker.enqueue(ideogram(host.put("/in.png", status=status))))
     assert (job.status, job.holder) == (Status.QUEUED, None)
     assert (job.wake_at - job.updated_at).total_seconds() == 5
@@ -231,7 +231,7 @@ def test_a_poll_that_taught_nothing_is_repeated_later(worker: Any, png: bytes, s
     assert (asked.wake_at - asked.updated_at).total_seconds() >= 1
 
 
-def test_a_poll_that_comes_to_a_worker_without_the_vendors_key_is_handed_on(
+def test_a_poll_that_comes_to_a_worker_without_the_providers_key_is_passed_on(
     worker: Any, png: bytes, sandbox: Any, redis: Redis
 ) -> None:
     """Left in the due set it could come to the wrong workers for ever: their looks keep step with it."""

@@ -923,7 +923,7 @@ class Tls:
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    """A server's context for `vendor.test` and 127.0.0.1, and a client's that trusts it."""
+    """A server's context for `provider.test` and 127.0.0.1, and a client's that trusts it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "vendor.test")])
     names = x509.SubjectAlternativeName([x509.DNSName("vendor.test"), x509.IPAddress(ip_address("127.0.0.1"))])

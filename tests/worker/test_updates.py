@@ -1,4 +1,4 @@
-"""Changes that are written together: each has its own end, whatever becomes of the others."""
+"""Changes that are written in a batch: each has its own result, whatever becomes of the others."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def together(repository: Repository, work: Callable[[Updates], Coroutine[Any, An
     return asyncio.run(main())
 
 
-def test_what_is_wanted_while_a_batch_is_under_way_goes_out_as_the_next(repository: Counted) -> None:
+def test_changes_during_a_batch_are_written_as_the_next_batch(repository: Counted) -> None:
     jobs = [new(repository) for _ in range(40)]
 
     async def work(updates: Updates) -> Sequence[Change]:
@@ -132,7 +132,7 @@ def test_a_job_that_was_deleted_under_a_known_record_is_not_found(repository: Co
         together(repository, work)
 
 
-def test_without_redis_everybody_who_waits_is_told(free_port: int) -> None:
+def test_without_redis_every_change_raises(free_port: int) -> None:
     with Redis(port=free_port) as nobody:
         repository = Repository(nobody, retention_seconds=3600)
 
