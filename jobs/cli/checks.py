@@ -135,7 +135,9 @@ def check_storage(house: Darkroom) -> Findings:
         rehearse(house.storage)
         yield Finding("storage", State.OK, f"{url} can be written and read, and writes each object once")
     except DarkroomError as error:
-        yield Finding("storage", State.BROKEN, str(error), "darkroom storage init")
+        elsewhere = "export DARKROOM_STORAGE_URL=s3://bucket/prefix  # or file:///folder, and the AWS_* variables"
+        fix = "darkroom storage init" if "`darkroom storage init`" in str(error) else elsewhere
+        yield Finding("storage", State.BROKEN, str(error), fix)
 
 
 def check_secrets(house: Darkroom) -> Findings:

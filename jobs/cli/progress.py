@@ -50,7 +50,7 @@ class _Progress:
         self._repository = house.repository
         self._console = err()
         live = Live(console=self._console, auto_refresh=False, transient=transient)
-        self._live = live if self._console.is_terminal else None
+        self._live = live if self._console.is_terminal and not self._console.is_dumb_terminal else None
         self._shown: dict[str, Status] = {}
 
     def __enter__(self) -> Self:

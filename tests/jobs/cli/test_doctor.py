@@ -98,7 +98,7 @@ def test_a_storage_that_cannot_be_written_is_broken(
     bare.setenv("DARKROOM_STORAGE_URL", f"file://{tmp_path}/file/images")
     _, found = examined()
     assert found["storage"]["state"] == "broken"
-    assert found["storage"]["fix"] == "darkroom storage init"
+    assert found["storage"]["fix"].startswith("export DARKROOM_STORAGE_URL=s3://bucket/prefix")
     assert "correct DARKROOM_STORAGE_URL" in found["storage"]["message"]
 
 

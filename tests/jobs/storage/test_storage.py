@@ -84,12 +84,12 @@ def put(storage: Storage, key: str = KEY, content: bytes = CONTENT) -> storing.S
 def test_a_stored_object_can_be_read_and_described(storage: Storage) -> None:
     assert put(storage) is None
 
-    standing = storage.head(KEY)
-    assert standing is not None
-    assert (standing.key, standing.size, standing.content_type) == (KEY, len(CONTENT), "image/png")
-    assert standing.metadata == METADATA
-    assert standing.sha256 == SHA256
-    assert abs(standing.modified_at - datetime.now(UTC)) < timedelta(seconds=30)
+    stored = storage.head(KEY)
+    assert stored is not None
+    assert (stored.key, stored.size, stored.content_type) == (KEY, len(CONTENT), "image/png")
+    assert stored.metadata == METADATA
+    assert stored.sha256 == SHA256
+    assert abs(stored.modified_at - datetime.now(UTC)) < timedelta(seconds=30)
     assert storage.get(KEY) == CONTENT
     assert storage.exists(KEY)
 
@@ -138,9 +138,9 @@ def test_a_deleted_object_can_be_written_again(storage: Storage) -> None:
     assert not storage.exists(KEY)
     assert storage.list() == ()
     assert storage.put(KEY, b"new", content_type="image/gif", metadata={}) is None
-    standing = storage.head(KEY)
-    assert standing is not None
-    assert (standing.content_type, dict(standing.metadata)) == ("image/gif", {})
+    stored = storage.head(KEY)
+    assert stored is not None
+    assert (stored.content_type, dict(stored.metadata)) == ("image/gif", {})
 
 
 def test_a_listing_has_the_keys_under_a_prefix_in_order(storage: Storage) -> None:
@@ -262,9 +262,9 @@ def test_an_upload_request_does_what_put_does(bucket: S3Storage) -> None:
     first = send(upload_of(bucket))
     assert storing.read_upload(first.status_code, first.content, key=KEY) is Uploaded.STORED
 
-    standing = bucket.head(KEY)
-    assert standing is not None
-    assert (standing.metadata, standing.content_type, standing.size) == (METADATA, "image/png", len(CONTENT))
+    stored = bucket.head(KEY)
+    assert stored is not None
+    assert (stored.metadata, stored.content_type, stored.size) == (METADATA, "image/png", len(CONTENT))
 
     second = send(upload_of(bucket), b"x" * len(CONTENT))
     assert storing.read_upload(second.status_code, second.content, key=KEY) is Uploaded.EXISTS
@@ -592,10 +592,10 @@ def test_a_file_without_a_readable_description_is_described_by_its_name_and_byte
     sidecar = folder.root / ".metadata" / f"{KEY}.json"
     sidecar.unlink() if left is None else sidecar.write_bytes(left)
 
-    standing = folder.head(KEY)
+    stored = folder.head(KEY)
 
-    assert standing is not None
-    assert (standing.content_type, standing.sha256, standing.size) == ("image/png", SHA256, len(CONTENT))
+    assert stored is not None
+    assert (stored.content_type, stored.sha256, stored.size) == ("image/png", SHA256, len(CONTENT))
 
 
 def test_writing_the_same_content_again_adds_the_description_that_a_crash_left_out(folder: FolderStorage) -> None:
