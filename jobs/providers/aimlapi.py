@@ -114,7 +114,10 @@ class _ReveRemix(OperationDefaults):
 
 def _result(body: Mapping[str, Any]) -> Report:
     """What a 2xx with `data` means. Without an image it is free only where the body documents that: usage may be absent."""
-    cost = _cost(body)
+    # Units of which 2,000,000 are a dollar; older answers call them tokens, newer ones credits.
+    usage = parsing.mapping(parsing.mapping(body.get("meta")).get("usage"))
+    stated = (parsing.number(usage.get(name)) for name in ("tokens_used", "credits_used"))
+    cost = next((Cost(amount, Unit.TOKEN) for amount in stated if amount is not None), None)
     images = tuple(_image(index, parsing.mapping(item)) for index, item in enumerate(parsing.items(body["data"])))
     if any(image.refused is None for image in images):
         return Succeeded(images, cost=cost)
@@ -137,14 +140,6 @@ def _image(index: int, item: Mapping[str, Any]) -> Image:
         return Image(index, url=url)  # how long it works is not documented
     content = parsing.content(item.get("b64_json"))
     return Image(index, content=content, refused=None if content else Code.RESULT_REJECTED)
-
-
-def _cost(body: Mapping[str, Any]) -> Cost | None:
-    """Units of which 2,000,000 are a dollar; older answers call them tokens, newer ones credits. None: not stated."""
-    usage = parsing.mapping(parsing.mapping(body.get("meta")).get("usage"))
-    stated = (parsing.number(usage.get(name)) for name in ("tokens_used", "credits_used"))
-    amount = next((amount for amount in stated if amount is not None), None)
-    return None if amount is None else Cost(amount, Unit.TOKEN)
 
 
 # Errors -----------------------------------------------------------------------------------------------------------

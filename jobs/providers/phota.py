@@ -8,10 +8,10 @@ states and bodies of those jobs are not documented.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
@@ -198,7 +198,9 @@ def _report(body: Mapping[str, Any]) -> Report | None:
         found = parsing.items(result.get("download_urls")) or parsing.items(result.get("images"))
         if found:
             images = tuple(_image(index, item) for index, item in enumerate(found))
-            return Succeeded(images, job_id, _cost(result, len(images)))
+            counts = parsing.mapping(parsing.mapping(result.get("known_subjects")).get("counts"))
+            recognized = any(parsing.number(count) for count in counts.values())
+            return Succeeded(images, job_id, _dollars(len(images), _PRICE_WITH_PROFILE if recognized else _PRICE))
     if "images" in body and not job_id:
         return Failed(Code.PROVIDER_ERROR, f"{_PROVIDER} answered without images", charged=Charged.UNKNOWN)
     return Running(job_id) if job_id else None
@@ -209,13 +211,6 @@ def _image(index: int, item: Any) -> Image:
         return Image(index, url=url, life_seconds=_URL_LIFE_SECONDS)
     content = parsing.content(item)
     return Image(index, content=content, refused=None if content else Code.RESULT_REJECTED)
-
-
-def _cost(result: Mapping[str, Any], images: int) -> Cost:
-    """The price of the images that came; higher when a profile was recognized."""
-    counts = parsing.mapping(parsing.mapping(result.get("known_subjects")).get("counts"))
-    recognized = any(parsing.number(count) for count in counts.values())
-    return _dollars(images, _PRICE_WITH_PROFILE if recognized else _PRICE)
 
 
 def _dollars(images: int, price: float) -> Cost:
@@ -260,18 +255,11 @@ def verify(options: _Options, headers: Mapping[str, str], body: bytes, now: date
         return
     given = next((value for name, value in headers.items() if name.lower() == "x-phota-signature"), "")
     expected = hmac.new(secret.encode(), body, hashlib.sha256).digest()
-    if not any(hmac.compare_digest(expected, digest) for digest in _digests(given.removeprefix("sha256="))):
-        raise InvalidCallback("the signature does not match the webhook secret")
-
-
-def _digests(signature: str) -> list[bytes]:
-    readings = []
     for read in (bytes.fromhex, base64.b64decode):
-        try:
-            readings.append(read(signature))
-        except (ValueError, binascii.Error):
-            continue
-    return readings
+        with suppress(ValueError):
+            if hmac.compare_digest(expected, read(given.removeprefix("sha256="))):
+                return
+    raise InvalidCallback("the signature does not match the webhook secret")
 
 
 provider = Provider(

@@ -98,7 +98,7 @@ def test_an_image_in_a_json_file_is_base64(tmp_path: Path) -> None:
         (
             "nobody.paints",
             (),
-            r"operation: unknown operation 'nobody.paints'; known are aimlapi.reve-remix, .*phota.remix",
+            r"operation: unknown operation 'nobody.paints'; known are .*aimlapi.reve-remix, .*phota.remix",
         ),
         ("deepmode.generate", ("model_id=b8a9",), "prompt: required"),
         ("deepmode.generate", (*GENERATE, "num_images=9"), "num_images: should be less than or equal to 8, not 9"),
