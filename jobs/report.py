@@ -1,4 +1,4 @@
-"""What a provider says, in our words: `Running`, `Succeeded` or `Failed`. Pure values."""
+"""Reports: what a provider says about an attempt, the same for all: `Running`, `Succeeded` or `Failed`. Frozen values."""
 
 from __future__ import annotations
 
@@ -66,19 +66,19 @@ class Cost:
 
 @dataclass(frozen=True)
 class Image:
-    """One image that a provider offers, short-lived.
+    """One image that a provider offers, for a short time.
 
-    Either `url` or `content` (an image that came inside the answer) is set, or `refused`, when the provider
-    withholds this one image.
+    One of three is set: `url`, `content` for an image that came inside the answer, or `refused` for an image that the
+    provider withholds.
     """
 
-    #: the provider's order, from 0
+    #: the image's position in the provider's result, from 0
     index: int
-    #: where it lies, byte-exact as the provider wrote it; a secret
+    #: where it can be fetched, byte for byte as the provider wrote it; a secret
     url: str | None = field(default=None, repr=False)
     #: the image itself; never written into a record
     content: bytes | None = field(default=None, repr=False)
-    #: the vendor's id of the image, by which a URL can be had again
+    #: the provider's id of the image, by which it may sign a new URL
     external_id: str | None = None
     #: when the URL stops working, where the provider signs that into it
     expires_at: datetime | None = None
@@ -90,43 +90,47 @@ class Image:
 
 @dataclass(frozen=True)
 class Running:
-    """Accepted; the result comes later."""
+    """The provider accepted the attempt; the result comes later."""
 
-    #: the vendor's name for the attempt; None when the vendor gives none
+    #: the provider's name for the attempt; None when it gives none
     external_id: str | None = None
 
 
 @dataclass(frozen=True)
 class Succeeded:
-    """Rendered. `images` are in the provider's order; fewer than asked means that some are missing."""
+    """The provider rendered the attempt."""
 
+    #: in the provider's order; those that were requested and are not there are missing
     images: tuple[Image, ...]
+    #: the provider's name for the attempt
     external_id: str | None = None
-    #: what the answer itself says it cost
+    #: what it cost, if the answer says so
     cost: Cost | None = None
 
 
 @dataclass(frozen=True)
 class Failed:
-    """Refused or failed."""
+    """The provider refused the attempt or failed to render it, or it was not sent."""
 
     code: Code
     #: one sentence for a person, without secrets
     message: str
     #: whether the same request may succeed later
     retryable: bool = False
+    #: whether the attempt was charged all the same
     charged: Charged = Charged.NO
-    #: how long the vendor asks to wait, in seconds
+    #: how long the provider asks to wait before a retry, in seconds
     retry_after_seconds: float | None = None
+    #: the provider's name for the attempt, if the failure is that of an accepted attempt
     external_id: str | None = None
-    #: surely nothing reached the provider (refused connection, unknown host)
+    #: nothing reached the provider (refused connection, unknown host)
     not_sent: bool = False
-    #: the provider did nothing, and says nothing about the request: 429, 503, overloaded
+    #: the provider did nothing, and the failure says nothing about the request: 429, 503, overloaded
     not_now: bool = False
 
     @property
     def is_not_now(self) -> bool:
-        """Whether the same request is worth sending until the deadline: nothing was done, and nothing charged."""
+        """Whether the same request is sent again until the deadline: nothing was done, and nothing charged."""
         return self.retryable and (self.not_now or self.not_sent) and self.charged is Charged.NO
 
 
