@@ -129,6 +129,8 @@ class Process:
     holder: str
     work: Work
     sweep: Sweep
+    #: the watchdog's connection to the broker
+    backlog: Backlog
     #: everything that runs in the background; the sweep is the last to be stopped
     services: Sequence[ServiceThread]
     threads: ThreadPoolExecutor
@@ -162,6 +164,7 @@ class Process:
             self.sweep.repository.remove_worker(self.holder)
         for service in self.services:
             service.stop()
+        self.backlog.close()
         self.darkroom.close()
         self.work.loop.call_soon_threadsafe(self.work.loop.stop)
         self.thread.join(timeout=5)
@@ -230,16 +233,16 @@ def assemble(
     webhooks = WebhookSender(darkroom, transport, updates, blocking, now)
     running, attended, delivering = map(ConcurrencyLimit, (settings.max_calls_in_flight, _ATTENDED, _DELIVERING))
     work = Work(runner, webhooks, loop, running, attended, delivering, now)
-    *others, sweep = _services(work, lease, enabled, hostname)
-    services = [ServiceThread(service) for service in (*others, sweep)]
+    watchdog, spool, cleanup, sweep = _services(work, lease, enabled, hostname)
+    services = [ServiceThread(service) for service in (watchdog, spool, cleanup, sweep)]
     thread = threading.Thread(target=loop.run_forever, name="loop", daemon=True)
     thread.start()
-    return Process(darkroom, holder, work, sweep, services, threads, thread)
+    return Process(darkroom, holder, work, sweep, watchdog.backlog, services, threads, thread)
 
 
 def _services(
     work: Work, lease: Lease, enabled: Mapping[str, ProviderSettings], hostname: str
-) -> tuple[Service, Service, Service, Sweep]:
+) -> tuple[WatchdogService, Service, Service, Sweep]:
     """The background services of a process; the sweep is the last one."""
     darkroom, served = work.runner.darkroom, tuple(enabled)
     operations = [name for provider in served for name in providers.provider(provider).operations]
