@@ -1,6 +1,6 @@
 """Open-loop load on a real receiver: `python -m tests.load [SECONDS [RATE]]` prints a table and fails on an error.
 
-Requests are offered at a fixed rate whatever the answers take, so that a stall shows in every request behind it: each time is
+Requests are offered at a fixed rate however long the answers take, so that a stall shows in every request behind it: each time is
 measured from when the request was due. A third of them are callbacks, a third polls, a third enqueues; beside them 100 clients
 wait, half by `Prefer: wait`, half by server-sent events.
 """
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +35,7 @@ SECONDS, RATE = 60, 300
 WAITERS = 100
 #: threads of the receiver: three quarters may wait
 THREADS = 144
-#: the times of the first seconds are not counted: the receiver's threads are started then
+#: the first seconds are not counted, because the receiver starts its threads then
 WARM_UP_SECONDS = 3
 KEY, SECRET = "load", "a-secret-for-the-load-run"
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -44,15 +45,15 @@ RESULT = json.dumps({"images": [{"id": "a", "image_url": "https://pictures.examp
 
 @dataclass
 class Tally:
-    """What became of one kind of requests."""
+    """The answers to one kind of request."""
 
-    #: seconds from when a request was due until it was answered
-    took: list[float] = field(default_factory=list)
+    #: seconds from the time when a request was due until it was answered
+    durations: list[float] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
 
     def percentile(self, share: float) -> float:
-        """Milliseconds."""
-        ordered = sorted(self.took)
+        """A percentile of the durations, in milliseconds."""
+        ordered = sorted(self.durations)
         return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
     @property
@@ -75,46 +76,52 @@ class Run:
     waiting: Counter[str] = field(default_factory=Counter)
 
     async def offer(self, seconds: float, rate: float) -> None:
-        """Sends at the rate, whatever becomes of it."""
+        """Send requests at a fixed rate, however long the answers take."""
         kinds: list[tuple[str, Callable[[], Awaitable[int]]]] = [
-            ("callback", lambda: self._ask("POST", next(self.callbacks), RESULT)),
-            ("poll", lambda: self._ask("GET", f"/v1/jobs/{next(self.polled)}")),
-            ("enqueue", lambda: self._ask("POST", "/v1/jobs", NEW)),
+            ("callback", lambda: self._request("POST", next(self.callbacks), RESULT)),
+            ("poll", lambda: self._request("GET", f"/v1/jobs/{next(self.polled)}")),
+            ("enqueue", lambda: self._request("POST", "/v1/jobs", NEW)),
         ]
         began, sent = time.perf_counter(), []
         for number in range(int(seconds * rate)):
             due = began + number / rate
             if (early := due - time.perf_counter()) > 0:
                 await asyncio.sleep(early)
-            name, ask = kinds[number % 3]
-            sent.append(asyncio.create_task(self._timed(name, ask, due, counted=due - began > WARM_UP_SECONDS)))
+            name, request = kinds[number % 3]
+            sent.append(asyncio.create_task(self._timed(name, request, due, counted=due - began > WARM_UP_SECONDS)))
         await asyncio.gather(*sent)
 
-    async def _timed(self, name: str, ask: Callable[[], Awaitable[int]], due: float, *, counted: bool) -> None:
+    async def _timed(self, name: str, request: Callable[[], Awaitable[int]], due: float, *, counted: bool) -> None:
         tally = self.tallies[name]
         try:
-            status = str(await ask())
+            status = str(await request())
         except (aiohttp.ClientError, TimeoutError) as error:
             status = type(error).__name__
         tally.statuses[status] += 1
         if counted:
-            tally.took.append(time.perf_counter() - due)
+            tally.durations.append(time.perf_counter() - due)
 
-    async def _ask(self, method: str, path: str, body: str | None = None) -> int:
+    async def _request(self, method: str, path: str, body: str | None = None) -> int:
         headers = {**AUTHORIZED, "Content-Type": "application/json"}
         async with self.session.request(method, self.url + path, data=body, headers=headers) as answer:
             await answer.read()
             return answer.status
 
     async def wait(self, number: int) -> None:
-        """One client that waits for ever, by either way."""
+        """Be a client that waits without end: by long polls, or by a stream of events."""
         path = f"{self.url}/v1/jobs/{self.awaited}"
         while True:
-            asks = {"headers": {**AUTHORIZED, "Prefer": "wait=20"}} if number % 2 else {"headers": AUTHORIZED}
-            async with self.session.get(path if number % 2 else f"{path}/events", **asks) as answer:
+            options = {"headers": {**AUTHORIZED, "Prefer": "wait=20"}} if number % 2 else {"headers": AUTHORIZED}
+            async with self.session.get(path if number % 2 else f"{path}/events", **options) as answer:
                 granted = "Preference-Applied" in answer.headers if number % 2 else answer.status == 200
                 self.waiting["held" if granted else "refused"] += 1
                 await answer.read()
+
+
+def listens(port: int) -> bool:
+    """Whether a server accepts connections at the port."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
@@ -125,32 +132,32 @@ def receiver(processes: Processes, environ: dict[str, str]) -> Iterator[tuple[st
     command = [sys.executable, "-m", "granian", *options, "--factory", "webhooks:create_app"]
     own = {**environ, "GRANIAN_BLOCKING_THREADS": str(THREADS)}
     process = processes.start(Command("receiver", command, own, Path(__file__).parents[2]))
-    time.sleep(3)
+    process.await_ready(lambda: listens(port))
     yield f"http://127.0.0.1:{port}", process
     processes.stop(process)
 
 
-def prepared(settings: Settings, number: int) -> tuple[list[str], str]:
-    """So many jobs that a provider renders, and one that everybody waits for."""
-    darkroom = Darkroom.open(settings)
+def park_jobs(settings: Settings, number: int) -> tuple[list[str], str]:
+    """Enqueue and submit so many jobs, and one for which all clients wait; return their ids."""
     ids = []
-    for _ in range(number + 1):
-        job = darkroom.enqueue(deepmode.Generate(model_id="m", prompt="a lake at dawn"))
-        darkroom.advance(job.id, lambda job, now: transitions.claimed(job, "load", now))
-        ids.append(darkroom.advance(job.id, lambda job, now: transitions.submitting(job, "load", now)).after.id)
+    with closing(Darkroom.open(settings)) as darkroom:
+        for _ in range(number + 1):
+            job = darkroom.enqueue(deepmode.Generate(model_id="m", prompt="a lake at dawn"))
+            darkroom.advance(job.id, lambda job, now: transitions.claimed(job, "load", now))
+            ids.append(darkroom.advance(job.id, lambda job, now: transitions.submitting(job, "load", now)).after.id)
     return ids[:-1], ids[-1]
 
 
 def memory(root: Process) -> float:
-    """MB of a process and its children."""
+    """The memory of a process and its children, in MB."""
     process = psutil.Process(root.pid)
     return float(sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 1e6)
 
 
-async def measured(
+async def measure(
     url: str, process: Process, seconds: float, rate: float, ids: list[str], awaited: str
 ) -> tuple[Run, list[float]]:
-    """The run, and the receiver's memory after each tenth of it."""
+    """Run the load; return it, and the memory of the receiver after each tenth of it."""
     paths = iter([callback_url.callback_url("/webhooks", "deepmode", id, 1, [SECRET]) for id in ids])
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=90)) as session:
@@ -170,8 +177,8 @@ async def measured(
     return run, sizes
 
 
-def shown(run: Run, sizes: list[float], seconds: float, rate: float) -> None:
-    """The table."""
+def print_report(run: Run, sizes: list[float], seconds: float, rate: float) -> None:
+    """Print the table."""
     table = Table("requests", "sent", "p50 ms", "p99 ms", "max ms", "errors")
     for name, tally in run.tallies.items():
         figures = (f"{tally.percentile(share):.1f}" for share in (0.5, 0.99, 1.0))
@@ -185,23 +192,23 @@ def shown(run: Run, sizes: list[float], seconds: float, rate: float) -> None:
 
 
 def main(seconds: float = SECONDS, rate: float = RATE) -> int:
-    """Runs it; 0 when there was no error."""
+    """Run it; return 0 if there was no error."""
     with tempfile.TemporaryDirectory() as folder, Processes(Path(folder)) as processes:
         source = embedded_redis.resolve()
         (Path(folder) / "redis").mkdir()
         _, redis_url = embedded_redis.start(processes, source, Path(folder) / "redis")
         environ = {
             "DARKROOM_REDIS_URL": redis_url,
-            "DARKROOM_STORAGE_URL": f"file://{folder}/pictures",
+            "DARKROOM_STORAGE_URL": f"file://{folder}/images",
             "DARKROOM_SPOOL_DIR": f"{folder}/spool",
             "DARKROOM_SECRET_KEYS": SECRET,
             "DARKROOM_API_KEYS": KEY,
         }
         settings = Settings(redis_url=redis_url, storage_url=environ["DARKROOM_STORAGE_URL"], secret_keys=SECRET)
-        ids, awaited = prepared(settings, int(seconds * rate / 3) + 1)
+        ids, awaited = park_jobs(settings, int(seconds * rate / 3) + 1)
         with receiver(processes, environ) as (url, process):
-            run, sizes = asyncio.run(measured(url, process, seconds, rate, ids, awaited))
-    shown(run, sizes, seconds, rate)
+            run, sizes = asyncio.run(measure(url, process, seconds, rate, ids, awaited))
+    print_report(run, sizes, seconds, rate)
     return int(any(tally.errors for tally in run.tallies.values()))
 
 
