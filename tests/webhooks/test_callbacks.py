@@ -46,7 +46,7 @@ class TestAValidCallback:
         assert answer.status_code == 200
         stored = jobs.get(job)
         assert stored.status is Status.STORING
-        assert stored.pending[0].url == IMAGE_URL
+        assert stored.pending[0].source.url == IMAGE_URL
 
     def test_may_arrive_before_the_answer_to_the_submit(self, client: FlaskClient, jobs: Any) -> None:
         job = jobs.submitting()
