@@ -21,7 +21,7 @@ from jobs import providers
 from jobs.embedded import Command, Process, Processes
 from jobs.embedded import free_port as any_free_port
 from jobs.embedded import redis as embedded_redis
-from jobs.sandbox import PROVIDERS
+from jobs.sandbox import VENDORS
 from jobs.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -189,7 +189,7 @@ def test_every_setting_reaches_the_container(name: str) -> None:
 
 def test_the_worker_gets_the_settings_of_providers_and_the_receiver_only_their_webhook_secrets() -> None:
     services = composed()
-    for name in PROVIDERS:
+    for name in VENDORS:
         fields = {"api_key", "base_url", *providers.provider(name).options.model_fields}
         settings = {f"{name.upper()}_{field.upper()}" for field in fields}
         assert settings <= services["worker"]["environment"].keys()
@@ -201,7 +201,7 @@ def test_without_the_profile_the_real_providers_are_called() -> None:
     environment = composed({**SECRETS, "PHOTA_API_KEY": "real"})["worker"]["environment"]
     assert environment["PHOTA_API_KEY"] == "real"
     assert environment["DARKROOM_ALLOWED_PRIVATE_NETWORKS"] == ""
-    for name in PROVIDERS:
+    for name in VENDORS:
         assert environment[f"{name.upper()}_BASE_URL"] == ""
     assert composed()["sandbox"]["profiles"] == ["sandbox"]
 
@@ -209,7 +209,7 @@ def test_without_the_profile_the_real_providers_are_called() -> None:
 def test_with_the_profile_no_real_provider_is_called_even_with_a_real_key() -> None:
     environment = composed({**SECRETS, "COMPOSE_PROFILES": "sandbox", "PHOTA_API_KEY": "real"})["worker"]["environment"]
     assert environment["DARKROOM_PUBLIC_URL"] == "http://webhooks:8080"
-    for name in PROVIDERS:
+    for name in VENDORS:
         assert environment[f"{name.upper()}_API_KEY"]
         assert environment[f"{name.upper()}_BASE_URL"] == f"http://sandbox:8085/{name}"
 

@@ -16,7 +16,7 @@ import httpx
 from .. import providers
 from ..darkroom import Darkroom
 from ..errors import DarkroomError
-from ..sandbox.faults import PROVIDERS as SANDBOXED
+from ..sandbox.faults import VENDORS as SANDBOXED
 from ..settings import Settings, environment
 from . import redis
 from .commands import receiver_command, sandbox_command, worker_command

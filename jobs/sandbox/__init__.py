@@ -5,8 +5,8 @@ and `/_sandbox` shows what was submitted, charged and served, and arms faults.
 """
 
 from .app import create_app
-from .faults import PROVIDERS, VOCABULARY, UnknownFault
+from .faults import VENDORS, VOCABULARY, UnknownFault
 from .server import Sandbox
 from .world import Settings
 
-__all__ = ["PROVIDERS", "VOCABULARY", "Sandbox", "Settings", "UnknownFault", "create_app"]
+__all__ = ["VENDORS", "VOCABULARY", "Sandbox", "Settings", "UnknownFault", "create_app"]

@@ -9,15 +9,15 @@ from .server import Sandbox
 from .world import Latency
 
 
-@click.command(short_help="Play the providers on one local port.")
+@click.command(short_help="Play the vendors on one local port.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8085, show_default=True, help="0 takes a free one")
-@click.option("--fault", "faults", multiple=True, help="name[=value][%chance][@provider][*times]; may be repeated")
+@click.option("--fault", "faults", multiple=True, help="name[=value][%chance][@vendor][*times]; may be repeated")
 @click.option("--latency", default="0", show_default=True, help="seconds of work, as 2 or as 1-9")
 @click.option("--state", type=click.Path(dir_okay=False), help="file that keeps the books over a restart")
 @click.option("--result-life", type=float, help="seconds that a result URL works; by default as each vendor's")
 @click.option("--api-key", help="the only key accepted; by default every key but `wrong`")
-@click.option("--webhook-secret", "secrets", multiple=True, help="provider=secret; may be repeated")
+@click.option("--webhook-secret", "secrets", multiple=True, help="vendor=secret; may be repeated")
 @click.option("--public-url", help="scheme and authority of result URLs; by default as the client called")
 @click.option("--image-size", default=512, show_default=True, help="longest side in pixels")
 @click.option("--seed", default=0, show_default=True, help="makes chances and drawn latencies repeatable")

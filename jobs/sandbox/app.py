@@ -27,7 +27,7 @@ class App:
         self.world = World(settings)
         self.traffic = Traffic()
         self._results = Results(self.world)
-        self.callbacks = Callbacks(self.world, lambda provider: self._vendors[provider].callback)
+        self.callbacks = Callbacks(self.world, lambda name: self._vendors[name].callback)
         self._vendors: dict[str, Vendor] = {
             kind.name: kind(self.world, self._results, self.callbacks) for kind in (DeepMode, ChainHub, Phota, AimlApi)
         }
@@ -69,7 +69,7 @@ class App:
 
     async def _dispatch(self, where: str, request: Request) -> Reply:
         if where == "files":
-            return await self._results.serve(request, lambda one: self._vendors[one.provider].file_host(one))
+            return await self._results.serve(request, lambda one: self._vendors[one.vendor].file_host(one))
         if where not in self._routes:
             return json_answer(
                 404, {"message": f"no vendor has this path; there are: {', '.join(sorted(self._routes))}"}

@@ -150,7 +150,7 @@ class Callbacks:
 
     async def _post(self, callback: Callback, *, final: bool = True) -> bool:
         submission = self._world.ledger.numbered(callback.submission)
-        body, headers = self._author_of(submission.provider)(submission, callback)
+        body, headers = self._author_of(submission.vendor)(submission, callback)
         status, error = await self._send(submission.callback_url, body, headers)
         good = 200 <= status < 300
         posted = Posted(

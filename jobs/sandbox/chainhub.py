@@ -150,7 +150,7 @@ class ChainHub(Vendor):
     async def task(self, request: Request, task_id: str) -> Reply:
         """GET /ideogram/task/{task_id}"""
         submission = self.world.ledger.by_task(task_id)
-        if not submission or submission.provider != self.name:
+        if not submission or submission.vendor != self.name:
             return await self.poll(request, lambda: _failure(404, "task_not_exist", "task_not_exist"))
         return await self.poll(request, lambda: self._state(submission))
 

@@ -1,13 +1,13 @@
 """The control API under /_sandbox/: what happened, and which faults come next.
 
 =======  ==========  ============================================================================================
-GET      ledger      `{"submissions": [...], "charged": {provider: {unit: amount}}}`; `?digests=0` leaves out the
+GET      ledger      `{"submissions": [...], "charged": {vendor: {unit: amount}}}`; `?digests=0` leaves out the
                      SHA-256 of each result, which would draw every image that was not fetched
 GET      served      `{"served": [...]}`: each file or inline image that went out, with size and SHA-256
 GET      faults      `{"armed": [...], "known": {name: help}}`
 POST     faults      `{"faults": ["drop@deepmode*1", ...]}` arms; 400 for an unknown one
 DELETE   faults      clears all, or those of `?name=`
-GET      traffic     requests in flight now and at most, requests by provider, callbacks still owed
+GET      traffic     requests in flight now and at most, requests by vendor, callbacks still owed
 POST     reset       forgets everything
 GET      health      `{"status": "ok"}`
 =======  ==========  ============================================================================================
@@ -34,7 +34,7 @@ class Traffic:
 
     in_flight: int = 0
     peak_in_flight: int = 0
-    #: By provider, or by `files`.
+    #: By vendor, or by `files`.
     requests: Counter[str] = field(default_factory=Counter)
 
     def enter(self, where: str) -> None:
@@ -96,7 +96,7 @@ class Control:
         except UnknownFault as error:
             return json_answer(400, {"message": str(error)})
         except (ValueError, KeyError, TypeError):
-            return json_answer(400, {"message": 'wanted: {"faults": ["name[=value][%chance][@provider][*times]"]}'})
+            return json_answer(400, {"message": 'wanted: {"faults": ["name[=value][%chance][@vendor][*times]"]}'})
         for specification in specifications:
             self._world.faults.arm(specification)
         return await self.faults(request)

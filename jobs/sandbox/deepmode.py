@@ -75,7 +75,7 @@ class DeepMode(Vendor):
     async def image(self, request: Request, id: str) -> Reply:
         """GET /api/images/{id}: one image with a fresh URL."""
         found = self.world.ledger.by_image(id)
-        if not found or found[0].provider != self.name:
+        if not found or found[0].vendor != self.name:
             return await self.poll(request, lambda: self.error(404, "Image not found"))
         return await self.poll(request, lambda: json_answer(200, self._object(*found)))
 

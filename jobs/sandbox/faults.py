@@ -1,6 +1,6 @@
 """The vocabulary of faults, and which of them are armed.
 
-A fault is armed by a specification: `name[=value][%chance][@provider][*times]`. Without a provider it applies to all that
+A fault is armed by a specification: `name[=value][%chance][@vendor][*times]`. Without a vendor it applies to all that
 have it, without times it stays until it is cleared, without a chance (percent) it applies every time::
 
     drop@deepmode*1          the next DeepMode submission is charged and its connection closed without an answer
@@ -14,9 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-PROVIDERS = ("deepmode", "chainhub", "phota", "aimlapi")
+#: The vendors that the sandbox plays; each lives under a path of this name.
+VENDORS = ("deepmode", "chainhub", "phota", "aimlapi")
 _SPECIFICATION = re.compile(
-    r"(?P<name>[\w-]+)(=(?P<value>.+?))?(%(?P<chance>[\d.]+))?(@(?P<provider>\w+))?(\*(?P<times>\d+))?"
+    r"(?P<name>[\w-]+)(=(?P<value>.+?))?(%(?P<chance>[\d.]+))?(@(?P<vendor>\w+))?(\*(?P<times>\d+))?"
 )
 
 
@@ -33,7 +34,7 @@ class Kind:
     #: The value when the specification gives none; its type is the value's type; None takes no value.
     default: float | str | None = None
     #: The vendors that have it.
-    providers: tuple[str, ...] = PROVIDERS
+    vendors: tuple[str, ...] = VENDORS
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Fault:
 
     kind: Kind
     value: str
-    provider: str | None
+    vendor: str | None
     #: Percent of the occasions that it meets.
     chance: float = 100.0
     #: How often it will still strike; None is without end.
@@ -55,12 +56,12 @@ class Fault:
         return float(self.value)
 
     def view(self) -> dict[str, Any]:
-        shown = ("value", "provider", "chance", "left", "struck")
+        shown = ("value", "vendor", "chance", "left", "struck")
         return {"name": self.kind.name, **{name: getattr(self, name) for name in shown}}
 
 
-def _kinds(*rows: tuple[str, str] | tuple[str, str, float | str], providers: Iterable[str] = PROVIDERS) -> list[Kind]:
-    return [Kind(row[0], row[1], row[2] if len(row) == 3 else None, tuple(providers)) for row in rows]
+def _kinds(*rows: tuple[str, str] | tuple[str, str, float | str], vendors: Iterable[str] = VENDORS) -> list[Kind]:
+    return [Kind(row[0], row[1], row[2] if len(row) == 3 else None, tuple(vendors)) for row in rows]
 
 
 #: Refused before any work is done: nothing is charged.
@@ -112,7 +113,7 @@ VOCABULARY: dict[str, Kind] = {
         *_kinds(
             *((f"poll-{name}", f"a status request meets: {name}") for name in POLL_TROUBLES if name != "hang"),
             ("poll-hang", "a status request is not answered: for ever (0) or for so many seconds", 0.0),
-            providers=("deepmode", "chainhub", "phota"),
+            vendors=("deepmode", "chainhub", "phota"),
         ),
         *_kinds(
             ("callback-late", "callbacks come so many seconds later", 1.0),
@@ -123,11 +124,11 @@ VOCABULARY: dict[str, Kind] = {
             ("callback-garbage", "callbacks are JSON of another shape"),
             ("callback-bad-signature", "callbacks are signed with another key"),
             ("callback-retries", "a callback that is not answered 2xx is posted so many times more", 3.0),
-            providers=("deepmode", "chainhub", "phota"),
+            vendors=("deepmode", "chainhub", "phota"),
         ),
         *_kinds(
             ("callback-flat", "the callback is one flat image, not wrapped in `images`"),
-            providers=("deepmode",),
+            vendors=("deepmode",),
         ),
         *_kinds(
             ("sync-body", "answers the finished images at once, as sister gateways do"),
@@ -147,13 +148,13 @@ VOCABULARY: dict[str, Kind] = {
             ("updates-flat", "updates carry the inner object alone, without the envelope"),
             ("updates-shuffled", "updates come in reverse order"),
             ("updates-repeated", "every update comes three times"),
-            providers=("chainhub",),
+            vendors=("chainhub",),
         ),
         *_kinds(
             ("moderated", "400: the input was refused by moderation"),
             ("images-as-urls", "`images` holds the URLs, `download_urls` is missing"),
             ("job-failed", "the asynchronous job fails and is refunded"),
-            providers=("phota",),
+            vendors=("phota",),
         ),
         *_kinds(
             ("credits-used", "usage is given as `credits_used`"),
@@ -165,24 +166,24 @@ VOCABULARY: dict[str, Kind] = {
             ("partner-rate-limit", "500 with PARTNER_API_TOKEN_RATE_LIMIT_EXCEEDED"),
             ("api-key-500", "500 that speaks of the API key"),
             ("created", "a good answer comes as 201"),
-            providers=("aimlapi",),
+            vendors=("aimlapi",),
         ),
     )
 }
 
 
 def parse(specification: str) -> Fault:
-    """Read `name[=value][%chance][@provider][*times]`; raises `UnknownFault` with the known names."""
+    """Read `name[=value][%chance][@vendor][*times]`; raises `UnknownFault` with the known names."""
     match = _SPECIFICATION.fullmatch(specification.strip())
     kind = VOCABULARY.get(match["name"]) if match else None
     if match is None or kind is None:
         raise UnknownFault(f"unknown fault {specification!r}; known are: {', '.join(sorted(VOCABULARY))}")
-    provider = match["provider"]
-    if provider is not None and provider not in kind.providers:
-        raise UnknownFault(f"fault {kind.name} is not for {provider!r}, but for {', '.join(kind.providers)}")
+    vendor = match["vendor"]
+    if vendor is not None and vendor not in kind.vendors:
+        raise UnknownFault(f"fault {kind.name} is not for {vendor!r}, but for {', '.join(kind.vendors)}")
     chance, times = match["chance"], match["times"]
     return Fault(
-        kind, _value(kind, match["value"]), provider, float(chance or 100), int(times) if times is not None else None
+        kind, _value(kind, match["value"]), vendor, float(chance or 100), int(times) if times is not None else None
     )
 
 
@@ -214,27 +215,27 @@ class Faults:
     def clear(self, name: str | None = None) -> None:
         self._armed = [fault for fault in self._armed if name is not None and fault.kind.name != name]
 
-    def take(self, provider: str, *names: str) -> Fault | None:
-        """The first armed fault of these names that strikes this provider now; it is counted."""
+    def take(self, vendor: str, *names: str) -> Fault | None:
+        """The first armed fault of these names that strikes this vendor now; it is counted."""
         for place, fault in enumerate(self._armed):
-            if self._meets(fault, provider, names) and self._random.uniform(0, 100) < fault.chance:
+            if self._meets(fault, vendor, names) and self._random.uniform(0, 100) < fault.chance:
                 left = None if fault.left is None else fault.left - 1
                 self._armed[place] = replace(fault, left=left, struck=fault.struck + 1)
                 return fault
         return None
 
-    def standing(self, provider: str, name: str) -> Fault | None:
+    def standing(self, vendor: str, name: str) -> Fault | None:
         """An armed fault that is a condition rather than an event; it is not counted."""
-        return next((fault for fault in self._armed if self._meets(fault, provider, (name,))), None)
+        return next((fault for fault in self._armed if self._meets(fault, vendor, (name,))), None)
 
-    def taken(self, provider: str, *names: str) -> dict[str, str]:
+    def taken(self, vendor: str, *names: str) -> dict[str, str]:
         """Each of these names that strikes now, with its value."""
-        return {name: fault.value for name in names if (fault := self.take(provider, name))}
+        return {name: fault.value for name in names if (fault := self.take(vendor, name))}
 
     def view(self) -> list[dict[str, Any]]:
         return [fault.view() for fault in self._armed]
 
     @staticmethod
-    def _meets(fault: Fault, provider: str, names: Iterable[str]) -> bool:
+    def _meets(fault: Fault, vendor: str, names: Iterable[str]) -> bool:
         met = fault.kind.name in names and fault.left != 0
-        return met and fault.provider in {None, provider} and provider in fault.kind.providers
+        return met and fault.vendor in {None, vendor} and vendor in fault.kind.vendors

@@ -22,7 +22,8 @@ class Submission:
 
     #: From 1, in order of arrival.
     number: int
-    provider: str
+    #: Which vendor received it, as `deepmode`.
+    vendor: str
     #: Our name of the service, as `deepmode.generate`.
     operation: str
     #: Arrival, seconds since 1970 by the host's clock.
@@ -148,8 +149,8 @@ class Ledger:
         number, index = self._by_image.get(name, (0, 0))
         return (self._submissions[number], index) if number else None
 
-    def by_request_id(self, provider: str, client_request_id: str) -> Submission | None:
-        return self._submissions.get(self._by_request_id.get((provider, client_request_id), 0))
+    def by_request_id(self, vendor: str, client_request_id: str) -> Submission | None:
+        return self._submissions.get(self._by_request_id.get((vendor, client_request_id), 0))
 
     def submissions(self) -> list[Submission]:
         return list(self._submissions.values())
@@ -167,7 +168,7 @@ class Ledger:
         if submission.task_id:
             self._by_task[submission.task_id] = submission.number
         if submission.client_request_id and submission.task_id:
-            self._by_request_id.setdefault((submission.provider, submission.client_request_id), submission.number)
+            self._by_request_id.setdefault((submission.vendor, submission.client_request_id), submission.number)
         for index in range(submission.images):
             for name in (submission.image_id(index), submission.file_name(index, "")[:-1]):
                 self._by_image[name] = submission.number, index
@@ -180,12 +181,12 @@ def digest_of(data: bytes) -> str:
 
 
 def totals(submissions: Iterable[Submission]) -> dict[str, dict[str, float]]:
-    """What each provider charged, by unit, without what it gave back."""
+    """What each vendor charged, by unit, without what it gave back."""
     sums: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
     for one in submissions:
         if one.charged and not one.refunded:
-            sums[one.provider][one.unit] += one.amount
-    return {provider: {unit: round(amount, 2) for unit, amount in units.items()} for provider, units in sums.items()}
+            sums[one.vendor][one.unit] += one.amount
+    return {vendor: {unit: round(amount, 2) for unit, amount in units.items()} for vendor, units in sums.items()}
 
 
 def _packed(submission: Submission) -> dict[str, Any]:
@@ -197,6 +198,8 @@ def _packed(submission: Submission) -> dict[str, Any]:
 
 
 def _unpacked(fields: dict[str, Any]) -> Submission:
+    if "provider" in fields:  # as state files of earlier versions call it
+        fields["vendor"] = fields.pop("provider")
     if recipe := fields["recipe"]:
         inputs = tuple(Input(**one | {"thumbnail": base64.b64decode(one["thumbnail"])}) for one in recipe["inputs"])
         fields["recipe"] = Recipe(**recipe | {"inputs": inputs})

@@ -107,7 +107,7 @@ class Phota(Vendor):
     async def job(self, request: Request, job_id: str) -> Reply:
         """GET /v1/phota/jobs/{job_id}"""
         submission = self.world.ledger.by_task(job_id)
-        if not submission or submission.provider != self.name or not submission.details["async"]:
+        if not submission or submission.vendor != self.name or not submission.details["async"]:
             return await self.poll(request, lambda: self.error(404, "Job not found"))
         return await self.poll(request, lambda: json_answer(200, self._job(submission)))
 

@@ -51,10 +51,10 @@ class Results:
 
     def url(self, submission: Submission, index: int, file_host: FileHost) -> str:
         """A fresh URL for one image of a submission."""
-        path = f"/files/{submission.provider}/{file_host.folder}/{submission.file_name(index, file_host.extension)}"
+        path = f"/files/{submission.vendor}/{file_host.folder}/{submission.file_name(index, file_host.extension)}"
         if not file_host.signed:
             return submission.base_url + path
-        now, life = self._world.now(submission.provider), self._life(file_host)
+        now, life = self._world.now(submission.vendor), self._life(file_host)
         # Azure writes whole seconds; the life of a few that a test sets needs finer ones.
         precision = "seconds" if life >= 60 else "milliseconds"
         start, end = (moment.isoformat(timespec=precision) for moment in (now, now + timedelta(seconds=life)))
@@ -80,7 +80,7 @@ class Results:
 
     def _denied(self, request: Request, submission: Submission, file_host: FileHost) -> Answer | None:
         now = datetime.now(UTC)
-        if self._world.faults.take(submission.provider, "result-expired"):
+        if self._world.faults.take(submission.vendor, "result-expired"):
             return _authentication_failed(f"Signature not valid in the specified time frame: Current [{_gmt(now)}]")
         if file_host.signed:
             return _signature_fault(request, now)
@@ -90,11 +90,11 @@ class Results:
 
     async def _file(self, request: Request, submission: Submission, index: int) -> Reply:
         faults = self._world.faults
-        if slow := faults.take(submission.provider, "result-slow"):
+        if slow := faults.take(submission.vendor, "result-slow"):
             await asyncio.sleep(slow.number)
         if redirect := self._redirect(request, submission):
             return redirect
-        if fault := faults.take(submission.provider, *_TROUBLES):
+        if fault := faults.take(submission.vendor, *_TROUBLES):
             content = await asyncio.to_thread(submission.image, index)
             reply = _TROUBLES[fault.kind.name](content, fault)
             if isinstance(reply, Answer):
@@ -108,16 +108,16 @@ class Results:
 
     def _redirect(self, request: Request, submission: Submission) -> Answer | None:
         faults = self._world.faults
-        if fault := faults.take(submission.provider, "result-redirect"):
+        if fault := faults.take(submission.vendor, "result-redirect"):
             return Answer(302, headers={"location": fault.value})
-        if b"bounced" not in request.target and faults.take(submission.provider, "result-bounce"):
+        if b"bounced" not in request.target and faults.take(submission.vendor, "result-bounce"):
             target = request.target.decode("ascii", "replace")
             return Answer(307, headers={"location": f"{target}{'&' if '?' in target else '?'}bounced"})
         return None
 
     def inline(self, submission: Submission, index: int) -> bytes:
         """The bytes of an image that is sent inside an answer, faults included."""
-        fault = self._world.faults.take(submission.provider, *_INLINE_TROUBLES)
+        fault = self._world.faults.take(submission.vendor, *_INLINE_TROUBLES)
         content = submission.image(index)
         if fault:
             reply = _TROUBLES[fault.kind.name](content, fault)

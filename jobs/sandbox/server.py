@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from .app import App, create_app
-from .faults import PROVIDERS, parse
+from .faults import VENDORS, parse
 from .wire import Connection
 from .world import Latency, Settings
 
@@ -26,7 +26,7 @@ class Sandbox:
     """The vendors on one local port, started and stopped with the context or by hand.
 
     `latency_seconds` is a number or a pair of bounds; `faults` are specifications as in `jobs.sandbox.faults`;
-    `state` is a file that lets a later sandbox take up where this one was killed; `webhook_secrets` maps a provider
+    `state` is a file that lets a later sandbox take up where this one was killed; `webhook_secrets` maps a vendor
     to the secret that its callbacks are signed with. Raises `UnknownFault` and `OSError` (the port is taken).
     """
 
@@ -75,14 +75,14 @@ class Sandbox:
     @property
     def base_urls(self) -> dict[str, str]:
         """The base URL of each vendor."""
-        return {provider: f"{self.url}/{provider}" for provider in PROVIDERS}
+        return {vendor: f"{self.url}/{vendor}" for vendor in VENDORS}
 
     @property
     def environment(self) -> dict[str, str]:
         """The variables under which Darkroom calls the sandbox instead of the vendors."""
         key = self._settings.api_key or "sandbox"
-        urls = {f"{provider.upper()}_BASE_URL": url for provider, url in self.base_urls.items()}
-        return urls | {f"{provider.upper()}_API_KEY": key for provider in PROVIDERS}
+        urls = {f"{vendor.upper()}_BASE_URL": url for vendor, url in self.base_urls.items()}
+        return urls | {f"{vendor.upper()}_API_KEY": key for vendor in VENDORS}
 
     def start(self) -> "Sandbox":
         """Listen; returns when the port is open."""

@@ -215,7 +215,7 @@ class Vendor(ABC):
         return self.world.ledger.add(
             Submission(
                 number=self.world.ledger.next_number(),
-                provider=self.name,
+                vendor=self.name,
                 operation=order.operation,
                 received_at=now,
                 task_id=secrets.token_hex(12),

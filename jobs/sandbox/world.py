@@ -26,7 +26,7 @@ class Settings:
     result_life_seconds: float | None = None
     #: The only key accepted; None accepts every key but `wrong` and the empty one.
     api_key: str | None = None
-    #: Callbacks of a provider named here are signed with its secret.
+    #: Callbacks of a vendor named here are signed with its secret.
     webhook_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: Scheme and authority of result URLs; None is whatever the client called the sandbox by.
     public_url: str | None = None
@@ -48,14 +48,14 @@ class World:
         self.faults = Faults(settings.seed)
         self._random = random.Random(settings.seed)
 
-    def now(self, provider: str) -> datetime:
+    def now(self, vendor: str) -> datetime:
         """The time by the vendor's clock, which a fault can put ahead of the host's."""
-        skew = self.faults.standing(provider, "clock-skew")
+        skew = self.faults.standing(vendor, "clock-skew")
         return datetime.fromtimestamp(time.time() + (skew.number if skew else 0.0), UTC)
 
-    def work_seconds(self, provider: str) -> float:
-        """How long the next submission to this provider takes."""
-        if fault := self.faults.take(provider, "latency"):
+    def work_seconds(self, vendor: str) -> float:
+        """How long the next submission to this vendor takes."""
+        if fault := self.faults.take(vendor, "latency"):
             return fault.number
         latency = self.settings.latency_seconds
         return self._random.uniform(*latency) if isinstance(latency, tuple) else latency

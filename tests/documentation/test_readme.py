@@ -11,7 +11,7 @@ from documentation.pages import page
 
 from jobs import Status, providers
 from jobs.embedded.stack import Stack
-from jobs.sandbox.faults import PROVIDERS
+from jobs.sandbox.faults import VENDORS
 
 README = page("README.md")
 #: the most words that somebody who decides whether to go on will read
@@ -51,7 +51,7 @@ def test_every_operation_of_the_sandbox_is_in_its_table() -> None:
     for name in providers.operation_names():
         provider = name.partition(".")[0]
         request = f"{provider}.{providers.operation(name).request.__name__}"
-        assert provider not in PROVIDERS or (f"`{name}`", f"`{request}`") in table
+        assert provider not in VENDORS or (f"`{name}`", f"`{request}`") in table
 
 
 def test_every_status_is_in_the_picture_of_a_jobs_life() -> None:

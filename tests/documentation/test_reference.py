@@ -13,7 +13,7 @@ from documentation.pages import ROOT, page
 
 import jobs
 from jobs import Charged, Code, OnUnknown, Outcome, Status, logs, providers
-from jobs.sandbox.faults import PROVIDERS
+from jobs.sandbox.faults import VENDORS
 from jobs.settings import Settings
 from webhooks import create_app, openapi
 
@@ -77,7 +77,7 @@ def test_the_page_is_written_as_the_code_says(reference: ModuleType) -> None:
     said = reference.PAGE.read_text()
     # A provider that was only just dropped in is on the page after the next `make docs`.
     shown = [name for name in providers.names() if re.search(rf"^### `?{name}\b", said, re.MULTILINE)]
-    assert set(PROVIDERS) <= set(shown)
+    assert set(VENDORS) <= set(shown)
     assert said == reference.written(shown), "the code has changed: run `make docs` and commit what it writes"
 
 
@@ -112,7 +112,7 @@ def test_each_command_has_a_section(path: str) -> None:
 def test_the_picture_of_the_demo_shows_each_operation_of_the_sandbox_and_loads_nothing() -> None:
     picture = demo_picture.PICTURE.read_text()
     for name in providers.operation_names():
-        assert name.partition(".")[0] not in PROVIDERS or name in picture
+        assert name.partition(".")[0] not in VENDORS or name in picture
     assert "darkroom&#160;demo" in picture
     assert "url(http" not in picture
 

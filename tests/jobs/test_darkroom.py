@@ -39,7 +39,7 @@ from jobs.new_job import MAX_DEADLINE_SECONDS, MAX_FIELD_CHARACTERS, MAX_METADAT
 from jobs.providers import aimlapi, chainhub, deepmode, phota
 from jobs.report import Charged, Code, Failed, Image, Running, Succeeded
 from jobs.request import LocalImage, Request
-from jobs.sandbox import PROVIDERS
+from jobs.sandbox import VENDORS
 from jobs.settings import Settings
 
 URL = "https://example.com/photo.jpg"
@@ -141,7 +141,7 @@ def test_each_operation_is_enqueued_with_its_record_and_its_message(
 
 
 def test_every_operation_of_the_sandbox_is_tried_above() -> None:
-    played = {name for name in providers.operation_names() if name.partition(".")[0] in PROVIDERS}
+    played = {name for name in providers.operation_names() if name.partition(".")[0] in VENDORS}
 
     assert set(REQUESTS) == played
 

@@ -43,7 +43,7 @@ def generate(images: int = 1, prompt: str = "a lake") -> deepmode.Generate:
 
 def booked(vendors: Any, before: int, provider: str) -> list[dict[str, Any]]:
     """What was submitted to a provider since, refused or not."""
-    return [one for one in vendors.submissions()[before:] if one["provider"] == provider]
+    return [one for one in vendors.submissions()[before:] if one["vendor"] == provider]
 
 
 @pytest.fixture

@@ -36,12 +36,12 @@ class Vendors:
     def bearer(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.key}".strip()}
 
-    def url(self, provider: str, path: str) -> str:
-        return self.sandbox.base_urls[provider] + path
+    def url(self, vendor: str, path: str) -> str:
+        return self.sandbox.base_urls[vendor] + path
 
-    def get(self, provider: str, path: str) -> httpx.Response:
-        headers = {"x-api-key": self.key} if provider == "phota" else self.bearer
-        return self.client.get(self.url(provider, path), headers=headers)
+    def get(self, vendor: str, path: str) -> httpx.Response:
+        headers = {"x-api-key": self.key} if vendor == "phota" else self.bearer
+        return self.client.get(self.url(vendor, path), headers=headers)
 
     def fetch(self, url: str) -> httpx.Response:
         return self.client.get(url)
@@ -82,8 +82,8 @@ class Vendors:
         }
         return self.client.post(self.url("aimlapi", "/v1/images/generations"), json=body, headers=self.bearer)
 
-    def submit(self, provider: str, **fields: Any) -> httpx.Response:
-        response: httpx.Response = getattr(self, provider)(**fields)
+    def submit(self, vendor: str, **fields: Any) -> httpx.Response:
+        response: httpx.Response = getattr(self, vendor)(**fields)
         return response
 
 

@@ -64,15 +64,15 @@ def test_a_callback_can_come_twice(vendors, receiver):
     assert first.json()["images"][0]["id"] == second.json()["images"][0]["id"]
 
 
-@pytest.mark.parametrize("provider", ["deepmode", "phota", "chainhub"])
-def test_a_callback_can_come_before_the_answer(open_sandbox, receiver, provider):
+@pytest.mark.parametrize("vendor", ["deepmode", "phota", "chainhub"])
+def test_a_callback_can_come_before_the_answer(open_sandbox, receiver, vendor):
     vendors = open_sandbox(latency_seconds=5, faults=["callback-first"])
     fields = {
         "deepmode": {"callback": receiver.url},
         "phota": {"callback_url": receiver.url, "async": True},
         "chainhub": {"form": {"callback_url": receiver.url}},
     }
-    assert vendors.submit(provider, **fields[provider]).is_success
+    assert vendors.submit(vendor, **fields[vendor]).is_success
     assert len(receiver.received) >= 1
 
 

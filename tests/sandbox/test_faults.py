@@ -6,12 +6,12 @@ from jobs.sandbox.faults import Faults, parse
 
 def test_a_bare_name_meets_everyone_for_ever():
     fault = parse("drop")
-    assert (fault.kind.name, fault.provider, fault.left, fault.chance) == ("drop", None, None, 100)
+    assert (fault.kind.name, fault.vendor, fault.left, fault.chance) == ("drop", None, None, 100)
 
 
 def test_a_full_specification_is_read_whole():
     fault = parse("latency=2.5%10@phota*3")
-    assert (fault.number, fault.chance, fault.provider, fault.left) == (2.5, 10, "phota", 3)
+    assert (fault.number, fault.chance, fault.vendor, fault.left) == (2.5, 10, "phota", 3)
 
 
 def test_a_value_may_be_a_url():
@@ -45,14 +45,14 @@ def test_a_fault_strikes_as_often_as_it_was_told():
     assert [bool(faults.take("phota", "drop")) for _ in range(3)] == [True, True, False]
 
 
-def test_a_fault_of_one_provider_spares_the_others():
+def test_a_fault_of_one_vendor_spares_the_others():
     faults = Faults()
     faults.arm("drop@phota")
     assert not faults.take("deepmode", "drop")
     assert faults.take("phota", "drop")
 
 
-def test_a_fault_that_only_one_provider_knows_spares_the_others():
+def test_a_fault_that_only_one_vendor_knows_spares_the_others():
     faults = Faults()
     faults.arm("data-null*1")
     assert not faults.take("deepmode", "data-null")
@@ -70,4 +70,4 @@ def test_chance_strikes_now_and_then_and_repeats_itself():
 
 
 def test_every_fault_says_what_it_does():
-    assert all(kind.help and kind.providers for kind in VOCABULARY.values())
+    assert all(kind.help and kind.vendors for kind in VOCABULARY.values())

@@ -47,10 +47,10 @@ def raw_get(url):
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-@pytest.mark.parametrize("provider", ["deepmode", "chainhub", "phota", "aimlapi"])
-def test_every_vendors_url_ends_some_day(open_sandbox, provider):
+@pytest.mark.parametrize("vendor", ["deepmode", "chainhub", "phota", "aimlapi"])
+def test_every_vendors_url_ends_some_day(open_sandbox, vendor):
     vendors = open_sandbox(result_life_seconds=0.15, faults=["sync-body"])
-    url = first_url(vendors.submit(provider))
+    url = first_url(vendors.submit(vendor))
     assert vendors.fetch(url).status_code == 200
     time.sleep(0.2)
     gone = vendors.fetch(url)

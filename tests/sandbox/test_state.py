@@ -98,6 +98,16 @@ def test_a_line_that_a_kill_cut_short_does_no_harm(open_sandbox, tmp_path):
     assert len(open_sandbox(state=state).sandbox.submissions()) == 2
 
 
+def test_a_state_file_of_an_earlier_version_is_read(open_sandbox, tmp_path):
+    state = tmp_path / "state.jsonl"
+    vendors = open_sandbox(state=state)
+    vendors.deepmode()
+    vendors.sandbox.stop()
+    state.write_text(state.read_text().replace('"vendor": "deepmode"', '"provider": "deepmode"'))
+    (submission,) = open_sandbox(state=state).sandbox.submissions()
+    assert submission["vendor"] == "deepmode"
+
+
 def test_termination_is_a_clean_end(process):
     one, _ = process()
     one.terminate()

@@ -6,78 +6,78 @@ import time
 import httpx
 import pytest
 
-PROVIDERS = ("deepmode", "chainhub", "phota", "aimlapi")
-every_provider = pytest.mark.parametrize("provider", PROVIDERS)
+VENDORS = ("deepmode", "chainhub", "phota", "aimlapi")
+every_vendor = pytest.mark.parametrize("vendor", VENDORS)
 
 
-@every_provider
+@every_vendor
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 429, 500, 502, 503])
-def test_a_refusal_costs_nothing(vendors, provider, status):
-    vendors.sandbox.arm(f"{status}@{provider}*1")
-    answer = vendors.submit(provider)
+def test_a_refusal_costs_nothing(vendors, vendor, status):
+    vendors.sandbox.arm(f"{status}@{vendor}*1")
+    answer = vendors.submit(vendor)
     assert answer.status_code == status
     assert "retry-after" not in answer.headers
     assert answer.headers["content-type"] == "application/json"
     (entry,) = vendors.sandbox.submissions()
     assert (entry["outcome"], entry["charged"], entry["status"]) == ("refused", False, status)
-    assert vendors.submit(provider).is_success
+    assert vendors.submit(vendor).is_success
 
 
-@every_provider
-def test_too_many_requests_may_say_when_to_come_back(vendors, provider):
+@every_vendor
+def test_too_many_requests_may_say_when_to_come_back(vendors, vendor):
     vendors.sandbox.arm("429-retry-after=3")
-    assert vendors.submit(provider).headers["retry-after"] == "3"
+    assert vendors.submit(vendor).headers["retry-after"] == "3"
 
 
-@every_provider
+@every_vendor
 @pytest.mark.parametrize("fault", ["drop", "reset"])
-def test_work_can_be_done_and_charged_and_its_answer_lost(vendors, provider, fault):
+def test_work_can_be_done_and_charged_and_its_answer_lost(vendors, vendor, fault):
     vendors.sandbox.arm(f"{fault}*1")
     with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
-        vendors.submit(provider)
+        vendors.submit(vendor)
     (entry,) = vendors.sandbox.submissions()
     assert (entry["dropped"], entry["charged"], len(entry["images"])) == (True, True, 1)
 
 
-@every_provider
-def test_a_connection_can_be_closed_before_any_work(vendors, provider):
+@every_vendor
+def test_a_connection_can_be_closed_before_any_work(vendors, vendor):
     vendors.sandbox.arm("refuse*1")
     with pytest.raises(httpx.RemoteProtocolError):
-        vendors.submit(provider)
+        vendors.submit(vendor)
     assert not vendors.sandbox.submissions()[0]["charged"]
 
 
-@every_provider
-def test_a_body_can_end_early(vendors, provider):
+@every_vendor
+def test_a_body_can_end_early(vendors, vendor):
     vendors.sandbox.arm("truncated*1")
     with pytest.raises(httpx.RemoteProtocolError, match="peer closed connection"):
-        vendors.submit(provider)
+        vendors.submit(vendor)
     assert vendors.sandbox.submissions()[0]["charged"]
 
 
-@every_provider
-def test_an_answer_can_be_no_json(vendors, provider):
+@every_vendor
+def test_an_answer_can_be_no_json(vendors, vendor):
     vendors.sandbox.arm("not-json*1")
-    answer = vendors.submit(provider)
+    answer = vendors.submit(vendor)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html")
     assert vendors.sandbox.submissions()[0]["charged"]
 
 
-@every_provider
-def test_a_500_can_come_after_the_work(vendors, provider):
+@every_vendor
+def test_a_500_can_come_after_the_work(vendors, vendor):
     vendors.sandbox.arm("500-late*1")
-    assert vendors.submit(provider).status_code == 500
+    assert vendors.submit(vendor).status_code == 500
     (entry,) = vendors.sandbox.submissions()
     assert entry["charged"]
-    assert entry["refunded"] is (provider == "aimlapi")
+    assert entry["refunded"] is (vendor == "aimlapi")
 
 
-@every_provider
-def test_a_call_can_hang_until_the_client_gives_up(vendors, provider):
+@every_vendor
+def test_a_call_can_hang_until_the_client_gives_up(vendors, vendor):
     vendors.sandbox.arm("hang*1")
     vendors.client.timeout = 0.3
     with pytest.raises(httpx.ReadTimeout):
-        vendors.submit(provider)
+        vendors.submit(vendor)
     vendors.client.timeout = 5
     (entry,) = vendors.sandbox.submissions()
     assert (entry["dropped"], entry["charged"]) == (True, True)
@@ -100,11 +100,11 @@ def test_a_client_that_hung_up_missed_its_answer(open_sandbox):
     assert (entry["dropped"], entry["charged"], entry["status"]) == (True, True, 200)
 
 
-@pytest.mark.parametrize("provider", ["deepmode", "phota"])
-def test_fewer_images_than_asked_may_come(vendors, provider):
+@pytest.mark.parametrize("vendor", ["deepmode", "phota"])
+def test_fewer_images_than_asked_may_come(vendors, vendor):
     vendors.sandbox.arm("fewer")
-    count = {"deepmode": "num_images", "phota": "num_output_images"}[provider]
-    vendors.submit(provider, **{count: 3})
+    count = {"deepmode": "num_images", "phota": "num_output_images"}[vendor]
+    vendors.submit(vendor, **{count: 3})
     (entry,) = vendors.sandbox.submissions()
     assert (entry["asked"], entry["made"]) == (3, 2)
 
@@ -141,25 +141,25 @@ def test_a_poll_can_be_no_json(vendors):
     assert vendors.get("deepmode", f"/api/images/{image['id']}").text.startswith("<html>")
 
 
-@every_provider
-def test_a_key_can_be_the_only_one(open_sandbox, provider):
+@every_vendor
+def test_a_key_can_be_the_only_one(open_sandbox, vendor):
     vendors = open_sandbox(api_key="the-key")
-    assert vendors.submit(provider).status_code == 401
+    assert vendors.submit(vendor).status_code == 401
     vendors.key = "the-key"
-    assert vendors.submit(provider).is_success
+    assert vendors.submit(vendor).is_success
 
 
-@every_provider
-def test_a_path_or_method_that_is_not_there_has_the_vendors_shape(vendors, provider):
-    shape = {"deepmode": "message", "chainhub": "error", "phota": "detail", "aimlapi": "message"}[provider]
-    assert shape in vendors.get(provider, "/nowhere").json()
+@every_vendor
+def test_a_path_or_method_that_is_not_there_has_the_vendors_shape(vendors, vendor):
+    shape = {"deepmode": "message", "chainhub": "error", "phota": "detail", "aimlapi": "message"}[vendor]
+    assert shape in vendors.get(vendor, "/nowhere").json()
     paths = {
         "deepmode": "/api/images/generate",
         "chainhub": "/ideogram/remix",
         "phota": "/v1/phota/remix",
         "aimlapi": "/v1/images/generations",
     }
-    assert vendors.client.put(vendors.url(provider, paths[provider])).status_code == 405
+    assert vendors.client.put(vendors.url(vendor, paths[vendor])).status_code == 405
 
 
 def test_many_slow_calls_are_held_at_once(open_sandbox):

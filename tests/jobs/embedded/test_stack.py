@@ -17,7 +17,7 @@ from jobs.embedded import DidNotStart
 from jobs.embedded.files import write_env_file
 from jobs.embedded.stack import RedisInUse, Stack, without_password
 from jobs.providers import deepmode
-from jobs.sandbox.faults import PROVIDERS as SANDBOXED
+from jobs.sandbox.faults import VENDORS as SANDBOXED
 from jobs.settings import stack_environment
 from jobs.state.repository import Repository
 
