@@ -1,5 +1,6 @@
 """`python -m jobs.sandbox`: the vendors as a process."""
 
+import errno
 import logging
 
 import click
@@ -8,21 +9,61 @@ from .faults import VOCABULARY, UnknownFault
 from .server import Sandbox
 from .world import Latency
 
+#: The message when another program listens on the port.
+PORT_TAKEN = "the port is taken: another program listens on it; choose another one with --port"
+
+
+def vocabulary() -> str:
+    """Every fault with its default value and what it does, one a line."""
+    rows = []
+    for kind in VOCABULARY.values():
+        name = kind.name if kind.default is None else f"{kind.name}={kind.default}"
+        rows.append(f"{name:<26} {kind.help}")
+    return "\n".join(rows)
+
+
+def serve(sandbox: Sandbox) -> None:
+    """Print the address and the variables that make Darkroom call it, and serve until interrupted."""
+
+    def announce(ready: Sandbox) -> None:
+        click.echo(f"sandbox at {ready.url}")
+        for name, value in ready.environment.items():
+            click.echo(f"export {name}={value}")
+
+    try:
+        sandbox.run_forever(announce)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise click.ClickException(PORT_TAKEN) from None
+
+
+def read_latency(text: str) -> Latency:
+    """Seconds as `2`, or bounds as `1-9`; raises `ValueError`."""
+    least, dash, most = text.partition("-")
+    return (float(least), float(most)) if dash else float(least)
+
 
 @click.command(short_help="Play the vendors on one local port.")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8085, show_default=True, help="0 takes a free one")
-@click.option("--fault", "faults", multiple=True, help="name[=value][%chance][@vendor][*times]; may be repeated")
-@click.option("--latency", default="0", show_default=True, help="seconds of work, as 2 or as 1-9")
-@click.option("--state", type=click.Path(dir_okay=False), help="file that keeps the books over a restart")
-@click.option("--result-life", type=float, help="seconds that a result URL works; by default as each vendor's")
-@click.option("--api-key", help="the only key accepted; by default every key but `wrong`")
-@click.option("--webhook-secret", "secrets", multiple=True, help="vendor=secret; may be repeated")
-@click.option("--public-url", help="scheme and authority of result URLs; by default as the client called")
-@click.option("--image-size", default=512, show_default=True, help="longest side in pixels")
-@click.option("--seed", default=0, show_default=True, help="makes chances and drawn latencies repeatable")
-@click.option("--list-faults", is_flag=True, help="print the vocabulary of faults")
-@click.option("--verbose", is_flag=True, help="log one line a request")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8085, show_default=True, help="Port to listen on; 0 chooses a free one.")
+@click.option(
+    "--fault", "faults", multiple=True, metavar="FAULT", help="Arm name[=value][%chance][@vendor][*times]; repeatable."
+)
+@click.option(
+    "--latency", default="0", show_default=True, help="Seconds that a submission takes: 2, or 1-9 for a random number."
+)
+@click.option("--state", type=click.Path(dir_okay=False), help="Keep the ledger in this file, to survive a restart.")
+@click.option("--result-life", type=float, help="Seconds that a result URL is valid; default: as long as the vendor's.")
+@click.option("--api-key", help="Accept only this key; default: accept every key but `wrong`.")
+@click.option(
+    "--webhook-secret", "secrets", multiple=True, metavar="VENDOR=SECRET", help="Sign a vendor's callbacks; repeatable."
+)
+@click.option("--public-url", help="Scheme and authority of result URLs; default: those that the client called.")
+@click.option("--image-size", default=512, show_default=True, help="Longest side of an image, in pixels.")
+@click.option("--seed", default=0, show_default=True, help="Seed of all random numbers, to repeat a run.")
+@click.option("--list-faults", is_flag=True, help="List the faults and exit.")
+@click.option("--verbose", is_flag=True, help="Log one line for each request.")
 def main(
     host: str,
     port: int,
@@ -38,7 +79,7 @@ def main(
     list_faults: bool,
     verbose: bool,
 ) -> None:
-    """Play DeepMode, ChainHub, Phota Labs and AIML API on one local port."""
+    """Play DeepMode, ChainHub, Phota Labs and AIML API on one local port, with faults on request."""
     if list_faults:
         click.echo(vocabulary())
         return
@@ -61,28 +102,7 @@ def main(
         )
     except (UnknownFault, ValueError) as error:
         raise click.BadParameter(str(error)) from None
-    sandbox.run_forever(_announce)
-
-
-def vocabulary() -> str:
-    """Every fault with its default value and what it does, one a line."""
-    rows = []
-    for kind in VOCABULARY.values():
-        name = kind.name if kind.default is None else f"{kind.name}={kind.default}"
-        rows.append(f"{name:<26} {kind.help}")
-    return "\n".join(rows)
-
-
-def read_latency(text: str) -> Latency:
-    """Seconds as `2`, or bounds as `1-9`; raises `ValueError`."""
-    least, dash, most = text.partition("-")
-    return (float(least), float(most)) if dash else float(least)
-
-
-def _announce(sandbox: Sandbox) -> None:
-    click.echo(f"sandbox at {sandbox.url}")
-    for name, value in sandbox.environment.items():
-        click.echo(f"export {name}={value}")
+    serve(sandbox)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ class App:
             return await self._results.serve(request, lambda one: self._vendors[one.vendor].file_host(one))
         if where not in self._routes:
             return json_answer(
-                404, {"message": f"no vendor has this path; there are: {', '.join(sorted(self._routes))}"}
+                404, {"message": f"unknown path; it begins with one of: {', '.join(sorted(self._routes))}"}
             )
         try:
             return await self._routes[where].dispatch(request, request.path[len(where) + 1 :])

@@ -50,7 +50,7 @@ class _Palette(BaseModel):
     @model_validator(mode="after")
     def _preset_or_custom(self) -> "_Palette":
         if (self.name is None) == (self.members is None):
-            raise ValueError("either name or members is wanted")
+            raise ValueError("either name or members is required")
         return self
 
 
@@ -190,7 +190,7 @@ class ChainHub(Vendor):
     def _read(self, request: Request) -> Order:
         form = read_form(request)
         if form is None:
-            raise Refused(self.error(400, "multipart/form-data is wanted"))
+            raise Refused(self.error(400, "expected multipart/form-data"))
         if unknown := form.fields.keys() - {"image_request", "callback_url"} | form.files.keys() - {"image_file"}:
             raise Refused(self.error(400, f"unknown fields: {', '.join(sorted(unknown))}"))
         image, asked = self._file(form), self._image_request(form)
@@ -228,7 +228,7 @@ class ChainHub(Vendor):
         except UnreadableInput:
             raise Refused(self.error(400, "image_file: not an image")) from None
         if image.format not in _FORMATS:
-            raise Refused(self.error(400, "image_file: JPEG, PNG or WebP is wanted"))
+            raise Refused(self.error(400, "image_file: must be JPEG, PNG or WebP"))
         return image
 
     def _submitted(self, submission: Submission) -> Answer:

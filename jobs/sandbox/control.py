@@ -96,7 +96,7 @@ class Control:
         except UnknownFault as error:
             return json_answer(400, {"message": str(error)})
         except (ValueError, KeyError, TypeError):
-            return json_answer(400, {"message": 'wanted: {"faults": ["name[=value][%chance][@vendor][*times]"]}'})
+            return json_answer(400, {"message": 'expected: {"faults": ["name[=value][%chance][@vendor][*times]"]}'})
         for specification in specifications:
             self._world.faults.arm(specification)
         return await self.faults(request)

@@ -113,7 +113,7 @@ class DeepMode(Vendor):
     def _read_face_id_remix(self, request: Request) -> Order:
         form = read_form(request)
         if form is None:
-            raise Refused(self.error(400, "multipart/form-data is wanted"))
+            raise Refused(self.error(400, "expected multipart/form-data"))
         if unknown := (form.fields.keys() | form.files.keys()) - {*_FILES, *_FIELDS}:
             raise Refused(self.error(400, f"unknown fields: {', '.join(sorted(unknown))}"))
         mode = form.fields.get("mode", "sync")

@@ -59,7 +59,7 @@ def read_image(text: str, *, data_uri: bool) -> Input:
         return Input(host=parts.hostname)
     prefix = _DATA_URI.match(text)
     if prefix and not data_uri:
-        raise UnreadableInput("base64 is wanted without a data: prefix")
+        raise UnreadableInput("expected base64 without a data: prefix")
     try:
         return read_input(base64.b64decode(text[prefix.end() if prefix else 0 :], validate=True))
     except (binascii.Error, ValueError) as error:

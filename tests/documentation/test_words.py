@@ -56,15 +56,17 @@ SENTENCES = (
 )
 PATTERN = re.compile("|".join((*RENAMED, *SYNONYMS, *SENTENCES)))
 
+_VENDORS = (r"\b[Vv]endors?\b(?:'s?)?",)
 #: what may stay, by the place where it is read: the words around it
 ALLOWED: Mapping[str, tuple[str, ...]] = {
     # the glossary and the contributors' page say which word is used only in the sandbox
     "docs/glossary.md": (r"\"Vendor\" is used only",),
     # names of what changed
     "CHANGELOG.md": (r"`[^`]*(?:notify|NOTIFY|resubmit|vendor|picture)[^`]*`",),
-    # an option of the sandbox, which plays vendors
-    "darkroom sandbox": (r".*",),
-    "docs/reference/cli.md": (r"## `darkroom sandbox`(?s:.*?)(?=\n## `|\Z)",),
+    # the sandbox plays vendors
+    "darkroom sandbox": _VENDORS,
+    "jobs/sandbox": _VENDORS,
+    "docs/reference/cli.md": (r"\[@vendor\]", r"VENDOR=SECRET", r"[Aa] vendor's", r"the vendor's"),
     # pydantic and the OpenAPI specification have words of their own
     "openapi": (),
 }
@@ -81,10 +83,12 @@ SPEAKING = {
     "Finding",
     "Wrong",
     "Text",
+    # of the sandbox
+    "error",
+    "json_answer",
+    "_kinds",
 }
 PACKAGES = ("jobs", "worker", "webhooks")
-#: the sandbox plays vendors, in their own words
-FOREIGN = ("jobs/sandbox",)
 
 
 def found(place: str, text: str) -> list[str]:
@@ -117,9 +121,7 @@ def test_the_openapi_document_has_none() -> None:
 def files() -> Iterator[str]:
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
-            name = str(path.relative_to(ROOT))
-            if not name.startswith(FOREIGN):
-                yield name
+            yield str(path.relative_to(ROOT))
 
 
 def said(path: Path) -> Iterator[str]:
@@ -160,7 +162,8 @@ def _texts(node: ast.AST) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", list(files()), ids=str)
 def test_a_message_has_none(name: str) -> None:
-    assert "\n".join(hit for text in said(ROOT / name) for hit in found(name, text)) == ""
+    place = "jobs/sandbox" if name.startswith("jobs/sandbox/") else name
+    assert "\n".join(hit for text in said(ROOT / name) for hit in found(place, text)) == ""
 
 
 @pytest.mark.parametrize(

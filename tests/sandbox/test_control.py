@@ -45,7 +45,7 @@ def test_faults_are_armed_seen_and_cleared(vendors):
 def test_a_wrong_fault_arms_nothing(vendors, body):
     answer = control(vendors, "POST", "faults", json=body)
     assert answer.status_code == 400
-    assert "drop" in answer.json()["message"] or "wanted" in answer.json()["message"]
+    assert "drop" in answer.json()["message"] or "expected" in answer.json()["message"]
     assert control(vendors, "GET", "faults").json()["armed"] == []
 
 

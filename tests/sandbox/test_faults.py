@@ -23,23 +23,23 @@ def test_a_value_has_a_default():
 
 
 @pytest.mark.parametrize(
-    ("specification", "told"),
+    ("specification", "message"),
     [
-        ("dropp", "known are: .*drop"),
-        ("", "known are"),
-        ("drop*many", "known are"),
+        ("dropp", "known faults: .*drop"),
+        ("", "known faults"),
+        ("drop*many", "known faults"),
         ("drop@acme", "deepmode, chainhub, phota, aimlapi"),
-        ("data-null@phota", "but for aimlapi"),
+        ("data-null@phota", "it exists for aimlapi"),
         ("latency=slow", "takes a number, not 'slow'"),
         ("drop=1", "takes no value"),
     ],
 )
-def test_a_wrong_specification_says_what_is_right(specification, told):
-    with pytest.raises(UnknownFault, match=told):
+def test_a_wrong_specification_says_what_is_right(specification, message):
+    with pytest.raises(UnknownFault, match=message):
         parse(specification)
 
 
-def test_a_fault_strikes_as_often_as_it_was_told():
+def test_a_fault_strikes_as_often_as_specified():
     faults = Faults()
     faults.arm("drop*2")
     assert [bool(faults.take("phota", "drop")) for _ in range(3)] == [True, True, False]

@@ -114,6 +114,21 @@ def test_termination_is_a_clean_end(process):
     assert one.wait(5) == 0
 
 
+def test_a_port_that_is_taken_ends_the_command_with_a_message(process):
+    _, url = process()
+    command = [sys.executable, "-m", "jobs.sandbox", "--port", url.rpartition(":")[2]]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == "Error: the port is taken: another program listens on it; choose another one with --port\n"
+
+
+def test_the_faults_are_listed_with_their_default_values():
+    command = [sys.executable, "-m", "jobs.sandbox", "--list-faults"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    assert ended.returncode == 0
+    assert re.search(r"^429-retry-after=1.0 +refused", ended.stdout, re.MULTILINE)
+
+
 def test_an_unknown_fault_ends_the_command_with_the_known_ones():
     command = [sys.executable, "-m", "jobs.sandbox", "--port", "0", "--fault", "nonsense"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
