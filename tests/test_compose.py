@@ -155,6 +155,12 @@ def test_a_worker_has_time_to_finish_its_calls() -> None:
     assert seconds(worker["stop_grace_period"]) > float(worker["environment"]["DARKROOM_DRAIN_SECONDS"]) + 10
 
 
+def test_a_worker_can_be_given_more_time_to_finish_its_calls() -> None:
+    worker = composed({**SECRETS, "DARKROOM_DRAIN_SECONDS": "600", "WORKER_STOP_GRACE_PERIOD": "11m"})["worker"]
+    assert worker["environment"]["DARKROOM_DRAIN_SECONDS"] == "600"
+    assert seconds(worker["stop_grace_period"]) == 660
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_our_containers_have_no_privileges(name: str) -> None:
     service = composed()[name]
