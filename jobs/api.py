@@ -33,11 +33,12 @@ def enqueue(
         request: What to render, for example a `deepmode.Generate`. An image field takes an https URL, `bytes`, a
             `pathlib.Path`, a file object opened in binary mode, or an upload reference (`staged:...`).
         idempotency_key: 1 to 255 printable characters, for example your order's number. The same key with the same
-            request returns the first job, for as long as its record exists.
+            request returns the first job, for the job's deadline plus `DARKROOM_RETENTION_SECONDS` from the enqueue, or
+            until its record is gone.
         metadata: Your own data, at most 16 kB as JSON. It comes back with the job and in webhooks.
         deadline_seconds: How long to wait for the provider, 1 to 604,800 seconds. Default: the operation's own deadline.
         on_unknown: What happens when nobody can tell whether an attempt was charged: `"fail"` fails the job with
-            `outcome_unknown`, `"charge_again"` submits it again, which may be charged a second time.
+            `outcome_unknown`, `"charge_again"` sends a new attempt, up to four in all; each may be charged.
         keep_late: Whether the images of a canceled job are stored if they arrive after all.
         webhook_url: Where webhooks about this job are sent, an https URL. Default: `DARKROOM_WEBHOOK_URL`.
         webhook_events: The statuses that send a webhook. Default: `DARKROOM_WEBHOOK_EVENTS`, which are the final ones
@@ -80,7 +81,8 @@ def enqueue_many(new_jobs: Sequence[NewJob], *, idempotency_key: str | None = No
     Args:
         new_jobs: The requests with their options; any operations, in any order.
         idempotency_key: 1 to 255 printable characters, for all of them together. The same key with the same requests
-            returns the first jobs.
+            returns the first jobs, for the longest of their deadlines plus `DARKROOM_RETENTION_SECONDS` from the enqueue,
+            or until the record of the first is gone.
 
     Returns:
         The jobs, in the order of `new_jobs`.
@@ -250,8 +252,8 @@ def cancel(job_id: str) -> Job:
 def retry(job_id: str, *, may_charge_again: bool = False) -> Job:
     """Retry a job that failed or was canceled.
 
-    Where only storing failed, the images are fetched again and nothing is submitted. Otherwise the request is submitted
-    again, with a new deadline.
+    Where only storing failed, the images are fetched again and nothing is submitted. Otherwise a new attempt is
+    sent, with a new deadline.
 
     Args:
         job_id: The id of the job.

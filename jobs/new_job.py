@@ -52,7 +52,7 @@ class NewJob:
     metadata: Mapping[str, JsonValue] | None = None
     #: how long to wait for the provider, 1 to 604,800 seconds; None: the operation's own deadline
     deadline_seconds: float | None = None
-    #: what happens when nobody can tell whether an attempt was charged: the job fails, or it is submitted again
+    #: what happens when nobody can tell whether an attempt was charged: the job fails, or a new attempt is sent
     on_unknown: OnUnknown | Literal["fail", "charge_again"] = OnUnknown.FAIL
     #: whether the images of a canceled job are stored if they arrive after all
     keep_late: bool = False

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     api_keys: Secrets = Field(
         default=(),
         examples=["key-one,key-two"],
-        description="Bearer keys of the HTTP API, beside those of `darkroom keys`. Without any key it refuses every request.",
+        description="Bearer keys of the HTTP API, in addition to those of `darkroom keys`. Without any key it refuses every request.",
     )
     rate_limit: str = Field(
         default="",
@@ -92,10 +92,12 @@ class Settings(BaseSettings):
         default="",
         repr=False,
         examples=["https://app.example.com/darkroom"],
-        description="Where webhooks about jobs are sent, unless a job has a `webhook_url` of its own.",
+        description="Where webhooks about jobs are sent, unless a job has a `webhook_url` of its own. Read where jobs are enqueued.",
     )
     webhook_events: Annotated[tuple[Status, ...], NoDecode] = Field(
-        default=FINAL, examples=["succeeded,failed"], description="The statuses that send a webhook."
+        default=FINAL,
+        examples=["succeeded,failed"],
+        description="The statuses that send a webhook. Read where jobs are enqueued.",
     )
     webhook_secrets: Secrets = Field(
         default=(),
@@ -111,7 +113,8 @@ class Settings(BaseSettings):
         default=7 * 86400,
         ge=60,
         examples=["604800"],
-        description="How long a complete job, its idempotency key and its input images are kept, in seconds.",
+        description="How long a job is kept once it is complete (final, its images stored, its webhooks delivered or given up), in "
+        "seconds; applies to jobs that become complete from then on. An idempotency key is kept for the deadline plus this, from the enqueue.",
     )
     spool_dir: Path = Field(
         default_factory=lambda: Path.home() / ".local/share/darkroom/spool",

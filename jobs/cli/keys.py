@@ -11,7 +11,7 @@ from .console import columns, print_json, show
 
 @click.group(short_help="Create, list and revoke API keys.")
 def keys() -> None:
-    """Create, list and revoke API keys, beside those of DARKROOM_API_KEYS."""
+    """Create, list and revoke API keys, in addition to those of DARKROOM_API_KEYS."""
 
 
 @keys.command()

@@ -35,7 +35,7 @@ from .words import read_since
 @click.option("--since", metavar="TIME", help="Only jobs enqueued since: 30m, 2h, 7d, or 2026-11-26T08:00 (UTC).")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Only jobs with this metadata; may be repeated.")
 @click.option("--unknown", is_flag=True, help="Only jobs with an attempt whose outcome is unknown.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Jobs at most.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="The most jobs to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print the jobs as JSON, one a line.")
 def list_jobs(
     statuses: tuple[str, ...],

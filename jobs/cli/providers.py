@@ -63,7 +63,7 @@ def check(
     pairs: tuple[str, ...],
     yes: bool,
 ) -> int:
-    """Check a provider against the contract. Exit 1 when something is to be changed.
+    """Check a provider against the contract. Exit 1 if a check fails.
 
     \b
     darkroom providers check acme --payloads payloads

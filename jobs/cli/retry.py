@@ -25,4 +25,4 @@ def retry(job_id: str, may_charge_again: bool, as_json: bool) -> None:
     elif job.pending:
         click.echo(f"job {job.id}: its images are fetched again, nothing is submitted")
     else:
-        click.echo(f"job {job.id}: it is submitted again")
+        click.echo(f"job {job.id}: a new attempt is sent")

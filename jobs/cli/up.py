@@ -75,7 +75,7 @@ def _facts(stack: Stack) -> Iterator[tuple[str, str]]:
     yield "operations", ", ".join(providers.operation_names())
     yield "an example", f"darkroom operations {providers.operation_names()[0]}"
     yield "follow jobs", "darkroom watch"
-    yield "settings", f"set -a; . {_short(stack.folder / STACK_FILE)}"
+    yield "settings", f"set -a; . {_short(stack.folder / STACK_FILE)}; set +a"
     yield "stop", "Ctrl-C"
 
 

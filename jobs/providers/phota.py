@@ -69,7 +69,7 @@ _ASYNC: dict[str, Any] = {
         Field(
             default=False,
             examples=["true"],
-            description="Whether Phota acknowledges at once, and calls back or is polled.",
+            description='Whether Phota acknowledges at once, and calls back or is polled. Only for `response_mode="urls"`.',
         ),
     )
 }

@@ -132,7 +132,7 @@ def test_retry_queues_a_canceled_job_again(darkroom: Command, alone: Darkroom) -
     job_id = darkroom("enqueue", *GENERATE).out.strip()
     darkroom("cancel", job_id)
     ended = darkroom("retry", job_id)
-    assert (ended.code, ended.out) == (0, f"job {job_id}: it is submitted again\n")
+    assert (ended.code, ended.out) == (0, f"job {job_id}: a new attempt is sent\n")
     assert darkroom("get", job_id, "--json").json["status"] == "queued"
 
 
