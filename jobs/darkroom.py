@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Literal, Self
 
-from . import queue, schedule, transitions
+from . import logs, queue, schedule, transitions
 from .errors import IdempotencyConflict, JobNotFound
 from .images import ArtifactStorage, InlineResult
 from .job import Job, OnUnknown
@@ -138,7 +138,9 @@ class Darkroom:
         grace = timedelta(seconds=_RESCUE_SECONDS if job.attempt and job.attempt.inline and job.holder else 0)
         if schedule.is_overdue(job, self.repository.now() - grace):
             # No worker is running that would see the deadline.
-            job = self.repository.update(job.id, transitions.expired, known=job).after
+            change = self.repository.update(job.id, transitions.expired, known=job)
+            logs.change(change.before, change.after)
+            job = change.after
         return self.bound(job)
 
     def list(
@@ -221,6 +223,7 @@ class Darkroom:
         done = self.repository.update(job_id, change, known=known, message=self.dispatch.message)
         if done.applied:
             self.dispatch.publish(done.after)
+        logs.change(done.before, done.after)
         return done
 
     def report(self, job_id: str, number: int, report: Report, *, known: Job | None = None) -> Change:

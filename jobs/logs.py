@@ -32,6 +32,8 @@ from .settings import Settings, provider_settings
 
 #: the logger of all events; a process that wants none sets its level to WARNING
 EVENTS = logging.getLogger("darkroom")
+# An application that configures no logging sees none of it.
+EVENTS.addHandler(logging.NullHandler())
 #: the attribute of a log record that holds its `_Event`
 _ATTRIBUTE = "darkroom_event"
 #: a text longer than this is cut off, in characters

@@ -117,8 +117,8 @@ class Failed:
     message: str
     #: whether the same request may succeed later
     retryable: bool = False
-    #: whether the attempt was charged all the same
-    charged: Charged = Charged.NO
+    #: whether the attempt was charged; `no` only where the provider says so, or nothing was sent
+    charged: Charged = Charged.UNKNOWN
     #: how long the provider asks to wait before a retry, in seconds
     retry_after_seconds: float | None = None
     #: the provider's name for the attempt, if the failure is that of an accepted attempt

@@ -197,8 +197,11 @@ def _field_error(fault: ErrorDetails, model: type[BaseModel]) -> FieldError:
         return FieldError(field, f"unknown field; {hint}", allowed=", ".join(names))
     value = ""
     is_private = not path or "prompt" in field or path[0] in getattr(model, "image_rules", {})
-    if not is_private and isinstance(fault["input"], str | int | float | None):
-        value = repr(fault["input"])
+    given = fault["input"]
+    # Text of several words may be a prompt that was put into the wrong field.
+    is_text = isinstance(given, str) and len(given.split()) > 1
+    if not is_private and not is_text and isinstance(given, str | int | float | None):
+        value = repr(given)
     if len(value) > MAX_SHOWN_CHARACTERS:
         value = f"{value[: MAX_SHOWN_CHARACTERS - 1]}…"
     words = fault["msg"].removeprefix("Value error, ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -96,7 +97,7 @@ class CallbackHandler:
         fields["http_status"] = refusal.status_code if refusal else HTTPStatus.OK.value
         fields["duration_seconds"] = time.perf_counter() - started
         if refusal is not None:
-            logs.event("callback refused", **fields)
+            logs.event("callback refused", fields, level=logging.WARNING)
             return refusal(environ, start_response)
         logs.event("callback accepted", **fields)
         start_response("200 OK", _HEADERS)

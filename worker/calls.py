@@ -187,6 +187,7 @@ def _log_answer(job: Job, submission: Submission, report: Report | None, duratio
     logs.event(
         "job answered",
         fields,
+        level=logging.INFO if report is not None else logging.WARNING,
         job=job.id,
         attempt=submission.number,
         operation=job.operation,

@@ -78,6 +78,7 @@ class WebhookSender:
         await self._update(job, lambda current, _: transitions.delivery_tried(current, delivery.id, attempt))
         logs.event(
             "webhook sent",
+            level=logging.INFO if attempt.is_accepted else logging.WARNING,
             job=job.id,
             status=delivery.event,
             outcome="delivered" if attempt.is_accepted else "failed",

@@ -249,8 +249,7 @@ class Runner:
 
     async def _advance(self, job_id: str, change: Transition, *, known: Job) -> None:
         """Write a change after which any worker may go on."""
-        done: Change = await self.blocking(lambda: self.darkroom.advance(job_id, change, known=known))
-        logs.change(done.before, done.after)
+        await self.blocking(lambda: self.darkroom.advance(job_id, change, known=known))
 
     def _held(self, job: Job, now: datetime) -> Job:
         """The job claimed by us in the same write, if it has images to be stored."""

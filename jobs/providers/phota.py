@@ -234,7 +234,7 @@ def _refused(response: Response) -> Failed:
     message = error_message(_PROVIDER, response)
     body = parsing.mapping(response.document())
     if response.status == 400 and _is_moderation_code(body):
-        return Failed(Code.MODERATED, message)
+        return Failed(Code.MODERATED, message, charged=Charged.NO)
     if response.status == 504:
         return Failed(Code.TIMEOUT, message, retryable=True, charged=Charged.NO)
     return failed_by_status(response, message)

@@ -26,7 +26,7 @@ IMAGES = (Image(0, url="https://provider/0"), Image(1, url="https://provider/1")
 SUCCESS = Succeeded(IMAGES, external_id="ext")
 BUSY = Failed(Code.RATE_LIMITED, "slow down", retryable=True, charged=Charged.NO)
 MODERATED = Failed(Code.MODERATED, "no", charged=Charged.NO)
-OVERLOADED = Failed(Code.PROVIDER_ERROR, "overloaded", retryable=True, not_now=True)
+OVERLOADED = Failed(Code.PROVIDER_ERROR, "overloaded", retryable=True, charged=Charged.NO, not_now=True)
 LOST = Failed(Code.PROVIDER_ERROR, "answered 502", retryable=True, charged=Charged.UNKNOWN)
 REFUSED = Failed(Code.PROVIDER_ERROR, "connection refused", retryable=True, charged=Charged.NO, not_sent=True)
 

@@ -170,7 +170,7 @@ def test_a_result_at_a_private_address_is_not_fetched_however_it_is_spelled(site
         ("https://100.100.100.200/latest", "carrier-grade NAT"),
         ("https://[64:ff9b::a9fe:a9fe]/", "link-local"),
         ("http://93.184.215.14/a.png", "plain http"),
-        ("https://user:canary@example.com/a.png", "no http(s) URL with a plain host"),
+        ("https://user:canary@example.com/a.png", "not an http(s) URL with a plain host"),
     ],
 )
 def test_a_result_at_a_special_address_or_by_plain_http_is_not_fetched(site: Any, url: str, why: str) -> None:
@@ -227,7 +227,7 @@ def test_bytes_that_are_not_an_image_are_rejected(site: Any, content: bytes) -> 
 def test_a_body_that_decompresses_without_end_is_rejected(site: Any, vendor: Web) -> None:
     squeezed = zlib.compress(bytes(50_000_000))
     url = vendor.page("/inflates", squeezed, **{"Content-Encoding": "deflate"})
-    is_rejected(ended(site, {"url": url}), "inflates to more than")
+    is_rejected(ended(site, {"url": url}), "decompresses to more than")
 
 
 # Inputs that a producer names

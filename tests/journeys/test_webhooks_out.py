@@ -34,7 +34,7 @@ class Endpoint:
 
     port: int = 0
     status: int = 204
-    open: threading.Event = field(default_factory=threading.Event)
+    is_open: threading.Event = field(default_factory=threading.Event)
     messages: list[tuple[Mapping[str, str], str]] = field(default_factory=list)
 
     @property

@@ -135,8 +135,8 @@ class Jobs:
         self.reports: dict[str, Report] = {
             "Running": Running("ext"),
             "Succeeded": Succeeded(images),
-            "Busy": Failed(Code.RATE_LIMITED, "", retryable=True, not_now=True),
-            "Refused": Failed(Code.RATE_LIMITED, "", retryable=True, not_sent=True),
+            "Busy": Failed(Code.RATE_LIMITED, "", retryable=True, charged=Charged.NO, not_now=True),
+            "Refused": Failed(Code.RATE_LIMITED, "", retryable=True, charged=Charged.NO, not_sent=True),
             "Failed": Failed(Code.MODERATED, "", charged=Charged.NO),
             "Lost": Failed(Code.PROVIDER_ERROR, "", retryable=True, charged=Charged.UNKNOWN),
         }

@@ -47,7 +47,7 @@ from jobs.state.repository import (
 RETENTION = 3600
 US, OTHER = "worker-a", "worker-b"
 SUCCESS = Succeeded((Image(0, url="https://provider/0"), Image(1, url="https://provider/1")))
-BUSY = Failed(Code.RATE_LIMITED, "slow down", retryable=True)
+BUSY = Failed(Code.RATE_LIMITED, "slow down", retryable=True, charged=Charged.NO)
 
 
 @pytest.fixture
