@@ -73,7 +73,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Event:
-    """One line of a job's timeline."""
+    """One entry of a job's timeline."""
 
     #: when it happened first
     at: datetime
@@ -133,7 +133,7 @@ class Job:
     on_unknown: OnUnknown = OnUnknown.FAIL
     #: whether images that arrive after a cancel are stored
     keep_late: bool = False
-    #: the latest events, oldest first
+    #: the latest entries, oldest first
     timeline: tuple[Event, ...] = ()
     #: the endpoint of the job's webhooks; a secret
     webhook_url: str | None = None
