@@ -141,7 +141,7 @@ def test_each_event_of_the_log_and_each_field_is_explained() -> None:
     page_of_logs = page("docs/reference/logs.md")
     sources = [path.read_text() for name in ("jobs", "worker", "webhooks") for path in (ROOT / name).rglob("*.py")]
     events = {found for text in sources for found in re.findall(r"\bevent\(\s*\"([a-z ]+)\"", text)}
-    assert {cells[0].strip("`") for cells in page_of_logs.rows("Events")} == events
+    assert {cells[0].strip("`") for cells in page_of_logs.rows("Log events")} == events
     fields = {name for cells in page_of_logs.rows("Fields") for name in re.findall(r"\w+", cells[0])}
     assert fields == set(logs.Fields.__annotations__)
 
