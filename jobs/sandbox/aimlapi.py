@@ -77,9 +77,10 @@ class AimlApi(Vendor):
 
     async def generations(self, request: Request) -> Reply:
         """POST /v1/images/generations"""
-        return await self.submit(request, self._read, self._answer)
+        return await self.submit(request, self.read, self.answer)
 
-    def _read(self, request: Request) -> Order:
+    def read(self, request: Request) -> Order:
+        """The order in a request; raises `Refused`."""
         try:
             asked = _ReveRemix.model_validate(self.read_json(request), strict=True)
             inputs = tuple(read_image(one, data_uri=True) for one in asked.image_urls)
@@ -104,9 +105,13 @@ class AimlApi(Vendor):
             details={"inline": not asked.convert_base64_to_url},
         )
 
-    def _answer(self, submission: Submission) -> Answer:
-        body = {"data": self._data(submission), "meta": self._meta(submission)}
-        return json_answer(201 if "created" in submission.faults else 200, body)
+    def answer(self, submission: Submission) -> Answer:
+        """The image, by URL or inline, and what it cost."""
+        faults = submission.faults
+        word = "credits_used" if "credits-used" in faults else "tokens_used"
+        usage = {word: int(submission.amount) if submission.charged else 0}
+        meta = None if "no-meta" in faults else {"usage": None if "no-usage" in faults else usage}
+        return json_answer(201 if "created" in faults else 200, {"data": self._data(submission), "meta": meta})
 
     def _data(self, submission: Submission) -> list[dict[str, Any]] | None:
         if "data-null" in submission.faults:
@@ -114,18 +119,9 @@ class AimlApi(Vendor):
         if "data-empty" in submission.faults:
             return []
         violation = "violation" in submission.faults
-        content = {"url": None, "b64_json": None} if violation else self._content(submission)
+        content: dict[str, str | None] = {"url": None, "b64_json": None}
+        if not violation and submission.details["inline"]:
+            content["b64_json"] = base64.b64encode(self.results.inline(submission, 0)).decode()
+        elif not violation:
+            content["url"] = self.results.url(submission, 0, self.file_host(submission))
         return [content | {"request_id": f"rsid-{submission.image_id(0)}", "content_violation": violation}]
-
-    def _content(self, submission: Submission) -> dict[str, str | None]:
-        if submission.details["inline"]:
-            return {"url": None, "b64_json": base64.b64encode(self.results.inline(submission, 0)).decode()}
-        return {"url": self.results.url(submission, 0, self.file_host(submission)), "b64_json": None}
-
-    def _meta(self, submission: Submission) -> dict[str, Any] | None:
-        if "no-meta" in submission.faults:
-            return None
-        if "no-usage" in submission.faults:
-            return {"usage": None}
-        word = "credits_used" if "credits-used" in submission.faults else "tokens_used"
-        return {"usage": {word: int(submission.amount) if submission.charged else 0}}

@@ -59,13 +59,12 @@ class App:
             self.traffic.leave()
         took = time.perf_counter() - started
         if isinstance(reply, Answer):
-            reply = replace(reply, headers={"date": self._date(where), "server": "darkroom-sandbox", **reply.headers})
+            date = format_datetime(self.world.now(where), usegmt=True)
+            reply = replace(reply, headers={"date": date, "server": "darkroom-sandbox", **reply.headers})
+        outcome = str(reply.status) if isinstance(reply, Answer) else type(reply).__name__.lower()
         # The path of a request holds ids at most; its query may be a signature and is left out.
-        _log.info("%s %s: %s in %.3f s", request.method, request.path, _outcome(reply), took)
+        _log.info("%s %s: %s in %.3f s", request.method, request.path, outcome, took)
         return reply
-
-    def _date(self, where: str) -> str:
-        return format_datetime(self.world.now(where), usegmt=True)
 
     async def _dispatch(self, where: str, request: Request) -> Reply:
         if where == "files":
@@ -85,7 +84,3 @@ class App:
 def create_app(settings: Settings | None = None) -> App:
     """A sandbox that is not listening yet; `Sandbox` gives it a port."""
     return App(settings or Settings())
-
-
-def _outcome(reply: Reply) -> str:
-    return str(reply.status) if isinstance(reply, Answer) else type(reply).__name__.lower()

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import httpx
@@ -26,11 +26,8 @@ RETRY_SECONDS = 0.5
 _log = logging.getLogger("jobs.sandbox")
 
 
-@lru_cache(maxsize=1)
-def _certificates() -> ssl.SSLContext:
-    return ssl.create_default_context()
-
-
+#: Reading the system's certificates takes 30 ms, so all clients of a process share them.
+_certificates = cache(ssl.create_default_context)
 #: Writes a callback: from the submission and the step to its body and headers.
 Author = Callable[[Submission, "Callback"], tuple[bytes, Mapping[str, str]]]
 
@@ -169,16 +166,6 @@ class Callbacks:
         return good
 
     async def _send(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, str]:
-        client = await self._client()
-        try:
-            answer = await client.post(url, content=body, headers=dict(headers))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return 0, type(error).__name__
-        finally:
-            self._idle.put_nowait(client)
-        return answer.status_code, ""
-
-    async def _client(self) -> httpx.AsyncClient:
         if self._idle.empty() and len(self._clients) < POSTING:
             client = httpx.AsyncClient(
                 timeout=TIMEOUT_SECONDS,
@@ -188,8 +175,15 @@ class Callbacks:
                 trust_env=False,
             )
             self._clients.append(client)
-            return client
-        return await self._idle.get()
+        else:
+            client = await self._idle.get()
+        try:
+            answer = await client.post(url, content=body, headers=dict(headers))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return 0, type(error).__name__
+        finally:
+            self._idle.put_nowait(client)
+        return answer.status_code, ""
 
     def _note(self, posted: Posted) -> None:
         self._posted[posted.submission].append(posted)

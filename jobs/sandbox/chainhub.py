@@ -138,14 +138,16 @@ class ChainHub(Vendor):
                     200, {"error": {"message": "upstream error", "type": "upstream_error", "code": "bad"}}
                 )
             case name:
-                return _nested(name)
+                status, code, message = _UPSTREAM[name]
+                upstream = {"error": {"message": message, "type": "new_api_error", "code": code}}
+                return _failure(status, "fail_to_fetch_task", json.dumps(upstream))
 
     def file_host(self, _submission: Submission) -> FileHost:
         return FileHost("fal/files", "jpeg", life_seconds=24 * 3600, signed=False)
 
     async def remix(self, request: Request) -> Reply:
         """POST /ideogram/remix: a task envelope, or the images where the gateway answers synchronously."""
-        return await self.submit(request, self._read, self._submitted)
+        return await self.submit(request, self.read, self.answer)
 
     async def task(self, request: Request, task_id: str) -> Reply:
         """GET /ideogram/task/{task_id}"""
@@ -174,26 +176,32 @@ class ChainHub(Vendor):
         data = self._data(submission, callback.step)
         flat = "updates-flat" in callback.faults
         body = json.dumps(data if flat else _envelope(0, "SUCCEED", data)).encode()
-        body = spoiled(body, callback.faults)
-        return body, {"content-type": "application/json", **self._signature(body, callback)}
+        body, headers = spoiled(body, callback.faults), {"content-type": "application/json"}
+        if secret := self.world.settings.webhook_secrets.get(self.name):
+            if "callback-bad-signature" in callback.faults:
+                secret = "whsec_" + "bm90IHRoZSBzZWNyZXQ="
+            now, name = self.world.now(self.name), f"msg_{callback.number}"
+            headers |= {
+                "webhook-id": name,
+                "webhook-timestamp": str(int(now.timestamp())),
+                "webhook-signature": Webhook(secret).sign(name, now, body.decode()),
+            }
+        return body, headers
 
-    def _signature(self, body: bytes, callback: Callback) -> dict[str, str]:
-        secret = self.world.settings.webhook_secrets.get(self.name)
-        if not secret:
-            return {}
-        if "callback-bad-signature" in callback.faults:
-            secret = "whsec_" + "bm90IHRoZSBzZWNyZXQ="
-        now, name = self.world.now(self.name), f"msg_{callback.number}"
-        signature = Webhook(secret).sign(name, now, body.decode())
-        return {"webhook-id": name, "webhook-timestamp": str(int(now.timestamp())), "webhook-signature": signature}
-
-    def _read(self, request: Request) -> Order:
+    def read(self, request: Request) -> Order:
+        """The order in a request; raises `Refused`."""
         form = read_form(request)
         if form is None:
             raise Refused(self.error(400, "expected multipart/form-data"))
         if unknown := form.fields.keys() - {"image_request", "callback_url"} | form.files.keys() - {"image_file"}:
             raise Refused(self.error(400, f"unknown fields: {', '.join(sorted(unknown))}"))
-        image, asked = self._file(form), self._image_request(form)
+        image = self._read_file(form)
+        try:
+            asked = _ImageRequest.model_validate_json(form.fields.get("image_request", ""), strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(("image_request", *(str(part) for part in first["loc"])))
+            raise Refused(self.error(400, f"{where}: {first['msg']}")) from None
         return Order(
             operation=IDEOGRAM_REMIX,
             prompt=asked.prompt,
@@ -209,15 +217,7 @@ class ChainHub(Vendor):
             details={"seed": asked.seed, "style_type": asked.style_type},
         )
 
-    def _image_request(self, form: Form) -> _ImageRequest:
-        try:
-            return _ImageRequest.model_validate_json(form.fields.get("image_request", ""), strict=True)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(("image_request", *(str(part) for part in first["loc"])))
-            raise Refused(self.error(400, f"{where}: {first['msg']}")) from None
-
-    def _file(self, form: Form) -> Input:
+    def _read_file(self, form: Form) -> Input:
         data = form.files.get("image_file")
         if data is None:
             raise Refused(self.error(400, "image_file: a file is required"))
@@ -231,7 +231,8 @@ class ChainHub(Vendor):
             raise Refused(self.error(400, "image_file: must be JPEG, PNG or WebP"))
         return image
 
-    def _submitted(self, submission: Submission) -> Answer:
+    def answer(self, submission: Submission) -> Answer:
+        """A task envelope, or the images where the gateway answers synchronously."""
         if "sync-body" in submission.faults:
             created = datetime.fromtimestamp(submission.received_at, UTC).isoformat()
             return json_answer(200, {"created": created, "data": [dict(one) for one in self._images(submission)]})
@@ -244,46 +245,42 @@ class ChainHub(Vendor):
             body = _envelope(0, "SUCCEED", None)
             del body["data"]
             return json_answer(200, body)
-        return json_answer(200, _envelope(0, "SUCCEED", self._data(submission, self._status(submission))))
+        now, started, ready = time.time(), submission.received_at, submission.ready_at
+        if now >= ready:
+            status = self._last(submission)
+        else:
+            status = "submitted" if now < started + (ready - started) / 3 else "processing"
+        return json_answer(200, _envelope(0, "SUCCEED", self._data(submission, status)))
 
     def _last(self, submission: Submission) -> str:
         return "failed" if "task-failed" in submission.faults else "succeed"
 
-    def _status(self, submission: Submission) -> str:
-        now, started, ready = time.time(), submission.received_at, submission.ready_at
-        if now >= ready:
-            return self._last(submission)
-        return "submitted" if now < started + (ready - started) / 3 else "processing"
-
     def _data(self, submission: Submission, status: str) -> dict[str, Any]:
-        told = self._told(submission, status)
+        shown = _OTHER_WORDS[status] if "other-words" in submission.faults else status
+        if "unknown-status" in submission.faults and status in _STEPS[:2]:
+            shown = submission.faults["unknown-status"]
         moment = self.world.now(self.name).timestamp()
         data: dict[str, Any] = {
             "task_id": submission.task_id,
-            "task_status": told,
+            "task_status": shown,
             "task_status_msg": submission.faults.get("task-failed", "") if status == "failed" else "",
             "created_at": int(submission.received_at * 1000),
             "updated_at": int(moment * 1000),
         }
         if status == "succeed":
-            images = [{"index": place, **one} for place, one in enumerate(self._task_images(submission))]
-            data["task_result"] = {"images": images}
+            data["task_result"] = {
+                "images": [
+                    {"index": place, "url": one["url"]} | ({} if one["is_image_safe"] else {"is_image_safe": False})
+                    for place, one in enumerate(self._images(submission))
+                ]
+            }
         return data
-
-    def _told(self, submission: Submission, status: str) -> str:
-        if "unknown-status" in submission.faults and status in _STEPS[:2]:
-            return submission.faults["unknown-status"]
-        return _OTHER_WORDS[status] if "other-words" in submission.faults else status
-
-    def _task_images(self, submission: Submission) -> Iterable[dict[str, Any]]:
-        for one in self._images(submission):
-            marked = {} if one["is_image_safe"] else {"is_image_safe": False}
-            yield {"url": one["url"], **marked}
 
     def _images(self, submission: Submission) -> Iterable[dict[str, Any]]:
         recipe = submission.recipe
         assert recipe is not None
-        unsafe, empty = (_index(submission.faults.get(name)) for name in ("unsafe", "empty-url"))
+        # Without the fault, no image has this index.
+        unsafe, empty = (int(float(submission.faults.get(name, -1))) for name in ("unsafe", "empty-url"))
         for index in range(submission.images):
             url = self.results.url(submission, index, self.file_host(submission))
             yield {
@@ -303,19 +300,9 @@ _UPSTREAM: Mapping[str, tuple[int, str, str]] = {
 }
 
 
-def _nested(name: str) -> Answer:
-    status, code, message = _UPSTREAM[name]
-    upstream = {"error": {"message": message, "type": "new_api_error", "code": code}}
-    return _failure(status, "fail_to_fetch_task", json.dumps(upstream))
-
-
 def _failure(status: int, code: str, message: str) -> Answer:
     return json_answer(status, {"code": code, "message": message, "data": None})
 
 
 def _envelope(code: int, message: str, data: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"code": code, "message": message, "request_id": str(uuid.uuid4()), "data": data}
-
-
-def _index(value: str | None) -> int | None:
-    return None if value is None else int(float(value))

@@ -22,7 +22,7 @@ from typing import Any
 
 from .callbacks import Callbacks
 from .faults import VOCABULARY, UnknownFault, parse
-from .ledger import Submission, totals
+from .ledger import totals
 from .routes import Route
 from .wire import Answer, Request, json_answer
 from .world import World
@@ -78,8 +78,12 @@ class Control:
     async def ledger(self, request: Request) -> Answer:
         submissions = self._world.ledger.submissions()
         digests = request.query.get("digests") != "0"
-        views = await asyncio.to_thread(lambda: [self._view(one, digests=digests) for one in submissions])
-        return json_answer(200, {"submissions": views, "charged": totals(submissions)})
+
+        def views() -> list[dict[str, Any]]:
+            return [{**one.view(digests=digests), "callbacks": self._callbacks.view(one.number)} for one in submissions]
+
+        shown = await asyncio.to_thread(views)
+        return json_answer(200, {"submissions": shown, "charged": totals(submissions)})
 
     async def served(self, _request: Request) -> Answer:
         return json_answer(200, {"served": [asdict(serving) for serving in self._world.ledger.servings()]})
@@ -116,6 +120,3 @@ class Control:
 
     async def health(self, _request: Request) -> Answer:
         return json_answer(200, {"status": "ok"})
-
-    def _view(self, submission: Submission, *, digests: bool) -> dict[str, Any]:
-        return {**submission.view(digests=digests), "callbacks": self._callbacks.view(submission.number)}

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .callbacks import Callback
-from .images import Input, UnreadableInput, read_input
+from .images import UnreadableInput, read_input
 from .inputs import read_form
 from .ledger import Submission
 from .results import FileHost
@@ -66,11 +66,11 @@ class DeepMode(Vendor):
 
     async def generate(self, request: Request) -> Reply:
         """POST /api/images/generate: an acknowledgement without any id, or all images when no callback is given."""
-        return await self.submit(request, self._read_generate, self._generate_answer)
+        return await self.submit(request, self.read_generate, self.answer_generate)
 
     async def face_id_remix(self, request: Request) -> Reply:
         """POST /api/face-id-remix: one flat object."""
-        return await self.submit(request, self._read_face_id_remix, self._remix_answer)
+        return await self.submit(request, self.read_face_id_remix, self.answer_face_id_remix)
 
     async def image(self, request: Request, id: str) -> Reply:
         """GET /api/images/{id}: one image with a fresh URL."""
@@ -87,14 +87,17 @@ class DeepMode(Vendor):
         value = self._object(submission, 0, done=True) if flat else self._images(submission)
         return spoiled(json.dumps(value).encode(), callback.faults), {"content-type": "application/json"}
 
-    def _operation_of(self, request: Request) -> str:
+    def operation_of(self, request: Request) -> str:
         return FACE_ID_REMIX if request.path.endswith("face-id-remix") else GENERATE
 
-    def _read_generate(self, request: Request) -> Order:
+    def read_generate(self, request: Request) -> Order:
+        """The order in a request for `generate`; raises `Refused`."""
         try:
             asked = _Generate.model_validate(self.read_json(request), strict=True)
         except ValidationError as error:
-            raise Refused(self.error(400, _first(error))) from None
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise Refused(self.error(400, f"{where}: {first['msg']}")) from None
         return Order(
             operation=GENERATE,
             prompt=asked.prompt,
@@ -110,7 +113,8 @@ class DeepMode(Vendor):
             details=asked.model_dump(include={"model_id", "negative_prompt", "upscale"}),
         )
 
-    def _read_face_id_remix(self, request: Request) -> Order:
+    def read_face_id_remix(self, request: Request) -> Order:
+        """The order in a request for `face-id-remix`; raises `Refused`."""
         form = read_form(request)
         if form is None:
             raise Refused(self.error(400, "expected multipart/form-data"))
@@ -119,11 +123,18 @@ class DeepMode(Vendor):
         mode = form.fields.get("mode", "sync")
         if mode not in {"sync", "async"}:
             raise Refused(self.error(400, "mode: must be sync or async"))
-        inputs = tuple(self._file(form.files, name) for name in _FILES)
+        inputs = []
+        for name in _FILES:
+            if name not in form.files:
+                raise Refused(self.error(400, f"{name}: a file is required"))
+            try:
+                inputs.append(read_input(form.files[name]))
+            except UnreadableInput:
+                raise Refused(self.error(400, f"{name}: not an image")) from None
         return Order(
             operation=FACE_ID_REMIX,
             prompt=form.fields.get("prompt", ""),
-            inputs=inputs,
+            inputs=tuple(inputs),
             ratio=inputs[1].ratio,
             format="JPEG",
             asked=1,
@@ -135,20 +146,14 @@ class DeepMode(Vendor):
             details={"mode": mode},
         )
 
-    def _file(self, files: Mapping[str, bytes], name: str) -> Input:
-        if name not in files:
-            raise Refused(self.error(400, f"{name}: a file is required"))
-        try:
-            return read_input(files[name])
-        except UnreadableInput:
-            raise Refused(self.error(400, f"{name}: not an image")) from None
-
-    def _generate_answer(self, submission: Submission) -> Answer:
+    def answer_generate(self, submission: Submission) -> Answer:
+        """An acknowledgement without any id, or all images when no callback is given."""
         if submission.callback_url:
             return json_answer(200, {"message": "Generating images..."})
         return json_answer(200, self._images(submission))
 
-    def _remix_answer(self, submission: Submission) -> Answer:
+    def answer_face_id_remix(self, submission: Submission) -> Answer:
+        """One flat object."""
         return json_answer(200, self._object(submission, 0, done=submission.details["mode"] == "sync"))
 
     def _images(self, submission: Submission) -> dict[str, Any]:
@@ -160,10 +165,18 @@ class DeepMode(Vendor):
             "file_name": submission.file_name(index, self.file_host(submission).extension),
         }
         if submission.operation == FACE_ID_REMIX:
-            return named | self._remix_state(submission, done=done)
+            created = datetime.fromtimestamp(submission.received_at, UTC).isoformat(timespec="microseconds")
+            times = {"created_at": created.replace("+00:00", "Z")}
+            # A timer may end slightly early: a sync answer and a callback always say completed.
+            if not done and datetime.now(UTC).timestamp() < submission.ready_at:
+                return named | {"status": "processing"} | times
+            named |= {"status": "completed"} | times
+        url = self.results.url(submission, index, self.file_host(submission))
+        if submission.operation == FACE_ID_REMIX:
+            return named | {"image_url": url}
         return named | {
             "model_id": submission.details["model_id"],
-            "image_url": self.results.url(submission, index, self.file_host(submission)),
+            "image_url": url,
             "prompt": submission.recipe.prompt if submission.recipe else "",
             "negative_prompt": submission.details["negative_prompt"],
             "upscaled": submission.details["upscale"],
@@ -171,19 +184,5 @@ class DeepMode(Vendor):
             "ratio": "portrait",
         }
 
-    def _remix_state(self, submission: Submission, *, done: bool) -> dict[str, Any]:
-        created = datetime.fromtimestamp(submission.received_at, UTC).isoformat(timespec="microseconds")
-        times = {"created_at": created.replace("+00:00", "Z")}
-        # A timer may end slightly early: a sync answer and a callback always say completed.
-        if not done and datetime.now(UTC).timestamp() < submission.ready_at:
-            return {"status": "processing"} | times
-        url = self.results.url(submission, 0, self.file_host(submission))
-        return {"status": "completed"} | times | {"image_url": url}
-
 
 _FIELDS = ("prompt", "negative_prompt", "mode", "callback")
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

@@ -181,22 +181,16 @@ def parse(specification: str) -> Fault:
     vendor = match["vendor"]
     if vendor is not None and vendor not in kind.vendors:
         raise UnknownFault(f"fault {kind.name} does not exist for {vendor!r}; it exists for {', '.join(kind.vendors)}")
-    chance, times = match["chance"], match["times"]
-    return Fault(
-        kind, _value(kind, match["value"]), vendor, float(chance or 100), int(times) if times is not None else None
-    )
-
-
-def _value(kind: Kind, text: str | None) -> str:
-    if kind.default is None and text is not None:
-        raise UnknownFault(f"fault {kind.name} takes no value, but was given {text!r}")
-    value = str(kind.default if text is None else text)
+    if kind.default is None and match["value"] is not None:
+        raise UnknownFault(f"fault {kind.name} takes no value, but was given {match['value']!r}")
+    value = str(kind.default if match["value"] is None else match["value"])
     if isinstance(kind.default, float):
         try:
             float(value)
         except ValueError:
             raise UnknownFault(f"fault {kind.name} takes a number, not {value!r}: {kind.help}") from None
-    return value
+    left = None if match["times"] is None else int(match["times"])
+    return Fault(kind, value, vendor, float(match["chance"] or 100), left)
 
 
 @dataclass

@@ -12,7 +12,7 @@ import textwrap
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
@@ -60,20 +60,16 @@ def read_input(data: bytes) -> Input:
     if digest not in _seen:
         if len(_seen) >= SEEN:
             _seen.clear()
-        _seen[digest] = _decoded(data)
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                ratio, name = image.width / image.height, image.format or ""
+                image.draft("RGB", (THUMBNAIL, THUMBNAIL))
+                small = image.convert("RGB")
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UnreadableInput("these bytes are not an image that can be decoded") from error
+        small.thumbnail((THUMBNAIL, THUMBNAIL))
+        _seen[digest] = Input(thumbnail=_encoded(small, "JPEG"), ratio=ratio, format=name)
     return _seen[digest]
-
-
-def _decoded(data: bytes) -> Input:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            ratio, name = image.width / image.height, image.format or ""
-            image.draft("RGB", (THUMBNAIL, THUMBNAIL))
-            small = image.convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnreadableInput("these bytes are not an image that can be decoded") from error
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    return Input(thumbnail=_encoded(small, "JPEG"), ratio=ratio, format=name)
 
 
 _seen: dict[bytes, Input] = {}
@@ -88,40 +84,31 @@ def size_for(ratio: float, longest: int) -> tuple[int, int]:
 
 def render(recipe: Recipe, task_id: str, index: int) -> bytes:
     """The finished file for one image of one task; the same arguments always give the same bytes."""
-    return _stamped(_drawn(recipe, index), f"darkroom sandbox {task_id} {index}")
+    data, comment = _drawn(recipe, index), f"darkroom sandbox {task_id} {index}".encode()
+    if data.startswith(b"\xff\xd8"):
+        return data[:2] + b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment + data[2:]
+    after_header = 33  # the signature (8) and the IHDR chunk (25)
+    return data[:after_header] + _png_chunk(b"tEXt", b"Comment\0" + comment) + data[after_header:]
 
 
 @lru_cache(maxsize=256)
 def _drawn(recipe: Recipe, index: int) -> bytes:
-    canvas = _background(recipe, index)
-    _paste_inputs(canvas, recipe)
+    seed = hashlib.sha256(f"{recipe.title}\n{recipe.prompt}\n{index}".encode()).digest()
+    gradient = Image.linear_gradient("L").resize((recipe.width, recipe.height))
+    canvas = ImageOps.colorize(gradient, _color(seed[:3]), _color(seed[3:6]))
+    thumbnails = [Image.open(io.BytesIO(one.thumbnail)) for one in recipe.inputs if one.thumbnail]
+    for thumbnail in thumbnails[:2]:
+        canvas = Image.blend(canvas, thumbnail.resize(canvas.size), 0.5)
+    side = canvas.width // 6
+    for place, thumbnail in enumerate(thumbnails):
+        corner = side // 4 + place * side * 5 // 4, canvas.height - side * 5 // 4
+        canvas.paste(ImageOps.fit(thumbnail, (side, side)), corner)
     _write_text(canvas, recipe, index)
     return _encoded(canvas, recipe.format)
 
 
-def _background(recipe: Recipe, index: int) -> Image.Image:
-    seed = hashlib.sha256(f"{recipe.title}\n{recipe.prompt}\n{index}".encode()).digest()
-    gradient = Image.linear_gradient("L").resize((recipe.width, recipe.height))
-    canvas = ImageOps.colorize(gradient, _color(seed[:3]), _color(seed[3:6]))
-    for thumbnail in _thumbnails(recipe)[:2]:
-        canvas = Image.blend(canvas, thumbnail.resize(canvas.size), 0.5)
-    return canvas
-
-
 def _color(data: bytes) -> tuple[int, int, int]:
     return data[0], data[1], data[2]
-
-
-def _thumbnails(recipe: Recipe) -> list[Image.Image]:
-    return [Image.open(io.BytesIO(one.thumbnail)) for one in recipe.inputs if one.thumbnail]
-
-
-def _paste_inputs(canvas: Image.Image, recipe: Recipe) -> None:
-    side = canvas.width // 6
-    for place, thumbnail in enumerate(_thumbnails(recipe)):
-        canvas.paste(
-            ImageOps.fit(thumbnail, (side, side)), (side // 4 + place * side * 5 // 4, canvas.height - side * 5 // 4)
-        )
 
 
 def _write_text(canvas: Image.Image, recipe: Recipe, index: int) -> None:
@@ -137,14 +124,8 @@ def _write_text(canvas: Image.Image, recipe: Recipe, index: int) -> None:
         draw.multiline_text((offset, offset), text, fill=fill, font=_font(size))
 
 
-@lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
-
-
-@lru_cache(maxsize=1)
-def _bitmap_font() -> ImageFont.ImageFont:
-    return ImageFont.load_default_imagefont()
+_font = lru_cache(maxsize=8)(ImageFont.load_default)
+_bitmap_font = cache(ImageFont.load_default_imagefont)
 
 
 def _encoded(image: Image.Image, format_: Format) -> bytes:
@@ -154,19 +135,18 @@ def _encoded(image: Image.Image, format_: Format) -> bytes:
     return buffer.getvalue()
 
 
-def _stamped(data: bytes, comment: str) -> bytes:
-    text = comment.encode()
-    if data.startswith(b"\xff\xd8"):
-        return data[:2] + b"\xff\xfe" + struct.pack(">H", len(text) + 2) + text + data[2:]
-    after_header = 33  # the signature (8) and the IHDR chunk (25)
-    return data[:after_header] + _png_chunk(b"tEXt", b"Comment\0" + text) + data[after_header:]
-
-
 def _png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", binascii.crc32(kind + body))
 
 
-@lru_cache(maxsize=1)
+def as_png(data: bytes) -> bytes:
+    """The same image as a PNG."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(data)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@cache
 def bomb() -> bytes:
     """A valid PNG of some 50 kB that claims 20,000 by 20,000 pixels."""
     side = 20_000

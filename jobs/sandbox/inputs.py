@@ -5,7 +5,6 @@ import binascii
 import io
 import re
 from dataclasses import dataclass
-from typing import IO
 from urllib.parse import urlsplit
 
 from werkzeug.exceptions import HTTPException
@@ -32,21 +31,12 @@ def read_form(request: Request) -> Form | None:
     if kind != "multipart/form-data":
         return None
     try:
-        parser = FormDataParser(silent=False, stream_factory=_in_memory)
+        # Werkzeug's own choice for a file is a temporary file that nobody closes.
+        parser = FormDataParser(silent=False, stream_factory=lambda *_sizes, **_names: io.BytesIO())
         _, fields, files = parser.parse(io.BytesIO(request.body), kind, len(request.body), options)
     except (ValueError, HTTPException):
         return None
     return Form(fields.to_dict(), {name: part.read() for name, part in files.items()})
-
-
-def _in_memory(
-    total_content_length: int | None,  # noqa: ARG001 - werkzeug passes all four by name
-    content_type: str | None,  # noqa: ARG001 - likewise
-    filename: str | None,  # noqa: ARG001 - likewise
-    content_length: int | None = None,  # noqa: ARG001 - likewise
-) -> IO[bytes]:
-    """Where werkzeug puts a file; its own choice is a temporary file that nobody closes."""
-    return io.BytesIO()
 
 
 def read_image(text: str, *, data_uri: bool) -> Input:

@@ -16,7 +16,9 @@ class Journal:
         self._path = path
         # Unbuffered: a line that was written survives SIGKILL, for the kernel has it.
         self._file = path.open("ab", buffering=0) if path else None
-        self._mend()
+        if path and self._file and path.read_bytes()[-1:] not in {b"", b"\n"}:
+            # A kill cut the last line short; the next event starts on its own.
+            self._file.write(b"\n")
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event."""
@@ -31,11 +33,6 @@ class Journal:
             for line in lines:
                 with contextlib.suppress(json.JSONDecodeError):
                     yield json.loads(line)
-
-    def _mend(self) -> None:
-        """End a line that a kill cut short, so that the next event starts on its own."""
-        if self._path and self._file and self._path.read_bytes()[-1:] not in {b"", b"\n"}:
-            self._file.write(b"\n")
 
     def clear(self) -> None:
         """Forget everything."""

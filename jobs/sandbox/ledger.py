@@ -79,6 +79,24 @@ class Submission:
             "images": [digest_of(self.image(index)) for index in range(self.images)] if digests else None,
         }
 
+    def packed(self) -> dict[str, Any]:
+        """The submission as JSON values, for the journal."""
+        fields = asdict(self)
+        for one in fields["recipe"]["inputs"] if self.recipe else ():
+            one["thumbnail"] = base64.b64encode(one["thumbnail"]).decode()
+        return fields
+
+    @classmethod
+    def unpacked(cls, fields: Mapping[str, Any]) -> "Submission":
+        """The submission that `packed` made these values of."""
+        fields = dict(fields)
+        if "provider" in fields:  # as state files of earlier versions call it
+            fields["vendor"] = fields.pop("provider")
+        if recipe := fields["recipe"]:
+            inputs = tuple(Input(**one | {"thumbnail": base64.b64decode(one["thumbnail"])}) for one in recipe["inputs"])
+            fields["recipe"] = Recipe(**recipe | {"inputs": inputs})
+        return cls(**fields)
+
 
 @dataclass(frozen=True)
 class Serving:
@@ -112,7 +130,7 @@ class Ledger:
 
     def add(self, submission: Submission) -> Submission:
         """Enter a new submission."""
-        self._journal.write("submission", **_packed(submission))
+        self._journal.write("submission", **submission.packed())
         return self._keep(submission)
 
     def change(self, submission: Submission, **fields: Any) -> Submission:
@@ -132,7 +150,7 @@ class Ledger:
         fields = {name: value for name, value in event.items() if name != "event"}
         match event["event"]:
             case "submission":
-                self._keep(_unpacked(fields))
+                self._keep(Submission.unpacked(fields))
             case "change":
                 self._keep(replace(self._submissions[fields["number"]], **fields["fields"]))
             case "served":
@@ -187,20 +205,3 @@ def totals(submissions: Iterable[Submission]) -> dict[str, dict[str, float]]:
         if one.charged and not one.refunded:
             sums[one.vendor][one.unit] += one.amount
     return {vendor: {unit: round(amount, 2) for unit, amount in units.items()} for vendor, units in sums.items()}
-
-
-def _packed(submission: Submission) -> dict[str, Any]:
-    fields = asdict(submission)
-    if submission.recipe:
-        for one in fields["recipe"]["inputs"]:
-            one["thumbnail"] = base64.b64encode(one["thumbnail"]).decode()
-    return fields
-
-
-def _unpacked(fields: dict[str, Any]) -> Submission:
-    if "provider" in fields:  # as state files of earlier versions call it
-        fields["vendor"] = fields.pop("provider")
-    if recipe := fields["recipe"]:
-        inputs = tuple(Input(**one | {"thumbnail": base64.b64decode(one["thumbnail"])}) for one in recipe["inputs"])
-        fields["recipe"] = Recipe(**recipe | {"inputs": inputs})
-    return Submission(**fields)

@@ -102,7 +102,7 @@ class Phota(Vendor):
 
     async def remix(self, request: Request) -> Reply:
         """POST /v1/phota/remix: the images, or 202 and a job; a repeated `client_request_id` gets the first job."""
-        return await self.submit(request, self._read, self._answer)
+        return await self.submit(request, self.read, self.answer)
 
     async def job(self, request: Request, job_id: str) -> Reply:
         """GET /v1/phota/jobs/{job_id}"""
@@ -125,20 +125,22 @@ class Phota(Vendor):
 
     def callback(self, submission: Submission, callback: Callback) -> tuple[bytes, Mapping[str, str]]:
         body = spoiled(json.dumps(self._job(submission, done=True)).encode(), callback.faults)
-        return body, {"content-type": "application/json", **self._signature(body, callback)}
+        headers = {"content-type": "application/json"}
+        if secret := self.world.settings.webhook_secrets.get(self.name):
+            key = "another" if "callback-bad-signature" in callback.faults else secret
+            headers["x-phota-signature"] = hmac.digest(key.encode(), body, hashlib.sha256).hex()
+        return body, headers
 
-    def _signature(self, body: bytes, callback: Callback) -> dict[str, str]:
-        secret = self.world.settings.webhook_secrets.get(self.name)
-        if not secret:
-            return {}
-        key = "another" if "callback-bad-signature" in callback.faults else secret
-        return {"x-phota-signature": hmac.digest(key.encode(), body, hashlib.sha256).hex()}
-
-    def _read(self, request: Request) -> Order:
+    def read(self, request: Request) -> Order:
+        """The order in a request; raises `Refused`."""
         try:
             asked = _Remix.model_validate(self.read_json(request), strict=True)
         except ValidationError as error:
-            raise Refused(json_answer(422, {"detail": _details(error)})) from None
+            details = [
+                {"loc": ["body", *one["loc"]], "msg": one["msg"], "type": one["type"]}
+                for one in error.errors(include_url=False, include_context=False, include_input=False)
+            ]
+            raise Refused(json_answer(422, {"detail": details})) from None
         content, style = self._image(asked.input_image), self._image(asked.reference_image)
         return Order(
             operation=REMIX,
@@ -167,12 +169,10 @@ class Phota(Vendor):
         except UnreadableInput as error:
             raise Refused(self.error(400, str(error))) from None
 
-    def _answer(self, submission: Submission) -> Answer:
-        if submission.details["async"]:
-            return self._job_accepted(submission)
-        return json_answer(200, self._result(submission))
-
-    def _job_accepted(self, submission: Submission) -> Answer:
+    def answer(self, submission: Submission) -> Answer:
+        """The images, or 202 and a job."""
+        if not submission.details["async"]:
+            return json_answer(200, self._result(submission))
         poll_url = f"{submission.base_url}/phota/v1/phota/jobs/{submission.task_id}"
         return json_answer(202, {"job_id": submission.task_id, "status": "queued", "poll_url": poll_url})
 
@@ -186,21 +186,12 @@ class Phota(Vendor):
 
     def _result(self, submission: Submission) -> dict[str, Any]:
         counts = dict.fromkeys(submission.details["profile_ids"], submission.images)
-        return {"known_subjects": {"counts": counts}, **self._content(submission)}
-
-    def _content(self, submission: Submission) -> dict[str, list[str]]:
+        result: dict[str, Any] = {"known_subjects": {"counts": counts}}
         places = range(submission.images)
         if submission.details["inline"]:
             contents = [self.results.inline(submission, index) for index in places]
-            return {"images": [base64.b64encode(one).decode() for one in contents], "download_urls": []}
+            return result | {"images": [base64.b64encode(one).decode() for one in contents], "download_urls": []}
         urls = [self.results.url(submission, index, self.file_host(submission)) for index in places]
         if "images-as-urls" in submission.faults:
-            return {"images": urls}
-        return {"images": [], "download_urls": urls}
-
-
-def _details(error: ValidationError) -> list[dict[str, Any]]:
-    return [
-        {"loc": ["body", *one["loc"]], "msg": one["msg"], "type": one["type"]}
-        for one in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
+            return result | {"images": urls}
+        return result | {"images": [], "download_urls": urls}

@@ -8,19 +8,15 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import io
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from urllib.parse import parse_qs, quote
 
-from PIL import Image
-
 from .faults import Fault
-from .images import bomb
+from .images import as_png, bomb
 from .ledger import Serving, Submission, digest_of
 from .wire import Answer, Drop, Endless, Reply, Request
 from .world import World
@@ -92,8 +88,11 @@ class Results:
         faults = self._world.faults
         if slow := faults.take(submission.vendor, "result-slow"):
             await asyncio.sleep(slow.number)
-        if redirect := self._redirect(request, submission):
-            return redirect
+        if fault := faults.take(submission.vendor, "result-redirect"):
+            return Answer(302, headers={"location": fault.value})
+        if b"bounced" not in request.target and faults.take(submission.vendor, "result-bounce"):
+            target = request.target.decode("ascii", "replace")
+            return Answer(307, headers={"location": f"{target}{'&' if '?' in target else '?'}bounced"})
         if fault := faults.take(submission.vendor, *_TROUBLES):
             content = await asyncio.to_thread(submission.image, index)
             reply = _TROUBLES[fault.kind.name](content, fault)
@@ -105,15 +104,6 @@ class Results:
         answer = _image(content)
         self._enter(submission, index, answer, genuine=True)
         return answer
-
-    def _redirect(self, request: Request, submission: Submission) -> Answer | None:
-        faults = self._world.faults
-        if fault := faults.take(submission.vendor, "result-redirect"):
-            return Answer(302, headers={"location": fault.value})
-        if b"bounced" not in request.target and faults.take(submission.vendor, "result-bounce"):
-            target = request.target.decode("ascii", "replace")
-            return Answer(307, headers={"location": f"{target}{'&' if '?' in target else '?'}bounced"})
-        return None
 
     def inline(self, submission: Submission, index: int) -> bytes:
         """The bytes of an image that is sent inside an answer, faults included."""
@@ -181,17 +171,6 @@ def _image(data: bytes, sent: int | None = None) -> Answer:
     return Answer(200, data, {"content-type": kind}, sent=sent)
 
 
-@lru_cache(maxsize=1)
-def _padding(megabytes: float) -> bytes:
-    return b"\0" * int(megabytes * 1_000_000)
-
-
-def _as_png(content: bytes, _fault: Fault) -> Answer:
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(content)).save(buffer, "PNG")
-    return Answer(200, buffer.getvalue(), {"content-type": "image/jpeg"})
-
-
 #: Faults of a result file, by name.
 _TROUBLES: dict[str, Callable[[bytes, Fault], Reply]] = {
     "result-404": lambda _content, _fault: _xml(404, "BlobNotFound", "The specified blob does not exist."),
@@ -200,10 +179,10 @@ _TROUBLES: dict[str, Callable[[bytes, Fault], Reply]] = {
     "result-drop": lambda _content, _fault: Drop(),
     "result-not-image": lambda _content, _fault: Answer(200, _HTML, {"content-type": "image/jpeg"}),
     "result-empty": lambda _content, _fault: Answer(200, b"", {"content-type": "image/jpeg"}),
-    "result-huge": lambda content, fault: _image(content + _padding(fault.number)),
+    "result-huge": lambda content, fault: _image(content.ljust(len(content) + int(fault.number * 1_000_000), b"\0")),
     "result-endless": lambda content, _fault: Endless(content, {"content-type": "image/jpeg"}),
     "result-bomb": lambda _content, _fault: _image(bomb()),
-    "result-png": _as_png,
+    "result-png": lambda content, _fault: Answer(200, as_png(content), {"content-type": "image/jpeg"}),
 }
 #: Those of them that an image inside an answer can have too.
 _INLINE_TROUBLES = ("result-truncated", "result-not-image", "result-empty", "result-huge", "result-bomb", "result-png")

@@ -23,7 +23,10 @@ class Routes:
     """A table of routes."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._table = [(method, _pattern(path), handler) for method, path, handler in routes]
+        self._table = [
+            (method, re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)), handler)
+            for method, path, handler in routes
+        ]
 
     async def dispatch(self, request: Request, path: str) -> Reply:
         """Let the handler of `path` answer; raises `NoRoute`."""
@@ -34,7 +37,3 @@ class Routes:
         if fitting:
             raise NoRoute(405, "Method not allowed")
         raise NoRoute(404, "Not found")
-
-
-def _pattern(path: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path))

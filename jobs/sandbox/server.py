@@ -86,12 +86,21 @@ class Sandbox:
 
     def start(self) -> "Sandbox":
         """Listen; returns when the port is open."""
+
+        def run() -> None:
+            try:
+                _run(self._serve(lambda _sandbox: self._ready.set()))
+            except BaseException as error:  # noqa: BLE001 - raised again by the caller of `start`
+                self._failure = error
+                self._ready.set()
+
         self._ready.clear()
-        self._thread = threading.Thread(target=self._run_in_thread, name="sandbox", daemon=True)
+        self._thread = threading.Thread(target=run, name="sandbox", daemon=True)
         self._thread.start()
         if not self._ready.wait(PATIENCE_SECONDS):
             raise TimeoutError(f"the sandbox did not open its port within {PATIENCE_SECONDS:g} seconds")
-        self._raise_failure()
+        if self._failure:
+            raise self._failure
         return self
 
     def stop(self) -> None:
@@ -114,8 +123,9 @@ class Sandbox:
         """Be the process: serve until it is interrupted."""
 
         def ready(sandbox: Sandbox) -> None:
+            assert self._ending
             with contextlib.suppress(NotImplementedError):  # Windows has no such handlers
-                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
+                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._ending.set)
             if on_ready:
                 on_ready(sandbox)
 
@@ -154,21 +164,6 @@ class Sandbox:
                 raise RuntimeError(f"the sandbox answered {answer.status} to {method} {path}")
             return json.loads(answer.read())
 
-    def _end(self) -> None:
-        assert self._ending
-        self._ending.set()
-
-    def _run_in_thread(self) -> None:
-        try:
-            _run(self._serve(lambda _sandbox: self._ready.set()))
-        except BaseException as error:  # noqa: BLE001 - `start` raises it again
-            self._failure = error
-            self._ready.set()
-
-    def _raise_failure(self) -> None:
-        if self._failure:
-            raise self._failure
-
     async def _serve(self, on_ready: Callable[["Sandbox"], None] | None) -> None:
         app = create_app(self._settings)
         for specification in self._faults:
@@ -196,7 +191,7 @@ class Listener:
 
     async def open(self, host: str, port: int) -> int:
         """Listen; returns the port, which the system chooses for 0."""
-        self._server = await asyncio.start_server(self._accept, host, port, backlog=BACKLOG)
+        self._server = await asyncio.start_server(self.accept, host, port, backlog=BACKLOG)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
@@ -209,7 +204,8 @@ class Listener:
         if self._server:
             await self._server.wait_closed()
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection in a task of its own."""
         task = asyncio.get_running_loop().create_task(Connection(reader, writer, self._app).serve())
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)

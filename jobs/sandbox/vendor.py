@@ -105,6 +105,10 @@ class Vendor(ABC):
     def file_host(self, submission: Submission) -> FileHost:
         """Where the files of a submission are published."""
 
+    def operation_of(self, request: Request) -> str:  # noqa: ARG002 - overridden by vendors with several operations
+        """The operation that a refusal of this request is booked under."""
+        return self.operation
+
     def own_refusal(self, fault: Fault) -> Answer:
         """The answer to one of `own_refusals`."""
         raise NotImplementedError(fault.kind.name)
@@ -130,12 +134,15 @@ class Vendor(ABC):
     ) -> Reply:
         """Take a submission: refuse it, or do the work, charge for it and answer as well as the faults allow."""
         try:
-            order = await self._checked(request, read)
+            self._refuse_by_fault()
+            self.authorize(request)
+            order = await asyncio.to_thread(read, request) if len(request.body) > LARGE_BODY else read(request)
         except Refused as refused:
             self._book_refusal(request, refused.reply)
             return refused.reply
         if first := self.earlier(order):
-            return answer(self._book_repeat(first))
+            repeats = first.details.get("repeats", 0) + 1
+            return answer(self.world.ledger.change(first, details={**first.details, "repeats": repeats}))
         submission = self._accept(request, order)
         await self._promise(submission)
         if order.wait or self.sync_faults & submission.faults.keys():
@@ -175,13 +182,6 @@ class Vendor(ABC):
     def _plain_error(self, status: str) -> Answer:
         return self.error(int(status), self.phrases.get(int(status), _PHRASES[status]))
 
-    async def _checked(self, request: Request, read: Callable[[Request], Order]) -> Order:
-        self._refuse_by_fault()
-        self.authorize(request)
-        if len(request.body) > LARGE_BODY:
-            return await asyncio.to_thread(read, request)
-        return read(request)
-
     def _refuse_by_fault(self) -> None:
         fault = self.world.faults.take(self.name, "refuse", *REFUSALS, *self.own_refusals)
         if not fault:
@@ -201,11 +201,8 @@ class Vendor(ABC):
         status = reply.status if isinstance(reply, Answer) else 0
         number, now = self.world.ledger.next_number(), time.time()
         self.world.ledger.add(
-            Submission(number, self.name, self._operation_of(request), now, outcome="refused", status=status)
+            Submission(number, self.name, self.operation_of(request), now, outcome="refused", status=status)
         )
-
-    def _operation_of(self, _request: Request) -> str:
-        return self.operation
 
     def _accept(self, request: Request, order: Order) -> Submission:
         taken = self.world.faults.taken(self.name, *self.lasting_faults(order))
@@ -252,14 +249,6 @@ class Vendor(ABC):
             reply = self._plain_error(fault.kind.name[:3])
         elif fault:
             reply = _lost(fault.kind.name, fault, reply)
-        self._book_end(request, submission, reply)
-        return reply
-
-    def _book_repeat(self, first: Submission) -> Submission:
-        details = {**first.details, "repeats": first.details.get("repeats", 0) + 1}
-        return self.world.ledger.change(first, details=details)
-
-    def _book_end(self, request: Request, submission: Submission, reply: Reply) -> None:
         status = reply.status if isinstance(reply, Answer) else 0
         whole = isinstance(reply, Answer) and reply.sent is None and not request.gone()
         self.world.ledger.change(
@@ -268,6 +257,7 @@ class Vendor(ABC):
             status=status,
             refunded=submission.charged and status in self.refunded_statuses,
         )
+        return reply
 
 
 def spoiled(body: bytes, faults: Mapping[str, str]) -> bytes:

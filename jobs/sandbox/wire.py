@@ -5,6 +5,7 @@ the replies are the ones that no framework can give: a closed connection, a body
 """
 
 import asyncio
+import contextlib
 import json
 import socket
 import struct
@@ -110,7 +111,9 @@ class Connection:
                     return
                 self._http.start_next_cycle()
         except (h11.RemoteProtocolError, _TooLarge) as error:
-            await self._refuse(413 if isinstance(error, _TooLarge) else 400)
+            if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+                status = 413 if isinstance(error, _TooLarge) else 400
+                self._put(h11.Response(status_code=status, headers=[("content-length", "0"), ("connection", "close")]))
         except ConnectionError:
             pass
         except asyncio.CancelledError:
@@ -124,18 +127,14 @@ class Connection:
         head = await self._event()
         if not isinstance(head, h11.Request):
             return None
-        body = await self._body()
-        self._wants_body = head.method != b"HEAD"
-        headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
-        return Request(head.method.decode("ascii"), head.target, headers, body, self._reader.at_eof)
-
-    async def _body(self) -> bytes:
         body = bytearray()
         while isinstance(event := await self._event(), h11.Data):
             body += event.data
             if len(body) > MAX_BODY:
                 raise _TooLarge
-        return bytes(body)
+        self._wants_body = head.method != b"HEAD"
+        headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
+        return Request(head.method.decode("ascii"), head.target, headers, bytes(body), self._reader.at_eof)
 
     async def _event(self) -> Any:
         while (event := self._http.next_event()) is h11.NEED_DATA:
@@ -156,24 +155,29 @@ class Connection:
             case Endless():
                 await self._repeat(reply)
             case Hang(seconds):
-                await self._hang(seconds)
-            case Drop(reset):
-                self._drop(reset)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        while await self._reader.read(CHUNK):
+                            pass
+            case Drop(reset=True):
+                descriptor = self._writer.get_extra_info("socket").fileno()
+                with socket.socket(fileno=socket.dup(descriptor)) as twin:
+                    # A linger of zero seconds turns the close into a reset.
+                    twin.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self._writer.transport.abort()
 
     async def _answer(self, answer: Answer) -> None:
         headers = {"content-length": str(len(answer.body)), **answer.headers}
         reason = answer.reason or HTTPStatus(answer.status).phrase
         self._put(h11.Response(status_code=answer.status, headers=list(headers.items()), reason=reason))
         if self._wants_body:
-            await self._write_body(answer.body[: answer.sent])
+            body = answer.body[: answer.sent]
+            for start in range(0, len(body), CHUNK):
+                self._put(h11.Data(data=body[start : start + CHUNK]))
+                await self._writer.drain()
         if answer.sent is None:
             self._put(h11.EndOfMessage())
         await self._writer.drain()
-
-    async def _write_body(self, body: bytes) -> None:
-        for start in range(0, len(body), CHUNK):
-            self._put(h11.Data(data=body[start : start + CHUNK]))
-            await self._writer.drain()
 
     async def _repeat(self, reply: Endless) -> None:
         self._put(h11.Response(status_code=200, headers=list(reply.headers.items())))
@@ -181,27 +185,6 @@ class Connection:
             self._put(h11.Data(data=reply.chunk))
             await self._writer.drain()
             await asyncio.sleep(0)
-
-    async def _hang(self, seconds: float | None) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                while await self._reader.read(CHUNK):
-                    pass
-        except TimeoutError:
-            pass
-
-    def _drop(self, reset: bool) -> None:
-        if not reset:
-            return
-        descriptor = self._writer.get_extra_info("socket").fileno()
-        with socket.socket(fileno=socket.dup(descriptor)) as twin:
-            # A linger of zero seconds turns the close into a reset.
-            twin.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
-
-    async def _refuse(self, status: int) -> None:
-        if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            self._put(h11.Response(status_code=status, headers=[("content-length", "0"), ("connection", "close")]))
 
 
 class _TooLarge(Exception):
