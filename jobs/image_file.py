@@ -191,7 +191,7 @@ def _slice(content: bytes, at: int, size: int) -> bytes:
 # JPEG
 
 
-def _walk_jpeg(content: bytes, start: int) -> _Outline:
+def walk_jpeg(content: bytes, start: int) -> _Outline:
     """Follow the markers to the end of the image; coded data holds only restart markers, so it is skipped the same way."""
     size: tuple[int, int] | None = None
     scanned = False
@@ -232,7 +232,7 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 # PNG
 
 
-def _walk_png(content: bytes, _start: int) -> _Outline:
+def walk_png(content: bytes, _start: int) -> _Outline:
     """Follow the chunks to IEND and check the CRC of each."""
     if _slice(content, 8, 8) != _PNG_HEADER:
         raise NotAnImage("the png does not begin with its header")
@@ -262,7 +262,7 @@ _PNG_HEADER = b"\x00\x00\x00\rIHDR"
 # WebP
 
 
-def _walk_webp(content: bytes, _start: int) -> _Outline:
+def walk_webp(content: bytes, _start: int) -> _Outline:
     """Follow the chunks of the RIFF container; the dimensions are those of the largest frame, or of VP8X."""
     end = 8 + _little(content, 4, 4)
     if end > len(content):
@@ -275,8 +275,8 @@ def _walk_webp(content: bytes, _start: int) -> _Outline:
         name, size = content[position : position + 4], _little(content, position + 4, 4)
         if position + 8 + size > end:
             raise NotAnImage(f"the webp has a chunk at byte {position} that is longer than the file")
-        if measure := _WEBP_MEASURES.get(name):
-            sizes[name] = _largest(measure(content, position + 8), sizes.get(name, (0, 0)))
+        if stated := _webp_size(name, content, position + 8):
+            sizes[name] = _largest(stated, sizes.get(name, (0, 0)))
         position += 8 + (_WEBP_FRAME_HEADER if name == b"ANMF" else size + size % 2)
     else:
         raise _too_many_parts(WEBP)
@@ -289,40 +289,34 @@ def _largest(*sizes: tuple[int, int]) -> tuple[int, int]:
     return max(width for width, _ in sizes), max(height for _, height in sizes)
 
 
-def _webp_frame(content: bytes, at: int) -> tuple[int, int]:
-    """Return the far corner of a frame of an animation; its position is in units of two pixels."""
-    left, top = (2 * _little(content, at + offset, 3) for offset in (0, 3))
-    return left + 1 + _little(content, at + 6, 3), top + 1 + _little(content, at + 9, 3)
-
-
-def _webp_lossy(content: bytes, at: int) -> tuple[int, int]:
-    if content[at + 3 : at + 6] != b"\x9d\x01\x2a":
-        raise NotAnImage("the webp holds no key frame")
-    return _little(content, at + 6, 2) & 0x3FFF, _little(content, at + 8, 2) & 0x3FFF
-
-
-def _webp_lossless(content: bytes, at: int) -> tuple[int, int]:
-    if content[at] != 0x2F:
-        raise NotAnImage("the webp has a broken lossless header")
-    bits = _little(content, at + 1, 4)
-    return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+def _webp_size(name: bytes, content: bytes, at: int) -> tuple[int, int] | None:
+    """Return the dimensions that the chunk with its data at this offset states, or None for other chunks."""
+    match name:
+        case b"VP8X":
+            return 1 + _little(content, at + 4, 3), 1 + _little(content, at + 7, 3)
+        case b"ANMF":  # the far corner of a frame of an animation; its position is in units of two pixels
+            left, top = (2 * _little(content, at + offset, 3) for offset in (0, 3))
+            return left + 1 + _little(content, at + 6, 3), top + 1 + _little(content, at + 9, 3)
+        case b"VP8 ":
+            if content[at + 3 : at + 6] != b"\x9d\x01\x2a":
+                raise NotAnImage("the webp holds no key frame")
+            return _little(content, at + 6, 2) & 0x3FFF, _little(content, at + 8, 2) & 0x3FFF
+        case b"VP8L":
+            if content[at] != 0x2F:
+                raise NotAnImage("the webp has a broken lossless header")
+            bits = _little(content, at + 1, 4)
+            return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return None
 
 
 #: the bytes before the chunks inside a frame of an animation
 _WEBP_FRAME_HEADER = 16
 
-_WEBP_MEASURES: dict[bytes, Callable[[bytes, int], tuple[int, int]]] = {
-    b"VP8X": lambda content, at: (1 + _little(content, at + 4, 3), 1 + _little(content, at + 7, 3)),
-    b"ANMF": _webp_frame,
-    b"VP8 ": _webp_lossy,
-    b"VP8L": _webp_lossless,
-}
-
 
 # GIF
 
 
-def _walk_gif(content: bytes, _start: int) -> _Outline:
+def walk_gif(content: bytes, _start: int) -> _Outline:
     """Follow the blocks to the trailer; the dimensions are those of the largest frame, or of the screen."""
     width, height = _little(content, 6, 2), _little(content, 8, 2)
     position = 13 + _gif_palette(content[10])
@@ -365,10 +359,10 @@ _GIF_TRAILER, _GIF_IMAGE, _GIF_EXTENSION = 0x3B, 0x2C, 0x21
 
 
 _WALKERS: dict[Kind, Callable[[bytes, int], _Outline]] = {
-    JPEG: _walk_jpeg,
-    PNG: _walk_png,
-    WEBP: _walk_webp,
-    GIF: _walk_gif,
+    JPEG: walk_jpeg,
+    PNG: walk_png,
+    WEBP: walk_webp,
+    GIF: walk_gif,
 }
 
 #: some programs pad after an image with zero bytes or white space

@@ -131,17 +131,13 @@ def _request(operation: Operation, pairs: tuple[str, ...]) -> Request:
     model = operation.request
     given = {pair.partition("=")[0] for pair in pairs}
     fields = _conformance.example(operation)
-    for field in set(model.image_rules) - given:
-        image = LocalImage(_drawn_image())
-        fields[field] = [image] if isinstance(fields.get(field), list) else image
-    return read_request(operation.name, pairs, defaults=fields)
-
-
-def _drawn_image() -> bytes:
     file = io.BytesIO()
     gradient = Pillow.linear_gradient("L").resize((_DRAWN_SIDE, _DRAWN_SIDE))
     Pillow.merge("RGB", (gradient, gradient.rotate(90), gradient.rotate(180))).save(file, "PNG")
-    return file.getvalue()
+    image = LocalImage(file.getvalue())
+    for field in set(model.image_rules) - given:
+        fields[field] = [image] if isinstance(fields.get(field), list) else image
+    return read_request(operation.name, pairs, defaults=fields)
 
 
 def _with_inputs(request: Request) -> tuple[Request, Mapping[str, InputImage]]:

@@ -282,19 +282,13 @@ def _task(task: Mapping[str, Any]) -> Report | None:
         return None
     if status in _FAILED:
         return _failed(task, external_id)
-    images = next(_image_lists(task), None)
-    if images is not None and (status in _SUCCEEDED or not status):
+    # The lists in which gateways put the images of a task, Kling's first.
+    inner, result = parsing.mapping(task.get("data")), parsing.mapping(task.get("task_result"))
+    lists = (result.get("images"), task.get("images"), task.get("data"), inner.get("data"), inner.get("images"))
+    images = next(filter(None, map(parsing.items, lists)), None)
+    if images and (status in _SUCCEEDED or not status):
         return _images(images, external_id)
     return Running(external_id)  # even a success without images: an update may announce what only a poll shows
-
-
-def _image_lists(task: Mapping[str, Any]) -> Iterator[list[Any]]:
-    """The lists in which gateways put the images of a task, Kling's first."""
-    inner = parsing.mapping(task.get("data"))
-    result = parsing.mapping(task.get("task_result"))
-    for found in (result.get("images"), task.get("images"), task.get("data"), inner.get("data"), inner.get("images")):
-        if parsing.items(found):
-            yield parsing.items(found)
 
 
 def _images(found: Any, external_id: str | None) -> Succeeded | Failed:
