@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,6 +36,14 @@ class Page:
     jobs: tuple[Job, ...]
     #: pass it as `cursor` to get the next page; None after the last one
     next_cursor: str | None
+
+    def __iter__(self) -> Iterator[Job]:
+        """Iterate over the jobs of this page."""
+        return iter(self.jobs)
+
+    def __len__(self) -> int:
+        """Count the jobs of this page."""
+        return len(self.jobs)
 
 
 @dataclass(frozen=True)

@@ -601,8 +601,9 @@ def test_a_list_is_read_page_by_page_newest_first(darkroom: Darkroom) -> None:
     page = Page((), None)
     while not found or page.next_cursor:
         page = darkroom.list(limit=3, cursor=page.next_cursor)
-        found += page.jobs
-        assert len(page.jobs) <= 3
+        assert tuple(page) == page.jobs
+        found += page
+        assert len(page) <= 3
     assert [job.id for job in found] == [job.id for job in reversed(batch)]
 
 
