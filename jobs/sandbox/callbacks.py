@@ -18,7 +18,7 @@ from .world import World
 
 #: How many callbacks are posted at once.
 POSTING = 32
-#: How long a receiver may take. Seconds.
+#: How long the client may take to answer a callback. Seconds.
 TIMEOUT_SECONDS = 30.0
 #: Between two tries of the same callback. Seconds.
 RETRY_SECONDS = 0.5
@@ -58,7 +58,7 @@ class Posted:
     submission: int
     step: str
     at: float
-    #: Of the receiver's answer; 0 when there was none.
+    #: Of the client's answer; 0 when there was none.
     status: int
     #: Class of the exception when there was no answer.
     error: str
@@ -169,7 +169,7 @@ class Callbacks:
         if self._idle.empty() and len(self._clients) < POSTING:
             client = httpx.AsyncClient(
                 timeout=TIMEOUT_SECONDS,
-                # A connection that a restarting receiver closed must not cost a callback that is posted only once.
+                # A connection that a restarting client closed must not cost a callback that is posted only once.
                 limits=httpx.Limits(max_keepalive_connections=0),
                 verify=_certificates(),
                 trust_env=False,

@@ -1,4 +1,4 @@
-"""What was submitted, what it cost, and what was served: the sandbox's own books, to be held against ours."""
+"""What was submitted, what it cost, and what was served: the sandbox's own record, to compare with Darkroom's."""
 
 import base64
 import hashlib
@@ -177,8 +177,8 @@ class Ledger:
         return list(self._servings)
 
     def clear(self) -> None:
-        for book in (self._submissions, self._by_task, self._by_image, self._by_request_id, self._servings):
-            book.clear()
+        for entries in (self._submissions, self._by_task, self._by_image, self._by_request_id, self._servings):
+            entries.clear()
 
     def _keep(self, submission: Submission) -> Submission:
         self._submissions[submission.number] = submission

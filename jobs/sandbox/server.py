@@ -26,7 +26,7 @@ class Sandbox:
     """The vendors on one local port, started and stopped with the context or by hand.
 
     `latency_seconds` is a number or a pair of bounds; `faults` are specifications as in `jobs.sandbox.faults`;
-    `state` is a file that lets a later sandbox take up where this one was killed; `webhook_secrets` maps a vendor
+    `state` is a file from which a later sandbox continues where this one ended; `webhook_secrets` maps a vendor
     to the secret that its callbacks are signed with. Raises `UnknownFault` and `OSError` (the port is taken).
     """
 
