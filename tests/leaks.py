@@ -9,8 +9,9 @@ from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-#: what tests share although it starts within one: multiprocessing's helper, and the executor of a sandbox's event loop
-_SHARED = re.compile(r"multiprocessing\.resource_tracker|^thread uvloop_[0-9]+$")
+#: what tests share although it starts within one: multiprocessing's helper, the executor of a sandbox's event loop, and the
+#: listener of a Darkroom that several tests use, which ends by itself when nobody has waited for a while
+_SHARED = re.compile(r"multiprocessing\.resource_tracker|^thread uvloop_[0-9]+$|^thread darkroom-changes$")
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from redis import Redis
 from jobs import Job
 from jobs.darkroom import Darkroom
 from jobs.embedded import Command, Process, Processes, free_port
+from jobs.embedded import redis as embedded_redis
 from jobs.queue import Dispatch, application
 from jobs.request import Request
 from jobs.sandbox import Sandbox
@@ -293,6 +294,15 @@ def _producer(environ: Mapping[str, str], storage: Storage | None) -> Darkroom:
         settings.storage_url, public_url=settings.public_url, secret_keys=["the-signing-secret"]
     )
     return Darkroom(settings, repository, kept, Dispatch(application(settings), settings.broker_is_redis))
+
+
+@pytest.fixture(scope="session")
+def redis_server(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a real Redis of their own: their workers run on while other tests count connections and commands."""
+    source = embedded_redis.resolve()
+    assert not isinstance(source, embedded_redis.External)
+    _, url = embedded_redis.start(processes, source, tmp_path_factory.mktemp("redis-of-journeys"))
+    return url
 
 
 @pytest.fixture(scope="session")

@@ -28,8 +28,15 @@ def subscriptions(redis: Redis) -> int:
     return sum(int(client["sub"]) > 0 for client in redis.client_list())
 
 
-def listeners() -> int:
-    return sum(thread.name == "darkroom-changes" for thread in threading.enumerate())
+def all_listeners() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "darkroom-changes"}
+
+
+@pytest.fixture
+def listeners() -> Callable[[], int]:
+    """Counts the listeners that the test has started; those of earlier tests end by themselves."""
+    earlier = all_listeners()
+    return lambda: len(all_listeners() - earlier)
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
@@ -69,7 +76,9 @@ def test_one_waiter_can_wait_for_several_jobs(changes: Changes, redis: Redis) ->
         assert woken(waiter)
 
 
-def test_a_thousand_waiters_hold_one_connection_and_one_thread(changes: Changes, redis: Redis) -> None:
+def test_a_thousand_waiters_hold_one_connection_and_one_thread(
+    changes: Changes, redis: Redis, listeners: Callable[[], int]
+) -> None:
     connected, subscribed = {client["id"] for client in redis.client_list()}, subscriptions(redis)
     names = [f"{number:032}" for number in range(500)]
     with ExitStack() as stack:
@@ -118,7 +127,9 @@ def test_a_wait_ends_in_time_while_redis_is_away(free_port: int) -> None:
     away.close()
 
 
-def test_closing_wakes_the_waiters_and_leaves_no_thread_and_no_connection(changes: Changes, redis: Redis) -> None:
+def test_closing_wakes_the_waiters_and_leaves_no_thread_and_no_connection(
+    changes: Changes, redis: Redis, listeners: Callable[[], int]
+) -> None:
     with changes.listen(JOB) as waiter:
         assert woken(waiter)
         changes.close()
@@ -131,7 +142,7 @@ def test_closing_wakes_the_waiters_and_leaves_no_thread_and_no_connection(change
 
 
 def test_the_listener_ends_when_nobody_waits_and_starts_again(
-    changes: Changes, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    changes: Changes, redis: Redis, listeners: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobs.state.changes.IDLE_SECONDS", 0.05)
     for _ in range(2):
@@ -142,7 +153,9 @@ def test_the_listener_ends_when_nobody_waits_and_starts_again(
         assert subscriptions(redis) == 0
 
 
-def test_a_forked_child_subscribes_for_itself_and_leaves_its_parent_alone(changes: Changes, redis: Redis) -> None:
+def test_a_forked_child_subscribes_for_itself_and_leaves_its_parent_alone(
+    changes: Changes, redis: Redis, listeners: Callable[[], int]
+) -> None:
     with changes.listen(JOB) as waiter:
         assert woken(waiter)
         child = os.fork()
