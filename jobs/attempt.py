@@ -116,7 +116,14 @@ class Attempt:
 
     def repeating(self, earlier: Attempt) -> Attempt:
         """The attempt, sent with the key with which it was sent earlier."""
-        return replace(self, started_at=earlier.started_at, times=earlier.times + 1, refusals=earlier.refusals)
+        return replace(
+            self,
+            started_at=earlier.started_at,
+            times=earlier.times + 1,
+            refusals=earlier.refusals,
+            code=earlier.code,
+            message=earlier.message,
+        )
 
     def accepted(self, report: Running) -> Attempt:
         """The attempt, which the provider is rendering."""
@@ -153,6 +160,7 @@ class Attempt:
             external_id=report.external_id or self.external_id,
             charged=Charged.UNKNOWN if self.is_repeat and report.charged is Charged.NO else report.charged,
             ended_at=now,
+            refusals=min(self.refusals, self.times - 1),
             code=report.code,
             message=report.message,
         )

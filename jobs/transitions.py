@@ -40,7 +40,7 @@ def next_number(job: Job) -> int:
 
 
 def _last_number(job: Job) -> int:
-    return job.attempts[-1].number if job.attempts else 0
+    return max((attempt.number for attempt in job.attempts), default=0)
 
 
 def attempt_key(job: Job, number: int) -> str:
@@ -109,7 +109,7 @@ def submitting(
         attempts = (*job.attempts[:-1], attempt.repeating(job.attempts[-1]))
     sent = _moved(job, Status.SUBMITTING, now, _submitting(attempt.number), attempts=attempts, holder=holder)
     # One webhook says that the job is being submitted, however often the provider refuses it for now.
-    return replace(sent, deliveries=job.deliveries) if job.attempt and job.attempt.is_refused else sent
+    return replace(sent, deliveries=job.deliveries) if job.attempt and job.attempt.refusals else sent
 
 
 def _submitting(number: int) -> str:
@@ -145,16 +145,16 @@ def reported(
             return _report_failure(job, attempt, report, source, now)
 
 
-def _is_decisive(job: Job, number: int) -> bool:
+def _is_decisive(job: Job, attempt: Attempt) -> bool:
     """Whether news of this attempt decides what the job does next.
 
     It also does while the attempt waits to be sent again with its key, or was refused for now: the next one would be
     charged beside it.
     """
-    if job.attempt is None or number != job.attempt.number:
-        return False
-    waits = is_resend(job) or job.attempt.is_refused
-    return job.status in (Status.SUBMITTING, Status.RUNNING) or (job.status is Status.QUEUED and waits)
+    is_current = job.attempt is not None and attempt.number == job.attempt.number
+    if job.status is Status.QUEUED:
+        return attempt.is_refused or (is_current and is_resend(job))
+    return is_current and job.status in (Status.SUBMITTING, Status.RUNNING)
 
 
 def _report_running(job: Job, attempt: Attempt, report: Running, now: datetime) -> Job:
@@ -162,10 +162,11 @@ def _report_running(job: Job, attempt: Attempt, report: Running, now: datetime) 
     if not (attempt.is_open or attempt.is_refused):
         return job
     known = attempt.accepted(report)
-    if not _is_decisive(job, number):
+    # A queued job waits for an attempt that the provider is rendering after all, instead of sending another one.
+    if not (job.status is Status.QUEUED or _is_decisive(job, attempt)):
         return job if known == attempt else noted(_with(job, known), f"{number} accepted too late", now)
     if job.status is not Status.RUNNING:
-        running = _moved(_with(job, known), Status.RUNNING, now, f"running {number}")
+        running = _moved(_with_current(job, known), Status.RUNNING, now, f"running {number}")
         return replace(running, wake_at=known.next_poll_at(now))
     if known == attempt and (job.wake_at is None or job.wake_at > now):
         return job
@@ -222,12 +223,14 @@ def _not_offered(job: Job, report: Succeeded) -> tuple[Missing, ...]:
 
 def _report_failure(job: Job, attempt: Attempt, report: Failed, source: Source, now: datetime) -> Job:
     what = f"{attempt.number} {report.code}"
-    if not attempt.is_open:
+    # A callback or a poll says that the provider had begun although it refused the attempt.
+    has_begun = attempt.is_refused and source is not Source.ANSWER and not report.is_not_now
+    if not (attempt.is_open or has_begun):
         return noted(job, f"{what} too late", now)
     if source is Source.ANSWER and attempt.outcome is Outcome.ACCEPTED:
         return noted(job, f"{what} after it was accepted", now)
     ended = attempt.failed(report, now)
-    if not _is_decisive(job, attempt.number):
+    if not _is_decisive(job, attempt):
         return noted(_with(job, ended), f"{what} too late", now)
     # An answer that names no job of the provider's says nothing about an earlier send with the same key.
     same_key = attempt.recovery is Recovery.KEY and source is Source.ANSWER and report.external_id is None
@@ -249,14 +252,17 @@ def _refused(job: Job, attempt: Attempt, report: Failed, now: datetime) -> Job:
         line = line.after(earlier.pop())
     said = job.timeline[-1].what if job.timeline else ""
     timeline = job.timeline[:-1] if said == _submitting(attempt.number) else job.timeline
+    what = f"refused for now: {report.code}"
+    if timeline and timeline[-1].what.startswith("refused for now: "):
+        timeline = (*timeline[:-1], replace(timeline[-1], what=what))
     refused = replace(job, attempts=(*earlier, line), timeline=timeline)
-    queued = _requeued(refused, f"refused for now: {report.code}", now, line.refusals, report)
+    queued = _requeued(refused, what, now, line.refusals, report)
     return replace(queued, deliveries=job.deliveries)
 
 
 def _is_run(earlier: Attempt, later: Attempt) -> bool:
     """Whether two neighboring lines become one: both were only refused for now, each under a number of its own."""
-    return all(
+    return earlier.number + 1 == later.numbers[0] and all(
         line.is_refused and line.recovery is not Recovery.KEY and line.times == len(line.numbers)
         for line in (earlier, later)
     )
@@ -307,7 +313,8 @@ def expired(job: Job, now: datetime) -> Job:
         return job
     message, last = f"no result within {job.deadline_seconds:g} s", job.attempt
     if last is not None and last.refusals and last.outcome in (Outcome.REJECTED, Outcome.NOT_SENT, Outcome.UNKNOWN):
-        message += f"; the provider refused it {last.refusals} times, the last time with {last.code}: {last.message}"
+        often = "once" if last.refusals == 1 else f"{last.refusals} times"
+        message += f"; the provider refused it {often}, most recently with {last.code}: {last.message}"
     return _failed(job, Failure(Code.DEADLINE, message), now)
 
 
@@ -482,7 +489,14 @@ def _moved(job: Job, status: Status, now: datetime, what: str, **changes: Any) -
 
 
 def _requeued(job: Job, what: str, now: datetime, failures: int, report: Failed | None = None) -> Job:
-    """The job, queued again after so many failures: not later than halfway to its deadline, unless the provider asks."""
+    """The job, queued again after so many failures: not later than halfway to its deadline, unless the provider asks.
+
+    If the provider is rendering an earlier attempt after all, the job waits for that one instead.
+    """
+    accepted = next((attempt for attempt in job.attempts if attempt.outcome is Outcome.ACCEPTED), None)
+    if accepted is not None:
+        waiting = _moved(_with_current(job, accepted), Status.RUNNING, now, f"{what}; waiting for {accepted.number}")
+        return replace(waiting, wake_at=accepted.next_poll_at(now))
     asked_seconds = report.retry_after_seconds if report else None
     left_seconds = max((job.deadline_at - now).total_seconds(), 0.0)
     planned_seconds = min(backoff_seconds(failures, job.id), max(left_seconds / 2, 1.0))
@@ -509,6 +523,13 @@ def _with(job: Job, attempt: Attempt) -> Job:
             *(line.part(part) for part in (after,) if part),
         ]
     return replace(job, attempts=tuple(ledger))
+
+
+def _with_current(job: Job, attempt: Attempt) -> Job:
+    """The job with this attempt as its current one, the last of the ledger."""
+    ledger = _with(job, attempt).attempts
+    others = tuple(line for line in ledger if line.number != attempt.number)
+    return replace(job, attempts=(*others, attempt))
 
 
 def noted(job: Job, what: str, now: datetime) -> Job:

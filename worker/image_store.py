@@ -191,7 +191,9 @@ class ImageStore:
         try:
             name = await self._run(lambda: self.spool.write(_spool_prefix(job.id, number, index), content))
         except (SpoolFull, OSError) as error:
-            return Missing(index, Code.STORAGE_ERROR, f"{why}; and the spool: {error}")
+            # The text of an OSError names a path of this host.
+            spool = str(error) if isinstance(error, SpoolFull) else error.strerror or type(error).__name__
+            return Missing(index, Code.STORAGE_ERROR, f"{why}; and the spool: {spool}")
         logs.event("image spooled", level=logging.WARNING, job=job.id, attempt=number, image=index, reason=why)
         self.checkpoint("image spooled")
         return Spooled(index, name)
@@ -200,7 +202,11 @@ class ImageStore:
         """Return the images inside an answer that a dead worker stored, by index: those in the storage and in this host's spool."""
         found: dict[int, InlineResult] = {}
         for index in range(job.images_expected):
-            artifact = await self._find_stored(job, number, index)
+            try:
+                artifact = await self._find_stored(job, number, index)
+            except RejectedImage as error:  # the object was damaged since, or the limits were lowered
+                found[index] = Missing(index, Code.RESULT_REJECTED, str(error))
+                continue
             if artifact is not None:
                 found[index] = artifact
                 continue
@@ -213,7 +219,7 @@ class ImageStore:
     async def spooled_attempts(self) -> frozenset[tuple[str, int]]:
         """Return the jobs and attempts that have images in this host's spool."""
         parts = [name.split("-") for name in await self._run(self.spool.names)]
-        return frozenset((job_id, int(number)) for job_id, number, *_ in (part for part in parts if len(part) == 4))
+        return frozenset((part[0], int(part[1])) for part in parts if len(part) == 4 and part[1].isdecimal())
 
     async def delete_stored_from_spool(self, job: Job, number: int) -> None:
         """Delete the spooled images of an attempt that the record does not wait for: a process stored them, and died."""

@@ -280,6 +280,8 @@ _REFUSED = Meaning(Code.INVALID_REQUEST)
 _BROKEN = Meaning(Code.PROVIDER_ERROR, retryable=True, charged=Charged.UNKNOWN)
 #: statuses that refuse a request without saying why: their message may speak of load
 _UNSPECIFIC = frozenset({400, 403, 409, 425})
+#: words that a provider quotes, perhaps of the prompt
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|“[^”]*”|`[^`]*`")
 
 
 def failed_by_status(response: Response, message: str) -> Failed:
@@ -289,7 +291,7 @@ def failed_by_status(response: Response, message: str) -> Failed:
     it speaks of load.
     """
     meaning = _BY_STATUS.get(response.status) or (_REFUSED if 400 <= response.status < 500 else _BROKEN)
-    if response.status in _UNSPECIFIC and parsing.is_overload(message):
+    if response.status in _UNSPECIFIC and parsing.is_overload(_QUOTED.sub("", message)):
         meaning = OVERLOADED
     elif meaning is _REFUSED and parsing.is_moderation(message):
         meaning = Meaning(Code.MODERATED)

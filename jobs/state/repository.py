@@ -7,6 +7,7 @@ nobody wrote in between (one round trip each; none for the read when the caller 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +28,8 @@ from . import keys, record, scripts
 from .changes import Changes
 from .clock import Clock, due_ms, from_ms, to_ms
 from .connection import RetryingRedis, connect
+
+log = logging.getLogger(__name__)
 
 #: a worker process is taken for dead when it has not renewed its lease for so many seconds
 LEASE_SECONDS = 7.0
@@ -168,12 +171,14 @@ class Repository:
         return record.loaded(job_id, self._bodies([job_id])[0])
 
     def get_many(self, job_ids: Sequence[str]) -> Mapping[str, Job | None]:
-        """The jobs by id, None for each that is forgotten; records of a later version are left out. One round trip."""
-        return {
-            job_id: record.loaded(job_id, body) if body else None
-            for job_id, body in zip(job_ids, self._bodies(job_ids), strict=True)
-            if not body or record.is_readable(body)
-        }
+        """The jobs by id, None for each that is forgotten; records that cannot be read are left out. One round trip."""
+        jobs: dict[str, Job | None] = {}
+        for job_id, body in zip(job_ids, self._bodies(job_ids), strict=True):
+            try:
+                jobs[job_id] = record.loaded(job_id, body) if body else None
+            except Unavailable as error:
+                log.warning("%s", error)
+        return jobs
 
     def _bodies(self, job_ids: Sequence[str]) -> Sequence[bytes | None]:
         names = [keys.record(job_id) for job_id in job_ids]

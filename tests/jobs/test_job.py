@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from jobs import schedule, transitions
-from jobs.attempt import MAX_BACKOFF_SECONDS, Outcome, Recovery, backoff_seconds, poll_seconds
+from jobs.attempt import MAX_BACKOFF_SECONDS, Outcome, Recovery, backoff_seconds, find_attempt, poll_seconds
 from jobs.errors import ChargePossible, NotPossible
 from jobs.images import Artifact, AtUrl, InSpool, Missing, PendingImage, Postponed, Spooled
 from jobs.job import ATTEMPTS, Failure, Job, OnUnknown, Status
@@ -184,7 +184,7 @@ queued           | held  | =       | =          | =            | =       | =    
 claimed          | =     | free    | submitting | free         | =       | =       | =      | =         | =      | =           | =       | =           | =           | =      | =         | failed   | canceled | !       | !
 planned          | held  | =       | =          | =            | =       | storing | +      | +         | +      | +           | +       | storing     | =           | =      | =         | failed   | canceled | !       | !
 resending        | held  | =       | =          | =            | running | storing | +      | failed    | failed | +           | +       | storing     | running     | =      | =         | failed   | canceled | !       | !
-resubmitting     | held  | =       | =          | =            | +       | storing | +      | +         | +      | +           | +       | storing     | +           | =      | =         | failed   | canceled | !       | !
+resubmitting     | held  | =       | =          | =            | running | storing | +      | +         | +      | +           | +       | storing     | running     | =      | =         | failed   | canceled | !       | !
 submitting       | =     | =       | =          | failed       | running | storing | queued | failed    | failed | queued      | queued  | storing     | =           | =      | =         | failed   | canceled | !       | !
 running          | =     | =       | =          | =            | =       | storing | queued | failed    | failed | +           | +       | storing     | =           | =      | =         | failed   | canceled | !       | !
 storing          | held  | =       | =          | =            | =       | +       | +      | +         | +      | +           | +       | +           | =           | =      | succeeded | =        | =        | !       | !
@@ -469,7 +469,7 @@ def test_the_deadline_of_a_refused_job_says_what_the_provider_answered() -> None
     job = transitions.expired(refused(7), LATER)
     assert job.error == Failure(
         Code.DEADLINE,
-        "no result within 600 s; the provider refused it 7 times, the last time with provider_error: overloaded",
+        "no result within 600 s; the provider refused it 7 times, most recently with provider_error: overloaded",
     )
 
 
@@ -514,6 +514,60 @@ def test_an_earlier_refused_attempt_that_turns_out_to_run_is_a_doubt_on_the_ledg
         (3, Outcome.REJECTED),
         (4, Outcome.SENDING),
     ]
+
+
+@pytest.mark.parametrize("failure", [BUSY, OVERLOADED])
+def test_a_job_does_not_send_another_attempt_while_an_earlier_one_runs_after_all(failure: Failed) -> None:
+    sent = transitions.submitting(claimed(replace(refused(3), wake_at=NOW)), US, NOW)
+    job = answered(transitions.reported(sent, 2, Running("ext"), NOW), failure)
+    assert (job.status, job.holder, job.attempt and job.attempt.number) == (Status.RUNNING, None, 2)
+    assert transitions.next_number(job) == 5
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_queued_job_waits_for_a_refused_attempt_that_turns_out_to_run(number: int) -> None:
+    job = transitions.reported(refused(3), number, Running("ext"), NOW)
+    assert (job.status, job.attempt and job.attempt.number) == (Status.RUNNING, number)
+    assert sorted(found for line in job.attempts for found in line.numbers) == [1, 2, 3]
+    failed = transitions.reported(job, number, BUSY, NOW, source=Source.POLL)
+    assert (failed.status, transitions.next_number(failed)) == (Status.QUEUED, 4)
+    assert transitions.reported(job, number, SUCCESS, NOW).status is Status.STORING
+
+
+def test_a_queued_job_waits_for_an_unknown_attempt_that_turns_out_to_run() -> None:
+    lost = transitions.outcome_lost(submitting(on_unknown=OnUnknown.CHARGE_AGAIN), US, NOW)
+    assert (lost.status, lost.attempts[0].outcome) == (Status.QUEUED, Outcome.UNKNOWN)
+    assert transitions.reported(lost, 1, Running("ext"), NOW).status is Status.RUNNING
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("charged", [Charged.YES, Charged.UNKNOWN])
+def test_a_refused_attempt_that_failed_at_a_cost_is_not_paid_for_twice(number: int, charged: Charged) -> None:
+    job = transitions.reported(refused(3), number, replace(LOST, charged=charged), NOW)
+    assert (job.status, find_attempt(job.attempts, number).charged) == (Status.FAILED, charged)  # type: ignore[union-attr]
+    with pytest.raises(ChargePossible):
+        transitions.retried(job, NOW)
+
+
+def test_the_refusals_of_a_repeated_attempt_send_one_webhook_and_keep_their_reason() -> None:
+    options = {"webhook_url": "https://endpoint", "webhook_events": (Status.SUBMITTING,)}
+    job = transitions.submitting(claimed(a_job(**options)), US, NOW, recovery=Recovery.KEY)
+    job = transitions.outcome_lost(job, US, NOW)
+    for _ in range(5):
+        job = transitions.submitting(claimed(replace(job, wake_at=NOW)), US, NOW, recovery=Recovery.KEY)
+        job = answered(job, OVERLOADED)
+    assert len(job.deliveries) == 2
+    job = transitions.submitting(claimed(replace(job, wake_at=NOW)), US, NOW, recovery=Recovery.KEY)
+    expired = transitions.expired(transitions.outcome_lost(job, US, NOW), LATER)
+    assert expired.error is not None
+    assert expired.error.message.endswith("refused it 5 times, most recently with provider_error: overloaded")
+
+
+def test_refusals_for_different_reasons_are_one_line_of_the_timeline() -> None:
+    job = a_job()
+    for failure in (OVERLOADED, replace(OVERLOADED, code=Code.RATE_LIMITED)) * 3:
+        job = answered(transitions.submitting(claimed(replace(job, wake_at=NOW)), US, NOW), failure)
+    assert [(event.what, event.times) for event in job.timeline] == [("refused for now: rate_limited", 6)]
 
 
 @pytest.mark.parametrize("failure", [BUSY, OVERLOADED, LOST, MODERATED, REFUSED])

@@ -63,7 +63,7 @@ REFUSED_RESEND_BELIEVED = Mutation(
 )
 RUNS_AND_IS_SENT_AGAIN = Mutation(
     "still resends an attempt that turned out to run",
-    {" or (job.status is Status.QUEUED and waits)": ""},
+    {"if not (job.status is Status.QUEUED or _is_decisive(job, attempt)):": "if job.status is Status.QUEUED:"},
 )
 EARLY_CALLBACK_DROPPED = Mutation(
     "drops a callback that comes before the answer to the submit",

@@ -588,8 +588,8 @@ def put(world: World, slot: int, worker: Worker) -> World:
 
 
 def last_number(job: Job) -> int:
-    """The number of the current attempt; 0 before the first."""
-    return job.attempt.number if job.attempt else 0
+    """The highest number of an attempt; 0 without one."""
+    return max((attempt.number for attempt in job.attempts), default=0)
 
 
 def _with(numbers: tuple[int, ...], number: int) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jobs import Code
 from jobs.providers._contract import MAX_RETRY_AFTER_SECONDS, Context, Response, failed_by_status, retry_after_seconds
 
 NOON = "Wed, 10 Jun 2026 12:00:00 GMT"
@@ -50,6 +51,13 @@ def test_a_failure_asks_for_the_whole_wait() -> None:
 @pytest.mark.parametrize("status", [429, 503, 521, 523, 525, 526, 530])
 def test_a_provider_that_did_nothing_is_asked_again_later(status: int) -> None:
     assert failed_by_status(Response(status), "later").is_not_now
+
+
+@pytest.mark.parametrize("words", ["'a richly saturated sunset'", '"throttled bitrate"', "“overloaded shelves”"])
+def test_words_of_load_in_a_quoted_prompt_say_nothing_about_the_provider(words: str) -> None:
+    failure = failed_by_status(Response(400), f"prompt rejected: {words}")
+
+    assert (failure.code, failure.is_not_now) == (Code.INVALID_REQUEST, False)
 
 
 @pytest.mark.parametrize("words", ["Overloaded", "rate limit exceeded", "request was throttled", "upstream saturated"])

@@ -38,10 +38,12 @@ from jobs.state.repository import (
     RESCUE_LEASE_SECONDS,
     SILENCE_SECONDS,
     SWEEP_LEASE_SECONDS,
+    Change,
     Created,
     Existing,
     Message,
     Repository,
+    Update,
 )
 
 RETENTION = 3600
@@ -824,6 +826,21 @@ def test_records_of_a_later_version_are_left_alone(repository: Repository, redis
     assert set(repository.get_many([job.id, other.id])) == {other.id}
     assert [found.id for found in repository.list()] == [other.id]
     assert redis.get(f"darkroom:job:{job.id}") == later.encode()
+
+
+def test_a_damaged_record_stops_no_other_and_is_not_quoted(repository: Repository, redis: Redis) -> None:
+    job, other = new(repository), new(repository)
+    version, _, body = redis.get(f"darkroom:job:{job.id}").partition(b" ")
+    redis.set(f"darkroom:job:{job.id}", version + b" " + json.dumps({**json.loads(body), "status": "canary"}).encode())
+    with pytest.raises(Unavailable, match="is damaged") as failure:
+        repository.get(job.id)
+    assert "canary" not in str(failure.value)
+    assert set(repository.get_many([job.id, other.id])) == {other.id}
+    updates = [Update(each.id, transitions.canceled) for each in (job, other)]
+    bad, good = repository.update_all(updates)
+    assert isinstance(bad, Unavailable)
+    assert isinstance(good, Change)
+    assert good.after.status is Status.CANCELED
 
 
 def test_a_field_of_a_later_version_is_ignored(repository: Repository, redis: Redis) -> None:
