@@ -157,8 +157,8 @@ class Fields(TypedDict, total=False):
     http_status: int | None
 
 
-#: the same, in the order in which a line shows them
-_NAMES = dict.fromkeys(Fields.__annotations__)
+#: where a line shows each of them
+_PLACES = {name: place for place, name in enumerate(Fields.__annotations__)}
 
 
 def event(message: str, given: Fields | None = None, /, *, level: int = logging.INFO, **more: Unpack[Fields]) -> None:
@@ -169,13 +169,19 @@ def event(message: str, given: Fields | None = None, /, *, level: int = logging.
     if not EVENTS.isEnabledFor(level):
         return
     fields: dict[str, Any] = {**(given or {}), **more}
-    names = [name for name in _NAMES if name in fields] + [name for name in fields if name not in _NAMES]
-    clean = {_clean_text(name, redaction): _clean(value) for name in names if (value := fields[name]) is not None}
-    words = " ".join(
-        f"{name}={value if not isinstance(value, str) or _WORD.fullmatch(value) else json.dumps(value, ensure_ascii=False)}"
-        for name, value in clean.items()
-    )
-    EVENTS.log(level, Redacted(f"{message} {words}".rstrip()), extra={_ATTRIBUTE: _Event(message, clean)}, stacklevel=2)
+    clean: dict[str, str | float] = {}
+    words = [message]
+    for name in sorted(fields, key=lambda name: _PLACES.get(name, len(_PLACES))):
+        if (value := fields[name]) is None:
+            continue
+        key = name if name in _PLACES else _clean_text(name, redaction)
+        clean[key] = shown = _clean(value)
+        text = shown if not isinstance(shown, str) or _WORD.fullmatch(shown) else json.dumps(shown, ensure_ascii=False)
+        words.append(f"{key}={text}")
+    # Without the search for the caller's file and line, which no format shows: a callback writes one of these.
+    made = EVENTS.makeRecord(EVENTS.name, level, "", 0, Redacted(" ".join(words)), (), None)
+    setattr(made, _ATTRIBUTE, _Event(message, clean))
+    EVENTS.handle(made)
 
 
 @dataclass(frozen=True)
@@ -235,7 +241,9 @@ def _clean(value: object) -> str | float:
         return value
     if isinstance(value, datetime):
         return _timestamp(value)
-    return _clean_text(str(value)[:MAX_FIELD_CHARACTERS], redaction)
+    text = str(value)[:MAX_FIELD_CHARACTERS]
+    # Ids are as many as jobs, and would push the words that come back again and again out of the cache.
+    return str(redaction(text)) if _JOB_ID.fullmatch(text) else _clean_text(text, redaction)
 
 
 @lru_cache(maxsize=4096)
