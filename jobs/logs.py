@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, TextIO, TypedDict, Unpack
 from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
@@ -34,6 +36,8 @@ from .settings import Settings, provider_settings
 EVENTS = logging.getLogger("darkroom")
 # An application that configures no logging sees none of it.
 EVENTS.addHandler(logging.NullHandler())
+#: lines that a `BatchHandler` keeps at most
+_MAX_LINES = 1000
 #: the attribute of a log record that holds its `_Event`
 _ATTRIBUTE = "darkroom_event"
 #: a text longer than this is cut off, in characters
@@ -278,15 +282,61 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def configure(log_format: Literal["text", "json"], *, level: int = logging.WARNING, file: str | None = None) -> None:
+class BatchHandler(logging.StreamHandler[TextIO]):
+    """Writes to stderr, and lines below WARNING together, at most `seconds` after they were logged.
+
+    One write for each of its callbacks would cost a busy receiver a fifth of them. What a process has logged is written
+    when it exits, unless it is killed.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._lines: list[str] = []
+        self._timer: threading.Timer | None = None
+        self._pid = os.getpid()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the record's line for the next write, or write it at once."""
+        if self._pid != os.getpid():  # a fork has the lines of its parent, but not its timer
+            self._lines, self._timer, self._pid = [], None, os.getpid()
+        try:
+            self._lines.append(self.format(record))
+            if record.levelno >= logging.WARNING or len(self._lines) >= _MAX_LINES:
+                self.flush()
+            elif self._timer is None:
+                self._timer = threading.Timer(self._seconds, self.flush)
+                self._timer.name, self._timer.daemon = "darkroom-log", True
+                self._timer.start()
+        except Exception:  # noqa: BLE001 - as in logging: a line that cannot be written must not break its caller
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Write the lines that have been kept."""
+        with self.lock or nullcontext():
+            lines, self._lines, self._timer = self._lines, [], None
+            if lines:
+                self.stream.write("\n".join(lines) + "\n")
+            super().flush()
+
+
+def configure(
+    log_format: Literal["text", "json"],
+    *,
+    level: int = logging.WARNING,
+    file: str | None = None,
+    batch_seconds: float = 0.0,
+) -> None:
     """Show this process's log on stderr, or append it to `file`: events from INFO on, everything else from `level` on.
 
-    Handlers that the application has put on the root logger are left alone, and no other is added.
+    With `batch_seconds`, lines below WARNING are written together. Handlers that the application has put on the root
+    logger are left alone, and no other is added.
     """
     install()
     root = logging.getLogger()
     if not root.handlers:
-        shown = logging.FileHandler(file, errors="backslashreplace") if file else logging.StreamHandler()
+        stderr = BatchHandler(batch_seconds) if batch_seconds else logging.StreamHandler()
+        shown = logging.FileHandler(file, errors="backslashreplace") if file else stderr
         text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
         shown.setFormatter(JSONFormatter() if log_format == "json" else text)
         root.addHandler(shown)

@@ -8,6 +8,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -300,3 +301,41 @@ logging.getLogger("any.library").warning("noise")
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert (ended.stdout, ended.stderr) == ("mine job claimed job=x\n", "")
+
+
+BATCHES = """
+import logging, os, sys
+from jobs import logs
+logs.configure("text", batch_seconds=60)
+logs.event("first event", job="a" * 32)
+if not (child := os.fork()):
+    logs.event("event of a child")
+    sys.exit()
+os.waitpid(child, 0)
+logs.event("bad event", level=logging.WARNING)
+print("written", file=sys.stderr, flush=True)
+logs.event("last event")
+"""
+
+
+def test_lines_of_a_batch_are_written_once_with_the_next_warning_and_at_the_end() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", BATCHES], capture_output=True, text=True, timeout=60, check=True
+    )
+    said = [line.split(" darkroom ")[-1].split(" job=")[0] for line in done.stderr.splitlines()]
+    assert said == ["event of a child", "first event", "bad event", "written", "last event"]
+
+
+def test_a_batch_is_written_after_a_while() -> None:
+    written = threading.Event()
+
+    class Stream(io.StringIO):
+        def flush(self) -> None:
+            if self.getvalue() == "one\ntwo\n":
+                written.set()
+
+    handler = logs.BatchHandler(0.01)
+    handler.stream = Stream()
+    for text in ("one", "two"):
+        handler.handle(logging.makeLogRecord({"msg": text, "levelno": logging.INFO}))
+    assert written.wait(30)
