@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from ..errors import JobNotFound, Unavailable
 from ..job import Job
@@ -30,15 +30,14 @@ def loaded(job_id: str, record: bytes | None) -> Job:
     if not record:
         raise JobNotFound(job_id)
     version, _, body = record.partition(b" ")
-    if not is_readable(record):
-        raise Unavailable(f"job {job_id} was written by a later version of Darkroom: upgrade this process")
-    # The JSON does not repeat the id and the version; they are put in front of its first field.
     try:
+        if not is_readable(record):
+            raise Unavailable(f"job {job_id} was written by a later version of Darkroom: upgrade this process")
+        # The JSON does not repeat the id and the version; they are put in front of its first field.
         return _JSON.validate_json(
             b'{"id":"%b","version":"%b",%b' % (job_id.encode(), version, body.removeprefix(b"{"))
         )
-    except ValidationError:
-        # The error's own text quotes the record.
+    except ValueError:  # pydantic's is one, and its text quotes the record
         raise Unavailable(
             f"the record of job {job_id} is damaged or was written by an older version of Darkroom"
         ) from None

@@ -71,7 +71,8 @@ def test_many_threads_apply_every_callback(served: Any, jobs: Any) -> None:
 def test_its_output_contains_no_token(served: Any, jobs: Any, redis: Any) -> None:
     job = jobs.submitting()
     path = jobs.callback_path(job)
-    redis.set(f"darkroom:job:{job.id}", b"1.1.x not a record")
+    record = redis.get(f"darkroom:job:{job.id}")
+    redis.set(f"darkroom:job:{job.id}", record.replace(job.operation.encode(), b"deepmode.unheard-of"))
 
     assert served.ask("POST", path, RESULT)[0] == 500
 
