@@ -20,24 +20,30 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, TextIO, TypedDict, Unpack
 from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
-from . import providers
+from . import providers, transitions
+from .attempt import find_attempt
 from .errors import SettingsError
 from .job import Job, Status
 from .providers import _redaction
 from .report import Charged, Cost
 from .settings import Settings, provider_settings
 
+#: the configuration file for `granian --log-config` with which granian's own lines have the form of ours
+GRANIAN_CONFIG = Path(__file__).with_name("granian-log.json")
 #: the logger of all events; a process that wants none sets its level to WARNING
 EVENTS = logging.getLogger("darkroom")
 # An application that configures no logging sees none of it.
 EVENTS.addHandler(logging.NullHandler())
 #: lines that a `BatchHandler` keeps at most
 _MAX_LINES = 1000
+#: a line of text
+_TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 #: the attribute of a log record that holds its `_Event`
 _ATTRIBUTE = "darkroom_event"
 #: a text longer than this is cut off, in characters
@@ -203,14 +209,26 @@ def change(before: Job, after: Job) -> None:
     fields: Fields = {"job": after.id, "operation": after.operation}
     attempt = after.attempt
     if after.holder is not None and before.holder is None and after.status in (Status.QUEUED, Status.STORING):
-        event("job claimed", fields, status=after.status)
+        number = after.pending[0].attempt if after.pending else transitions.next_number(after)
+        waited = (after.updated_at - before.wake_at).total_seconds() if before.wake_at else None
+        event("job claimed", fields, attempt=number, status=after.status, duration_seconds=waited)
     elif after.status is Status.QUEUED and before.status is not Status.QUEUED and attempt is not None:
-        outcome, code = attempt.outcome, attempt.code
-        event("job retried", fields, attempt=attempt.number, outcome=outcome, code=code, until=after.wake_at)
+        fields = {**fields, "attempt": attempt.number, "outcome": attempt.outcome, "charged": attempt.charged}
+        event("job retried", fields, code=attempt.code, until=after.wake_at)
     if len(after.artifacts) > len(before.artifacts):
-        event("job stored", fields, status=after.status, images=len(after.artifacts))
+        _log_stored(after, fields)
     if after.status.final and after.status is not before.status:
         _log_end(after, fields)
+
+
+def _log_stored(job: Job, fields: Fields) -> None:
+    attempt = find_attempt(job.attempts, job.artifacts[-1].attempt)
+    if attempt is not None:
+        since = attempt.ended_at
+        fields = {**fields, "attempt": attempt.number, **cost_fields(attempt.cost or attempt.expected_cost)}
+        fields["duration_seconds"] = (job.updated_at - since).total_seconds() if since else None
+    outcome = "partial" if job.pending or job.missing else "stored"
+    event("job stored", fields, status=job.status, outcome=outcome, images=len(job.artifacts))
 
 
 def _log_end(job: Job, fields: Fields) -> None:
@@ -224,6 +242,7 @@ def _log_end(job: Job, fields: Fields) -> None:
         level=logging.WARNING if job.status is Status.FAILED else logging.INFO,
         status=job.status,
         attempt=job.attempt.number if job.attempt else None,
+        outcome=job.attempt.outcome if job.attempt else None,
         provider=job.provider,
         code=job.error.code if job.error else None,
         charged=Charged.UNKNOWN if unsure else Charged.YES if paid else Charged.NO,
@@ -282,6 +301,20 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def formatter(log_format: Literal["text", "json"] | None = None) -> logging.Formatter:
+    """Return the formatter of our lines, and redact what this process logs; by default in the form that the environment asks for.
+
+    Granian's processes make their formatter by it: see `GRANIAN_CONFIG`.
+    """
+    install()
+    if log_format is None:
+        try:
+            log_format = Settings.read().log_format
+        except SettingsError:  # the application, which needs the settings, says so
+            log_format = "text"
+    return JSONFormatter() if log_format == "json" else logging.Formatter(_TEXT)
+
+
 class BatchHandler(logging.StreamHandler[TextIO]):
     """Writes to stderr, and lines below WARNING together, at most `seconds` after they were logged.
 
@@ -337,10 +370,10 @@ def configure(
     if not root.handlers:
         stderr = BatchHandler(batch_seconds) if batch_seconds else logging.StreamHandler()
         shown = logging.FileHandler(file, errors="backslashreplace") if file else stderr
-        text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
-        shown.setFormatter(JSONFormatter() if log_format == "json" else text)
+        shown.setFormatter(formatter(log_format))
         root.addHandler(shown)
         root.setLevel(level)
+        logging.captureWarnings(True)
     EVENTS.setLevel(min(level, logging.INFO))
 
 
@@ -405,5 +438,9 @@ def _secrets_in(model: BaseModel) -> Iterator[str]:
 def _print_crash(what: str, error: BaseException | None, kind: type[BaseException]) -> None:
     if error is None or issubclass(kind, KeyboardInterrupt | SystemExit):
         return
-    words = "".join(traceback.format_exception(kind, error, error.__traceback__))
-    print(f"{what}:\n{redaction(words).rstrip()}", file=sys.stderr)  # noqa: T201 - logging may be what has crashed
+    words = redaction("".join(traceback.format_exception(kind, error, error.__traceback__))).rstrip()
+    shown = f"{what}:\n{words}"
+    if any(isinstance(handler.formatter, JSONFormatter) for handler in logging.getLogger().handlers):
+        line = {"time": _timestamp(datetime.now(UTC)), "level": "critical", "logger": EVENTS.name, "message": what}
+        shown = json.dumps({**line, "exception": words}, ensure_ascii=False)
+    print(shown, file=sys.stderr)  # noqa: T201 - logging may be what has crashed

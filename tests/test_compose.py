@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs import providers
+from jobs import logs, providers
 from jobs.embedded import Command, Process, Processes
 from jobs.embedded import free_port as any_free_port
 from jobs.embedded import redis as embedded_redis
@@ -36,6 +36,10 @@ OURS = ("worker", "webhooks", "bucket", "sandbox")
 LASTING = ("redis", "s3", "worker", "webhooks", "sandbox")
 
 _REFERENCE = re.compile(r"\$(?:(\$)|\{(\w+)(?:(:[-?+])((?:[^${}]|\$\{[^{}]*\})*))?\})")
+
+
+#: where the image has our packages
+PACKAGES_OF_THE_IMAGE = "/app/.venv/lib/python3.11/site-packages"
 
 
 class MissingVariable(Exception):
@@ -83,6 +87,13 @@ def dockerfile() -> str:
 
 
 # --- what the file says --------------------------------------------------------------------------------------------
+
+
+def test_granians_log_is_configured_by_a_file_of_the_image() -> None:
+    assert "FROM python:3.11-" in dockerfile()
+    packages, file = composed()["webhooks"]["environment"]["GRANIAN_LOG_CONFIG"].split("/jobs/")
+    assert packages == PACKAGES_OF_THE_IMAGE
+    assert ROOT / "jobs" / file == logs.GRANIAN_CONFIG
 
 
 @pytest.mark.parametrize("name", SECRETS.keys() - {"DARKROOM_API_KEYS"})
@@ -283,6 +294,7 @@ def local(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "8080": str(webhooks),
         "8085": str(sandbox),
         "/var/spool/darkroom": str(folder / "spool"),
+        f"{PACKAGES_OF_THE_IMAGE}/": f"{ROOT}/",
         "redis-cli ping": f"redis-cli -p {redis} ping",
     }
     environ = {**SECRETS, "COMPOSE_PROFILES": "sandbox", "DARKROOM_ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8"}

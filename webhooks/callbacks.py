@@ -56,7 +56,7 @@ class Refused(Exception):
 class CallbackHandler:
     """The WSGI application that is mounted at `/webhooks`. Thread-safe.
 
-    It is no part of Flask's routing, because callbacks come in crowds: this halves the cost of each.
+    It is not a Flask route, because callbacks come in bursts: this halves the cost of each.
     """
 
     def __init__(
@@ -147,7 +147,8 @@ class CallbackHandler:
         except Unavailable:
             change = None
         if change is not None:
-            fields["outcome"], fields["status"] = "applied" if change.applied else "unchanged", change.after.status
+            fields["outcome"] = "applied" if change.applied else "unchanged"
+            fields["operation"], fields["status"] = change.after.operation, change.after.status
             return
         try:
             self.spool.write(job_id, attempt, body)
@@ -158,7 +159,7 @@ class CallbackHandler:
 
 
 def _forbidden(reason: str) -> Refused:
-    """The same answer whatever is wrong, so that nobody learns which part was right."""
+    """The same answer for each reason, so that nobody learns which part was right."""
     return Refused(problem(HTTPStatus.FORBIDDEN, "The token or the signature is invalid."), reason)
 
 

@@ -63,6 +63,21 @@ def _set_up_logging(loglevel: int, logfile: str | None = None, **_: Any) -> None
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]
+def _print_only_json(instance: Any, **_: Any) -> None:
+    """Where the log is JSON, keep Celery from printing text: its banner, warnings before the log is set up, "Warm shutdown"."""
+    if _settings.log_format != "json":
+        return
+    instance.quiet = True
+    sys.__stdout__ = None  # type: ignore[misc]  # as in a process without a console, where Celery prints nothing
+    shown = logging.StreamHandler()
+    shown.setFormatter(logs.formatter("json"))
+    warnings = logging.getLogger("py.warnings")
+    warnings.addHandler(shown)
+    warnings.propagate = False
+    logging.captureWarnings(True)
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]
 def _set_queues(conf: Any, **_: Any) -> None:
     """Consume the queues of the providers whose keys are set. Without any there is nothing to do."""
     try:

@@ -80,6 +80,7 @@ class WebhookSender:
             "webhook sent",
             level=logging.INFO if attempt.is_accepted else logging.WARNING,
             job=job.id,
+            operation=job.operation,
             status=delivery.event,
             outcome="delivered" if attempt.is_accepted else "failed",
             http_status=attempt.status,

@@ -85,8 +85,8 @@ class ImageStore:
                 until = self.now() + timedelta(seconds=result.after_seconds)
                 fields = {"outcome": "postponed", "reason": result.message, "until": until}
             fields["duration_seconds"] = asyncio.get_running_loop().time() - started_at
-            level = logging.INFO if isinstance(result, Artifact) else logging.WARNING
-            logs.event("image tried", fields, level=level, job=job.id, attempt=image.attempt, image=image.index)
+            fields |= {"job": job.id, "attempt": image.attempt, "operation": job.operation, "image": image.index}
+            logs.event("image tried", fields, level=logging.INFO if isinstance(result, Artifact) else logging.WARNING)
             return result
 
         results = await asyncio.gather(*map(store, ready))
@@ -194,7 +194,8 @@ class ImageStore:
             # The text of an OSError names a path of this host.
             spool = str(error) if isinstance(error, SpoolFull) else error.strerror or type(error).__name__
             return Missing(index, Code.STORAGE_ERROR, f"{why}; and the spool: {spool}")
-        logs.event("image spooled", level=logging.WARNING, job=job.id, attempt=number, image=index, reason=why)
+        fields: logs.Fields = {"job": job.id, "attempt": number, "operation": job.operation, "image": index}
+        logs.event("image spooled", fields, level=logging.WARNING, reason=why)
         self.checkpoint("image spooled")
         return Spooled(index, name)
 

@@ -94,7 +94,8 @@ class Runner:
             submission = await self.calls.prepare(job)
         except InputError as error:
             message, lasting = str(error), error.lasting
-            logs.event("input failed", level=logging.WARNING, job=job.id, operation=job.operation, reason=message)
+            fields: logs.Fields = {"job": job.id, "attempt": transitions.next_number(job), "operation": job.operation}
+            logs.event("input failed", fields, level=logging.WARNING, reason=message)
             await self._update(
                 job.id,
                 lambda current, now: transitions.input_failed(current, self.holder, message, now, lasting=lasting),

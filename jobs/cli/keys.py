@@ -6,7 +6,7 @@ import click
 
 from ..settings import current
 from ..state.api_keys import ApiKey, KeyStore, Scope
-from .console import columns, print_json, show
+from .console import columns, note, print_json, show
 
 
 @click.group(short_help="Create, list and revoke API keys.")
@@ -43,9 +43,11 @@ def list_keys(as_json: bool) -> None:
     found = [_as_json(key) for key in _store().all()]
     if as_json:
         print_json(found)
-        return
-    rows = [(str(key["id"]), str(key["created_at"]), str(key["name"]), ",".join(key["scopes"])) for key in found]
-    show(columns(rows, ("id", "created", "name", "scopes")) if rows else [])
+    elif found:
+        rows = [(str(key["id"]), str(key["created_at"]), str(key["name"]), ",".join(key["scopes"])) for key in found]
+        show(columns(rows, ("id", "created", "name", "scopes")))
+    else:
+        note("there are no keys yet, except those of DARKROOM_API_KEYS; `darkroom keys new NAME` creates one")
 
 
 @keys.command()

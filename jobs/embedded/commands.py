@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .. import logs
 from .ports import HOST
 from .processes import Command
 
@@ -22,7 +23,8 @@ def receiver_command(environ: Mapping[str, str], folder: Path, port: int) -> Com
     # Granian does not stop a child that is not up yet; without a limit it would wait for it forever.
     limit = ["--workers-kill-timeout", "2"]
     address = ["--host", HOST, "--port", str(port)]
-    arguments = ["--interface", "wsgi", "--no-ws", *heads, *limit, *address, "--factory", "webhooks:create_app"]
+    log = ["--log-config", str(logs.GRANIAN_CONFIG)]
+    arguments = ["--interface", "wsgi", "--no-ws", *heads, *limit, *log, *address, "--factory", "webhooks:create_app"]
     return _python("receiver", environ, folder, "granian", *arguments)
 
 

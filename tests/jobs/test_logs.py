@@ -136,6 +136,26 @@ def test_no_secret_leaves_a_process_by_its_log_its_threads_or_its_end() -> None:
         assert name in said
 
 
+CRASHES = """
+import threading, warnings
+from jobs import logs
+logs.configure("json")
+warnings.warn("canary-secret=canarycanary")
+def broken(): raise RuntimeError("token=canarycanary")
+thread = threading.Thread(target=broken); thread.start(); thread.join()
+raise ValueError("token=canarycanary")
+"""
+
+
+def test_crashes_and_warnings_are_json_too() -> None:
+    ended = subprocess.run([sys.executable, "-c", CRASHES], capture_output=True, text=True, timeout=30, check=False)
+    warning, thread, process = (json.loads(line) for line in ended.stderr.splitlines())
+    assert (ended.returncode, ended.stdout, "canary" in thread["exception"] + process["exception"]) == (1, "", False)
+    assert (warning["logger"], warning["level"]) == ("py.warnings", "warning")
+    assert (thread["message"], process["message"]) == ("a thread crashed", "the process crashed")
+    assert process["exception"].endswith("ValueError: token=…")
+
+
 def test_every_secret_of_the_settings_is_known(tmp_path: Path) -> None:
     settings = Settings(
         redis_url="redis://:canary%2Fredis@127.0.0.1/0",

@@ -236,7 +236,9 @@ def serve(processes: Processes, free_port: int, settings: Settings) -> Iterator[
             "DARKROOM_API_KEYS": KEY,
         }
         place = ["--host", "127.0.0.1", "--port", str(free_port), *options]
-        command = Command("receiver", [*arguments, *place], {**known, **environ}, Path(__file__).parents[2])
+        command = Command(
+            f"receiver-{free_port}", [*arguments, *place], {**known, **environ}, Path(__file__).parents[2]
+        )
         started.append(processes.start(command))
         receiver = Served(free_port, started[-1])
         started[-1].await_ready(receiver.lives)

@@ -315,7 +315,7 @@ class TestTheLog:
 
         accepted = {"message": "callback accepted", "job": job.id, "attempt": "1", "provider": "chainhub"}
         assert logged() == [
-            {**accepted, "status": "running", "http_status": "200", "outcome": outcome}
+            {**accepted, "operation": job.operation, "status": "running", "http_status": "200", "outcome": outcome}
             for outcome in ("applied", "unchanged")
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from jobs import logs
 from jobs.report import Code, Failed
 from webhooks.callbacks import MAX_BYTES
 
@@ -78,3 +80,24 @@ def test_its_output_contains_no_token(served: Any, jobs: Any, redis: Any) -> Non
 
     assert " failed: " in served.process.log_tail(200)
     assert path.rpartition("/")[2] not in served.process.log_tail(200)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_everything_that_it_logs_has_the_form_that_was_asked_for(
+    serve: Callable[..., Any], jobs: Any, log_format: str
+) -> None:
+    served = serve(THREADS, "--log-config", str(logs.GRANIAN_CONFIG), DARKROOM_LOG_FORMAT=log_format)
+    job = jobs.submitting()
+    assert served.ask("POST", jobs.callback_path(job), RESULT)[0] == 200
+    assert served.ask("POST", "/webhooks/deepmode/canary-token", RESULT)[0] == 403
+    served.process.stop()
+    lines = served.process.log.read_text().splitlines()
+    if log_format == "text":
+        assert [line for line in lines if not re.match(r"[0-9-]{10} [0-9:,]{12} [A-Z]+ [\w.]+ \S", line)] == []
+    else:
+        assert [line for line in lines if not line.startswith("{")] == []
+        shown = [json.loads(line) for line in lines]
+        assert {line["logger"].partition(".")[0] for line in shown} == {"_granian", "darkroom"}
+        (accepted,) = [line for line in shown if line["message"] == "callback accepted"]
+        assert (accepted["job"], accepted["attempt"], accepted["operation"]) == (job.id, 1, job.operation)
+    assert "canary" not in "".join(lines)

@@ -38,6 +38,14 @@ def test_without_scopes_a_key_may_read_and_write(store: KeyStore, capsys: pytest
     assert (made["scopes"], made["key"][:4]) == (["jobs:read", "jobs:write"], "drk_")
 
 
+def test_an_empty_list_says_so(store: KeyStore, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["keys", "list"]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err.split(";")[0]) == ("", "there are no keys yet, except those of DARKROOM_API_KEYS")
+    assert run(["keys", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
 def test_a_key_is_revoked_by_its_name(store: KeyStore, capsys: pytest.CaptureFixture[str]) -> None:
     store.create("shop", ["admin"])
 
