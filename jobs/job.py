@@ -97,7 +97,7 @@ class Job:
     status: Status
     #: when it was enqueued
     created_at: datetime
-    #: when the job last changed; deliveries of webhooks do not count
+    #: when the job last changed; claims by workers and deliveries of webhooks do not count
     updated_at: datetime
     #: when the waiting for the provider ends
     deadline_at: datetime
@@ -105,7 +105,7 @@ class Job:
     deadline_seconds: float
     #: how many images the request asks for
     images_expected: int
-    #: internal: when a worker should act next, besides the deadline; None: not before the deadline
+    #: internal: when a worker should act next unless one holds the job, besides the deadline; None: not before the deadline
     wake_at: datetime | None
     #: internal: the id of the worker process that holds the job under a lease
     holder: str | None = None

@@ -9,9 +9,12 @@ from .job import WAITING, Job, Status
 
 
 def due_at(job: Job) -> datetime | None:
-    """When the sweep must look at the job; None: never. The wake-up of a queued job is in its provider's lane instead."""
+    """When the sweep must look at the job; None: never.
+
+    The wake-up of a queued job is in its provider's lane instead, and a job that a worker holds needs none.
+    """
     times = [job.deadline_at] if job.status in WAITING else []
-    if job.wake_at is not None and job.status is not Status.QUEUED:
+    if job.wake_at is not None and job.holder is None and job.status is not Status.QUEUED:
         times.append(job.wake_at)
     times += [delivery.next_at for delivery in job.deliveries if delivery.next_at is not None]
     return min(times, default=None)

@@ -52,13 +52,13 @@ def attempt_key(job: Job, number: int) -> str:
 
 
 def claimed(job: Job, holder: str, now: datetime) -> Job:
-    """A worker claims a queued or storing job; nothing is paid by that."""
+    """A worker claims a queued or storing job; nothing is paid by that, and nothing else of the job changes."""
     if is_overdue(job, now):
         return expired(job, now)
     ready = job.holder is None and job.wake_at is not None and job.wake_at <= now
     if not ready or not (job.status is Status.QUEUED or job.pending):
         return job
-    return replace(job, holder=holder, wake_at=None if job.pending else job.wake_at, updated_at=now)
+    return replace(job, holder=holder)
 
 
 def released(job: Job, holder: str, now: datetime) -> Job:

@@ -15,5 +15,5 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local body = redis.call('GET', record)
-if body and string.sub(body, 1, #version + 1) == version .. ' ' then redis.call('ZADD', lane, 'NX', now, id) end
+if body and string.sub(body, 1, #version + 1) == version .. '.' then redis.call('ZADD', lane, 'NX', now, id) end
 return now

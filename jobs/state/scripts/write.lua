@@ -34,7 +34,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local old = redis.call('GET', record)
-if not old or string.sub(old, 1, #version + 1) ~= version .. ' ' then return {0, now, old or ''} end
+if not old or string.sub(old, 1, #version + 1) ~= version .. '.' then return {0, now, old or ''} end
 if retention_seconds ~= '' then redis.call('SET', record, body, 'EX', retention_seconds) else redis.call('SET', record, body) end
 if due_at ~= '' then redis.call('ZADD', due, due_at, id) else redis.call('ZREM', due, id) end
 if lane_at ~= '' then redis.call('ZADD', lane, lane_at, id) else redis.call('ZREM', lane, id) end

@@ -813,9 +813,56 @@ def test_a_job_that_is_not_final_is_never_pruned(repository: Repository) -> None
 # --- versions ---------------------------------------------------------------------------------------------------------
 
 
+def record_of(redis: Redis, job: Job) -> tuple[list[str], bytes]:
+    """The fields of the header of a job's record, and its JSON."""
+    header, _, body = redis.get(f"darkroom:job:{job.id}").partition(b" ")
+    return header.decode().split("."), body
+
+
+@pytest.mark.parametrize("status", ["queued", "storing"])
+def test_a_claim_changes_only_the_header(repository: Repository, redis: Redis, status: str) -> None:
+    job = new(repository)
+    if status == "storing":
+        job = send(repository, job)
+        job = repository.update(job.id, lambda job, now: transitions.reported(job, 1, SUCCESS, now)).after
+    assert (job.status, job.holder) == (status, None)
+    (schema, writes, nonce, holder), body = record_of(redis, job)
+    assert (f"{schema}.{writes}.{nonce}", holder) == (job.version, "")
+
+    held = claim(repository, job)
+    assert held == replace(job, holder=US)
+    (schema, next_writes, _, holder), same_body = record_of(redis, job)
+    assert (schema, int(next_writes), holder) == (str(SCHEMA), int(writes) + 1, US)
+    assert same_body == body
+    assert US.encode() not in body or status == "storing"  # the ledger names who sent an attempt
+
+
+def test_a_script_claims_a_job_by_its_header(repository: Repository, redis: Redis) -> None:
+    job = new(repository)
+    (schema, writes, _, _), body = record_of(redis, job)
+    redis.set(f"darkroom:job:{job.id}", f"{schema}.{int(writes) + 1}.abcdef01.{US} ".encode() + body)
+    held = repository.get(job.id)
+    assert held == replace(job, holder=US)
+    assert held.version == f"{schema}.{int(writes) + 1}.abcdef01"
+    sent = repository.update(job.id, lambda job, now: transitions.submitting(job, US, now), known=held)
+    assert sent.after.status is Status.SUBMITTING
+
+
+@pytest.mark.parametrize(
+    "header", ["3.1.abcdef01", f"{SCHEMA}.1.abcdef01", f"{SCHEMA}.1.abcdef01.w.new", "", "x.1.a.w"]
+)
+def test_a_record_with_another_header_is_not_read(repository: Repository, redis: Redis, header: str) -> None:
+    job, other = new(repository), new(repository)
+    _, body = record_of(redis, job)
+    redis.set(f"darkroom:job:{job.id}", header.encode() + b" " + body)
+    with pytest.raises(Unavailable, match="is damaged or was written by an older version"):
+        repository.get(job.id)
+    assert set(repository.get_many([job.id, other.id])) == {other.id}
+
+
 def test_records_of_a_later_version_are_left_alone(repository: Repository, redis: Redis) -> None:
     job, other = new(repository), new(repository)
-    later = f"{SCHEMA + 1}.9.abcdef01 " + json.dumps({"whatever": "it is"})
+    later = f"{SCHEMA + 1}.9.abcdef01.{US}.account.permit " + json.dumps({"whatever": "it is"})
     redis.set(f"darkroom:job:{job.id}", later)
     with pytest.raises(Unavailable, match="upgrade this process"):
         repository.get(job.id)
