@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from jobs import callback_url
 from jobs.embedded import free_port
 
-from .harness import HERE, Bench, Row, side_by_side
+from .harness import HERE, Bench, Row, compared, side_by_side
 from .jobs_in_redis import park
 
 WORKERS, THREADS, CONNECTIONS = 1, 2, 8
@@ -47,17 +47,8 @@ def measure(bench: Bench) -> Sequence[Row]:
         return _post(ours, [next(parked) for _ in range(count)])
 
     sides = side_by_side(rounds, post, lambda: _post(other, ["0" * 32] * count))
-    mine, theirs = sides.medians
-    return [
-        Row(
-            "callbacks, against a bare Flask route with as many Redis calls",
-            f"{mine:,.0f} per second",
-            f"{theirs:,.0f} per second",
-            f"{sides.ratio:.2f} x",
-            "0.7 x",
-            sides.ratio >= 0.7,
-        )
-    ]
+    figure, form = "callbacks, against a bare Flask route with as many Redis calls", "{:,.0f} per second"
+    return [compared(figure, sides, form, form, goal=0.9, recorded=0.7)]
 
 
 def _serve(bench: Bench, factory: str, environ: dict[str, str]) -> int:

@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 
 from redis import Redis
 
-from .harness import Bench, Row, Sides, enqueue, environment, side_by_side, until
+from .harness import Bench, Row, Sides, compared, enqueue, environment, side_by_side, until
 
 STEPS = 3
 
 
 def measure(bench: Bench) -> Sequence[Row]:
     """Compare each stronger level with `everysec`."""
-    count = bench.size(1000, 300)
+    count = bench.size(1000, 100)
     primary, url = _redis(bench)
     always, always_url = _redis(bench)
     always.config_set("appendfsync", "always")
@@ -28,9 +28,10 @@ def measure(bench: Bench) -> Sequence[Row]:
     replica, _ = _redis(bench)
     _replicate(replica, primary, url)
     waited = _compare(bench, count, url, {"DARKROOM_REDIS_URL": url, "DARKROOM_REDIS_WAIT_REPLICAS": "1"})
+    ours, other = "{:,.0f} jobs/s", "{:,.0f} jobs/s with `everysec`"
     return [
-        _row("enqueue with `appendfsync always`", fsynced),
-        _row("enqueue with one replica and `WAIT`", waited),
+        compared("enqueue with `appendfsync always`", fsynced, ours, other),
+        compared("enqueue with one replica and `WAIT`", waited, ours, other),
     ]
 
 
@@ -65,8 +66,3 @@ def _timed(count: int, variables: dict[str, str]) -> Callable[[], float]:
             return enqueue(count)
 
     return timed
-
-
-def _row(figure: str, sides: Sides) -> Row:
-    ours, other = sides.medians
-    return Row(figure, f"{ours:,.0f} jobs/s", f"{other:,.0f} jobs/s with `everysec`", f"{sides.ratio:.2f} x")

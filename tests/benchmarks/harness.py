@@ -2,6 +2,7 @@
 
 The machine may be shared and its clock speed changes, so that figures of different times cannot be compared: both sides run in
 turn (A B A B), each figure is the median of its side, and their ratio is what counts. CPU is the CPU time of the processes.
+Times of two processes are compared by the monotonic clock, which they share.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import statistics
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 from redis import Redis
@@ -32,14 +34,27 @@ PATIENCE_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; `met` is None where the figure has no target."""
+    """One line of the table."""
 
     figure: str
     ours: str
     other: str = ""
-    ratio: str = ""
-    target: str = ""
+    #: ours divided by the other
+    ratio: float | None = None
+    goal: str = ""
+    #: whether the goal is met; None where there is none
     met: bool | None = None
+    #: the ratio of a quick run when the documentation's table was made
+    recorded: float | None = None
+    #: whether a small ratio is the good one
+    smaller_is_better: bool = False
+
+    @property
+    def half_as_fast(self) -> bool:
+        """Whether the ratio says that Darkroom is less than half as fast as it was, compared with the other side."""
+        if self.ratio is None or self.recorded is None:
+            return False
+        return self.ratio > self.recorded * 2 if self.smaller_is_better else self.ratio < self.recorded / 2
 
 
 @dataclass(frozen=True)
@@ -75,11 +90,12 @@ class Bench:
         return side
 
     @contextmanager
-    def worker(self, environ: Mapping[str, str]) -> Iterator[psutil.Process]:
+    def worker(self, environ: Mapping[str, str], *options: str) -> Iterator[psutil.Process]:
         """Run one worker process; it is ready."""
-        process = self.python("worker", "celery", "-A", "worker", "worker", "-l", "warning", environ=environ)
+        process = self.python("worker", "celery", "-A", "worker", "worker", "-l", "warning", *options, environ=environ)
         with Redis.from_url(environ["DARKROOM_REDIS_URL"]) as redis:
-            process.await_ready(lambda: bool(redis.zcard("darkroom:holders")))
+            itself = f'"pid": {process.pid},'.encode()
+            process.await_ready(lambda: any(itself in said for said in redis.hvals("darkroom:workers")))
         try:
             yield psutil.Process(process.pid)
         finally:
@@ -96,12 +112,12 @@ class Loopback:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def figures(self, *, keep: bool = True) -> Mapping[str, float]:
+    def figures(self, *, keep: bool = True) -> Mapping[str, Any]:
         """What it has counted; without `keep` it counts anew."""
         headers = {"X-Figures": "keep"} if keep else {}
         request = urllib.request.Request(f"{self.url}/figures", headers=headers)
         with urllib.request.urlopen(request, timeout=10) as answer:
-            seen: Mapping[str, float] = json.load(answer)
+            seen: Mapping[str, Any] = json.load(answer)
         return seen
 
     def answers(self) -> bool:
@@ -134,6 +150,14 @@ class Loopback:
         }
 
 
+def run_jobs(side: Loopback, send: Callable[[int], object], count: int) -> None:
+    """Send so many jobs, and wait until the image of each is stored."""
+    side.figures(keep=False)
+    send(count)
+    until(lambda: side.figures()["puts"] >= count, "the jobs", every_seconds=0.05)
+    time.sleep(0.3)  # until the last records are written
+
+
 @dataclass
 class Sides:
     """Measurements of two sides that took turns."""
@@ -153,20 +177,61 @@ class Sides:
 
 def side_by_side(rounds: int, ours: Callable[[], float], other: Callable[[], float]) -> Sides:
     """Run both sides in turn."""
-    sides = Sides()
+    return Sides(*in_turn(rounds, ours, other))
+
+
+def in_turn(rounds: int, *sides: Callable[[], float]) -> Sequence[list[float]]:
+    """Run all sides in turn, each so many times; returns the results of each."""
+    results: list[list[float]] = [[] for _ in sides]
     for _ in range(rounds):
-        sides.ours.append(ours())
-        sides.other.append(other())
-    return sides
+        for side, seen in zip(sides, results, strict=True):
+            seen.append(side())
+    return results
+
+
+def compared(
+    figure: str,
+    sides: Sides,
+    ours: str,
+    other: str,
+    *,
+    goal: float | None = None,
+    recorded: float | None = None,
+    smaller_is_better: bool = False,
+) -> Row:
+    """The row of two sides. `ours` and `other` are formats of their medians, such as "{:,.0f} jobs/s"."""
+    mine, theirs = sides.medians
+    met = None if goal is None else sides.ratio <= goal if smaller_is_better else sides.ratio >= goal
+    wanted = "" if goal is None else f"{goal:g} x"
+    return Row(
+        figure,
+        ours.format(mine),
+        other.format(theirs),
+        sides.ratio,
+        wanted,
+        met,
+        recorded,
+        smaller_is_better,
+    )
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """The value that this part of them is not above: 0.99 for the 99th percentile."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * part))]
+
+
+REQUEST = deepmode.Generate(model_id="b8a9f7e5d1c3a2f91e3d5", prompt="a lake at dawn")
 
 
 def enqueue(count: int) -> float:
     """Enqueue so many jobs, with the settings of the environment; returns how many per second."""
+    return rate(lambda: jobs.enqueue(REQUEST), count)
 
-    def one() -> None:
-        jobs.enqueue(deepmode.Generate(model_id="b8a9f7e5d1c3a2f91e3d5", prompt="a lake at dawn"))
 
-    return rate(one, count)
+def enqueue_many(count: int, batch: int = 100, *, deadline_seconds: float | None = None) -> float:
+    """Enqueue so many jobs in batches, with the settings of the environment; returns how many jobs per second."""
+    new = [jobs.NewJob(REQUEST, deadline_seconds=deadline_seconds)] * batch
+    return batch * rate(lambda: jobs.enqueue_many(new), count // batch)
 
 
 def rate(call: Callable[[], object], count: int) -> float:

@@ -19,7 +19,7 @@ import json
 import random
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import uvloop
 from PIL import Image
@@ -34,17 +34,22 @@ class Figures:
     puts: int = 0
     most_in_flight: int = 0
     first_call_at: float = 0.0
-    last_answer_at: float = 0.0
+    #: when the first byte of the latest call came
+    first_byte_at: float = 0.0
     last_put_at: float = 0.0
+    #: when each hundredth call was answered
+    hundredths_at: list[float] = field(default_factory=list)
 
-    def count_call(self) -> None:
-        self.first_call_at = self.first_call_at or time.monotonic()
+    def count_call(self, first_byte_at: float) -> None:
+        self.first_byte_at = first_byte_at
+        self.first_call_at = self.first_call_at or first_byte_at
         self.calls += 1
         self.most_in_flight = max(self.most_in_flight, self.calls - self.answered)
 
     def count_answer(self) -> None:
         self.answered += 1
-        self.last_answer_at = time.monotonic()
+        if self.answered % 100 == 0:
+            self.hundredths_at.append(time.monotonic())
 
     def count_put(self) -> None:
         self.puts += 1
@@ -69,6 +74,7 @@ class Exchange(asyncio.Protocol):
         self._head = b""
         self._body_left = 0
         self._request = b""
+        self._first_byte_at = 0.0
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,6 +84,8 @@ class Exchange(asyncio.Protocol):
         if self._body_left:
             self._drop(len(data))
             return
+        if not self._head:
+            self._first_byte_at = time.monotonic()
         self._head += data
         end = self._head.find(b"\r\n\r\n")
         if end < 0:
@@ -98,7 +106,7 @@ class Exchange(asyncio.Protocol):
         method, path, _ = self._request.split(b" ", 2)
         world = self._world
         if method == b"POST":
-            world.figures.count_call()
+            world.figures.count_call(self._first_byte_at)
             asyncio.get_running_loop().call_later(world.latency_seconds, self._answer_call)
         elif method == b"PUT":
             world.figures.count_put()

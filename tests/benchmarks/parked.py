@@ -16,6 +16,8 @@ from .harness import Bench, Row
 from .jobs_in_redis import park
 
 DUE = 1000
+#: the goal for one job, in bytes
+MEMORY_GOAL = 1000
 STEPS = 3
 
 
@@ -32,7 +34,12 @@ def measure(bench: Bench) -> Sequence[Row]:
     bench.say(f"{DUE:,} of them due")
     wall, cpu = _sweep(url)
     return [
-        Row(f"parked, {count:,} jobs in running: Redis per job", f"{size:,.0f} bytes"),
+        Row(
+            f"parked, {count:,} jobs in running: Redis per job",
+            f"{size:,.0f} bytes",
+            goal=f"{MEMORY_GOAL:,} bytes",
+            met=size <= MEMORY_GOAL,
+        ),
         Row(
             f"parked: the sweep reads {DUE:,} due jobs",
             f"{wall * 1000:.0f} ms, {cpu * 1e6 / DUE:.0f} us of CPU per job",
