@@ -4,7 +4,7 @@ UV := .venv/bin/uv
 # The machine's own certificates count, as they do for pip: a proxy may have added one.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: install demo test engines check bench bench-check fuzz model soak chaos scoreboard load docs format
+.PHONY: install demo test engines check bench bench-check growth fuzz model soak chaos scoreboard load docs format
 
 install: .venv/.installed
 
@@ -39,6 +39,10 @@ bench: install
 # In small sizes: fails when Darkroom is less than half as fast as it was, compared with the other side.
 bench-check: install
 	.venv/bin/python -m tests.benchmarks --quick --check
+
+# Cost as work grows, as tables and as docs/images/growth.svg.
+growth: install
+	.venv/bin/python -m tests.benchmarks.growth
 
 # Each property with so many examples: `make fuzz FUZZ_EXAMPLES=200000`.
 fuzz: install

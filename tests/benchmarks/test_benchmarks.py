@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from benchmarks.__main__ import FIGURES
 from benchmarks.harness import Row, Sides, compared
+from benchmarks.line_chart import Chart, draw
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +32,32 @@ def test_a_quick_run_prints_a_table(name: str) -> None:
         "",
     ]
     assert rows
+
+
+def test_growth_draws_its_plot(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.growth", "--quick", "--plot", str(tmp_path / "growth.svg")]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert len([line for line in ran.stdout.splitlines() if line.startswith("|-")]) == 2
+    drawn = ElementTree.parse(tmp_path / "growth.svg").getroot()
+    assert len(drawn.findall("{http://www.w3.org/2000/svg}g")) == 3
+
+
+def test_a_line_chart_has_equal_steps_for_powers_of_ten() -> None:
+    chart = Chart("Cost", "jobs", {"one": [(10, 1.0), (100, 10.0), (1000, 100.0)], "two": [(10, 5.0), (1000, 5.0)]})
+    drawn = ElementTree.fromstring(draw([chart]))
+    one, two = (
+        [tuple(map(float, point.split(","))) for point in line.get("points", "").split()]
+        for line in drawn.iter("{http://www.w3.org/2000/svg}polyline")
+    )
+    (x0, y0), (x1, y1), (x2, y2) = one
+    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2)
+    assert y0 - y1 == pytest.approx(y1 - y2, abs=0.2)
+    assert y0 > y1
+    assert two[0][1] == two[1][1]
+    assert {"Cost", "jobs", "one", "two", "10", "100", "1,000"} <= {
+        text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")
+    }
 
 
 def test_half_the_speed_is_seen() -> None:
