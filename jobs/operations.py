@@ -82,11 +82,9 @@ def describe(name: str) -> Operation:
     """Describe one operation, for example `deepmode.generate`. Raises InvalidRequest for an unknown name."""
     operation = providers.operation(name)
     provider = providers.provider(name.partition(".")[0])
-    schema = operation.request.model_json_schema()
-    request = operation.request.model_validate(schema["examples"][0])
-    example = {
-        field: schema["examples"][0][field] for field in schema["properties"] if field in request.model_fields_set
-    }
+    given, schema = providers.examples(operation)[0], operation.request.model_json_schema()
+    request = operation.request.model_validate(given)
+    example = {field: given[field] for field in schema["properties"] if field in request.model_fields_set}
     with_callback, without_callback = (
         result_in_words(operation.abilities(request, has_callback=has_callback, options=provider.options()))
         for has_callback in (True, False)
@@ -99,6 +97,8 @@ def describe(name: str) -> Operation:
         for field, value in example.items()
         for item in (value if isinstance(value, list) else [value])
     )
+    package, _, module = operation.request.__module__.rpartition(".")
+    importing = f"from {package} import {module}" if package else f"import {module}"
     return Operation(
         name=name,
         provider=provider.name,
@@ -109,8 +109,8 @@ def describe(name: str) -> Operation:
         price=price_in_words(operation.price(request), operation.images_expected(request)),
         result=result,
         deadline_seconds=operation.deadline_seconds,
-        python_example=f"import jobs\nfrom jobs.providers import {provider.name}\n\n"
-        f"job = jobs.enqueue(\n    {_constructor(request, provider.name, ' ' * 4)}\n)\nprint(job.id)",
+        python_example=f"import jobs\n{importing}\n\n"
+        f"job = jobs.enqueue(\n    {_constructor(request, module, ' ' * 4)}\n)\nprint(job.id)",
         cli_example=f"darkroom enqueue {name} {arguments}",
         json_example=json.dumps({"operation": name, "params": example}, indent=2, ensure_ascii=False),
     )
@@ -153,26 +153,47 @@ def _fields(schema: Mapping[str, Any]) -> Iterator[OperationField]:
 
 
 def _kind(about: Mapping[str, Any], models: Mapping[str, Any]) -> str:
-    """What a field takes, from its JSON schema."""
-    for option in about.get("anyOf", ()):
-        if option.get("type") != "null":
-            return _kind({**about, **option, "anyOf": ()}, models)
+    """What a field takes, from its JSON schema; `value` where the schema says nothing of it."""
+    options = [one for one in (*about.get("anyOf", ()), *about.get("oneOf", ())) if one.get("type") != "null"]
+    if options:
+        rest = {name: value for name, value in about.items() if name not in ("anyOf", "oneOf")}
+        return " or ".join(dict.fromkeys(_kind(rest | one, models) for one in options))
     if reference := about.get("$ref"):
-        model = models[reference.rpartition("/")[2]]
-        return f"object with {', '.join(model['properties'])}"
+        name = reference.rpartition("/")[2]
+        # A model that holds itself is named once.
+        return _kind(models.get(name, {}), {other: models[other] for other in models if other != name})
     if "const" in about:
         return json.dumps(about["const"])
     if "enum" in about:
         return f"one of {', '.join(map(json.dumps, about['enum']))}"
     if about.get("format") == "image-source":
         return "image"
-    if about["type"] == "array":
-        return f"list of {_range(about, 'minItems', 'maxItems')}{_kind(about['items'], models)}s"
-    if about["type"] == "string":
-        length = _range(about, "minLength", "maxLength")
-        return f"text of {length}characters" if "maxLength" in about else "text"
-    bounds = _range(about, "minimum", "maximum")
-    return f"{about['type']}, {bounds.rstrip()}" if bounds else str(about["type"])
+    match about.get("type", "value"):
+        case "array":
+            return _list_of(about, models)
+        case "object":
+            names = about.get("properties")
+            return f"object with {', '.join(names)}" if names else "object"
+        case "string":
+            length = _range(about, "minLength", "maxLength")
+            return f"text of {length} characters" if "maxLength" in about else "text"
+        case kind:
+            bounds = [_range(about, "minimum", "maximum")]
+            bounds += [f"{word} {about[key]}" for word, key in _EXCLUSIVE.items() if key in about]
+            return ", ".join(filter(None, (str(kind), *bounds)))
+
+
+def _list_of(about: Mapping[str, Any], models: Mapping[str, Any]) -> str:
+    if places := about.get("prefixItems"):
+        return f"list of {', '.join(_kind(place, models) for place in places)}"
+    number = _range(about, "minItems", "maxItems")
+    kind = _kind(about.get("items", {}), models)
+    plural = f"{kind}s" if kind.isalpha() else f"items, each {kind}"
+    return f"list of {number} {plural}" if number else f"list of {plural}"
+
+
+#: how a bound that is not allowed itself is written, and its keyword in JSON Schema
+_EXCLUSIVE = {"above": "exclusiveMinimum", "below": "exclusiveMaximum"}
 
 
 def _range(about: Mapping[str, Any], lowest: str, highest: str) -> str:
@@ -180,11 +201,11 @@ def _range(about: Mapping[str, Any], lowest: str, highest: str) -> str:
         case None, None:
             return ""
         case None, most:
-            return f"at most {most} "
+            return f"at most {most}"
         case least, None:
-            return f"at least {least} "
+            return f"at least {least}"
         case least, most:
-            return f"{least} to {most} "
+            return f"{least} to {most}"
     raise AssertionError
 
 

@@ -298,44 +298,188 @@ def test_a_missing_payload_file_fails_one_test_with_one_sentence(tmp_path: Path)
     ]
 
 
-# Names ------------------------------------------------------------------------------------------------------------
+# What cannot be used ----------------------------------------------------------------------------------------------
+
+#: modules that are offered as providers, by the name under which they are, and the sentence about each
+_UNUSABLE = {
+    "missing": (None, "missing cannot be loaded from module_of_missing: No module named 'module_of_missing'"),
+    "raising": ("1 / 0", "raising cannot be loaded from module_of_raising: division by zero"),
+    "unfinished": ("def (", "unfinished cannot be loaded from module_of_unfinished: invalid syntax"),
+    "empty": ("", "module_of_empty holds no `provider`: add provider = Provider(name='empty', ...)"),
+    "renamed": (
+        "from darkroom_acme import provider",
+        "module_of_renamed is installed as renamed, but its provider is named acme",
+    ),
+    "Ac.me": ("", "'Ac.me' (module_of_Ac_me) must be lower-case letters and digits, for example acme"),
+    "deepmode": (
+        "raise AssertionError",
+        "the name deepmode is taken more than once: jobs.providers.deepmode and module_of_deepmode; jobs.providers.deepmode is used; "
+        "rename or uninstall the other",
+    ),
+    "idle": ("provider = made(operations={})", "idle has no operation: add one to `operations`"),
+    "misnamed": (
+        "provider = made(operations={'acme.paint': operation()})",
+        "the key in `operations`, `name` and the request's `operation` must be the same, misnamed.<service>, and not 'acme.paint'",
+    ),
+    "unshown": (
+        "provider = made(operations={'unshown.paint': operation(model_config={'json_schema_extra': {}})})",
+        "add an example to Model: model_config = ConfigDict(json_schema_extra={'examples': [...]})",
+    ),
+    "wronglyshown": (
+        "provider = made(operations={'wronglyshown.paint': operation(__annotations__={'size': int})})",
+        "correct the example of Model: size: required",
+    ),
+    "undecided": (
+        "class Options(ProviderOptions):\n    region: str\nprovider = made(options=Options)",
+        "give region of the options of undecided a valid default",
+    ),
+    "shadowing": (
+        "provider = made(operations={'shadowing.paint': operation(__annotations__={'params': int}, params=1)})",
+        "rename the field params of Model: every request has a method of that name; write the provider's name in submit()",
+    ),
+}
+_MADE = """
+import warnings
+from jobs.providers import *
+from jobs.providers import OperationDefaults, Provider, ProviderOptions, Request
+warnings.simplefilter("ignore")  # pydantic's own, of a field that hides a method
+
+def operation(**fields):
+    found = OperationDefaults()
+    extra = {{"json_schema_extra": {{"examples": [{{}}]}}}}
+    name = fields.get("operation", "{name}.paint")
+    found.name = name
+    found.request = type("Model", (Request,), {{"operation": name, "model_config": extra, "__module__": __name__, **fields}})
+    return found
+
+def made(**fields):
+    given = {{"name": "{name}", "default_base_url": "https://api.test", "options": ProviderOptions}}
+    return Provider(**{{**given, "operations": {{"{name}.paint": operation()}}, **fields}})
+"""
 
 
-def test_a_name_that_is_taken_twice_is_refused_with_both_places(tmp_path: Path) -> None:
+def offered(site_packages: Path, name: str, module: str, code: str | None, distribution: str = "") -> None:
+    """What an installer leaves of a distribution whose entry point is this module with this code."""
+    info = site_packages / f"{distribution or module}-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution or module}\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[darkroom.providers]\n{name} = {module}\n")
+    if code is not None:
+        (site_packages / f"{module}.py").write_text(code)
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Installation:
+    """The example beside many distributions that cannot be used."""
+    installed = distributed(tmp_path)
+    for name, (code, _) in _UNUSABLE.items():
+        module = f"module_of_{name.replace('.', '_')}"
+        made = f"{_MADE.format(name=name)}\n{code}" if code and "made(" in code else code
+        offered(installed.path, name, module, made)
+    return installed
+
+
+def test_what_cannot_be_used_is_said_in_a_sentence_each(crowded: Installation) -> None:
+    done = crowded.python("-m", "jobs.cli", "providers", environ={"COLUMNS": "300"})
+
+    assert done.returncode == 1
+    assert re.search(r"^acme +acme\.paint", done.stdout, re.MULTILINE)
+    assert re.search(r"^deepmode +deepmode\.generate +not set +jobs\.providers\.deepmode", done.stdout, re.MULTILINE)
+    said = [line.removeprefix("error: ") for line in done.stderr.splitlines()]
+    expected = [words for _, (_, words) in sorted(_UNUSABLE.items())]
+    assert [words in one for words, one in zip(expected, said, strict=True)] == [True] * len(said), said
+
+
+#: prints what a producer, a worker and a receiver make of the providers, as one line of JSON
+_EVERYWHERE = """
+import json
+import jobs, webhooks
+from darkroom_acme import Paint
+from jobs import callback_url, providers
+from jobs.settings import Settings, enabled_providers
+from webhooks import openapi
+from worker import process
+
+enabled = enabled_providers()
+process.check(Settings.read(), enabled)
+document = openapi.document_json().decode()
+path = callback_url.callback_url("/webhooks", "raising", "0" * 32, 1, ["a-secret"])
+with webhooks.create_app() as receiver:
+    callbacks = [receiver.test_client().post(one).status_code for one in (path, "/webhooks/raising/x", "/webhooks/nobody/x")]
+try:
+    providers.operation("raising.paint")
+except providers.InvalidProvider as error:
+    refused = str(error)
+print(json.dumps({
+    "enqueued": jobs.enqueue(Paint(prompt="a lake")).operation,
+    "refused": refused,
+    "enabled": sorted(enabled),
+    "documented": [name for name in ("acme.paint", "deepmode.generate", "raising") if name in document],
+    "listed": [one.name for one in jobs.operations() if one.provider in ("acme", "raising")],
+    "callbacks": callbacks,
+}))
+"""
+
+
+def test_nobody_is_stopped_by_what_cannot_be_used(crowded: Installation, redis_url: str) -> None:
+    environ = {
+        "ACME_API_KEY": "k",
+        "RAISING_API_KEY": "k",
+        "DARKROOM_REDIS_URL": redis_url,
+        "DARKROOM_SECRET_KEYS": "a-secret",
+        "DARKROOM_STORAGE_URL": f"file://{crowded.folder}/images",
+    }
+
+    done = crowded.python("-c", _EVERYWHERE, environ=environ)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "enqueued": "acme.paint",
+        "refused": "raising cannot be loaded from module_of_raising: division by zero",
+        "enabled": ["acme"],
+        "documented": ["acme.paint", "deepmode.generate"],
+        "listed": ["acme.paint"],
+        "callbacks": [503, 403, 404],  # the provider sends it again when it is repaired
+    }
+    said = "a provider cannot be used: raising cannot be loaded from module_of_raising: division by zero"
+    assert said in done.stderr
+
+    findings = json.loads(crowded.python("-m", "jobs.cli", "doctor", "--json", environ=environ).stdout)["findings"]
+    states = {one["name"]: one["state"] for one in findings}
+    assert (states["acme"], states["raising"]) == ("warning", "broken")
+
+
+def test_neither_of_two_distributions_with_one_name_is_used(tmp_path: Path) -> None:
+    installed = distributed(tmp_path)
+    offered(installed.path, "acme", "other_acme", "raise AssertionError('it was imported')")
+
+    done = installed.python("-m", "jobs.cli", "providers", environ={"COLUMNS": "300"})
+
+    assert done.returncode == 1
+    assert "deepmode.generate" in done.stdout
+    assert "acme.paint" not in done.stdout
+    [sentence] = done.stderr.splitlines()
+    assert "the name acme is taken more than once: " in sentence
+    assert {"other_acme", "darkroom_acme"} <= set(re.findall(r"\w+", sentence))
+    assert "; none of them is used; rename or uninstall all but one" in sentence
+
+
+def test_a_provider_of_this_package_keeps_its_name(tmp_path: Path) -> None:
     copy = dropped_in(tmp_path / "copy")
     both = f"{copy.path}{os.pathsep}{distributed(tmp_path / 'dist').path}"
 
-    done = copy.python("-m", "jobs.cli", "providers", environ={"PYTHONPATH": both})
+    done = copy.python("-m", "jobs.cli", "providers", environ={"PYTHONPATH": both, "COLUMNS": "300"})
 
-    assert done.returncode == 1
-    assert "two providers are named acme: jobs.providers.acme and darkroom_acme" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("entry", "sentence"),
-    [
-        ("acme = no_such_module", "acme cannot be loaded from no_such_module"),
-        ("acme = json", "json holds no `provider`"),
-        ("other = darkroom_acme", "darkroom_acme is installed as other, but its provider is named acme"),
-        ("Ac.me = darkroom_acme", "'Ac.me' (darkroom_acme) must be lower-case letters and digits"),
-    ],
-)
-def test_an_installed_provider_that_cannot_be_used_is_named(tmp_path: Path, entry: str, sentence: str) -> None:
-    installation = distributed(tmp_path)
-    [file] = installation.path.glob("*/entry_points.txt")
-    file.write_text(f"[darkroom.providers]\n{entry}\n")
-
-    done = installation.python("-m", "jobs.cli", "providers")
-
-    assert done.returncode == 1
-    assert sentence in done.stderr
+    assert re.search(r"^acme +acme\.paint +not set +jobs\.providers\.acme$", done.stdout, re.MULTILINE)
+    assert "the name acme is taken more than once: jobs.providers.acme and darkroom_acme" in done.stderr
+    assert "; jobs.providers.acme is used; rename or uninstall the other" in done.stderr
 
 
 def test_a_provider_is_imported_only_when_it_is_asked_for(tmp_path: Path) -> None:
     program = """
 import sys
 from jobs import providers
-assert "acme" in providers.names()
+assert "acme" in providers.sources()
 assert "darkroom_acme" not in sys.modules
 assert providers.operation("acme.paint").name == "acme.paint"
 """

@@ -6,6 +6,7 @@ contains its token: turn access logs off, or leave the paths out of them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -22,6 +23,8 @@ from .receiver import Receiver
 from .waiting import thread_count
 
 __all__ = ["create_app"]
+
+_log = logging.getLogger("darkroom.webhooks")
 
 #: a request waits for Redis for so many seconds before it is answered by a 503
 PATIENCE_SECONDS = 1.0
@@ -56,6 +59,8 @@ def create_app(
     logs.configure(settings.log_format, batch_seconds=LOG_BATCH_SECONDS)
     secret_keys = settings.signing_keys()
     options = {name: provider_settings(name, environ).options for name in providers.names()}
+    for sentence in providers.faults().values():
+        _log.error("a provider cannot be used, its callbacks are answered by 503: %s", sentence)
 
     receiver = Receiver()
     darkroom = Darkroom.open(settings, patience_seconds=PATIENCE_SECONDS)

@@ -20,6 +20,7 @@ from jobs import JobNotFound, Unavailable, callback_url, logs, providers, transi
 from jobs.attempt import find_attempt
 from jobs.darkroom import Darkroom
 from jobs.errors import InvalidCallback, InvalidToken
+from jobs.providers import InvalidProvider
 from jobs.providers import _parsing as parsing
 from jobs.providers import _redaction as redaction
 from jobs.state.repository import Change
@@ -117,7 +118,7 @@ class CallbackHandler:
             detail = "This path accepts POST only."
             answer = problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, headers={"Allow": "POST"})
             raise Refused(answer, "wrong method")
-        if provider not in providers.names():
+        if provider not in providers.sources():
             raise Refused(problem(HTTPStatus.NOT_FOUND, "There is no provider of this name."), "unknown provider")
         fields["provider"] = provider
         try:
@@ -126,7 +127,12 @@ class CallbackHandler:
             raise _forbidden("invalid token") from None
         fields["job"], fields["attempt"] = job_id, attempt
         body = read_body(environ, MAX_BYTES)
-        if verify := providers.provider(provider).verify:
+        try:
+            verify = providers.provider(provider).verify
+        except InvalidProvider as error:
+            answer = unavailable("The provider cannot be used at the moment; send the callback again.")
+            raise Refused(answer, f"unusable provider: {error}") from None
+        if verify:
             try:
                 verify(self._options[provider], dict(EnvironHeaders(environ)), body, datetime.now(UTC))
             except InvalidCallback:

@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from jobs import providers
 from jobs.state.api_keys import Scope
 
-from .api.models import Problem, example_params, new_batch_schema, new_job_schema
+from .api.models import Problem, new_batch_schema, new_job_schema
 from .problems import CONTENT_TYPE as PROBLEM
 from .routes import JSON, ROUTES, Answer, Route
 
@@ -152,7 +152,7 @@ def _examples(body: type[BaseModel]) -> dict[str, Any]:
     jobs = [
         {"operation": name, "params": params, "metadata": {"user": "42"}}
         for name in providers.operation_names()
-        for params in example_params(name)
+        for params in providers.examples(providers.operation(name))
     ]
     if body is new_job_schema():
         return {"examples": {job["operation"]: {"value": job} for job in jobs}}

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from jobs import DarkroomError, RedisUnavailable, Unavailable
+from jobs import JobNotFound, RedisUnavailable, Unavailable
+from jobs.errors import InvalidCallback, InvalidToken
 from jobs.storage.spool import Spool
 
 _log = logging.getLogger("darkroom.webhooks")
@@ -96,12 +97,12 @@ class CallbackSpool:
                 self._apply(job_id, attempt, body)
             except Unavailable:
                 raise
-            except DarkroomError as error:
+            except (JobNotFound, InvalidToken, InvalidCallback) as error:
                 _log.warning("dropped the spooled callback of job %s: %s", job_id, error)
         except Unavailable:
             raise
-        except Exception:  # noqa: BLE001 - one unreadable file must not stop the callbacks behind it
-            _log.exception("could not read the spooled callback %s; leaving it in place", name)
+        except Exception:  # noqa: BLE001 - one unreadable file, or broken provider, must not stop the callbacks behind it
+            _log.exception("could not apply the spooled callback %s; leaving it in place", name)
             self._unreadable.add(name)
             return False
         self._spool.delete(name)

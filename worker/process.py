@@ -51,7 +51,9 @@ _ATTENDED, _DELIVERING = 512, 512
 
 
 def check(settings: Settings, enabled: Mapping[str, ProviderSettings]) -> None:
-    """Raise SettingsError when a worker cannot work with these settings."""
+    """Raise SettingsError when a worker cannot work with these settings; warn of what it goes on without."""
+    for sentence in providers.faults().values():
+        log.error("a provider cannot be used: %s", sentence)
     if not enabled:
         keys = ", ".join(f"{name.upper()}_API_KEY" for name in providers.names())
         raise SettingsError(keys.split(", ", 1)[0], f"no provider's key is set (any of {keys})", "your-secret-key")

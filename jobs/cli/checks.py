@@ -195,6 +195,8 @@ def check_providers(house: Darkroom) -> Findings:
             message = f"no worker serves {', '.join(sorted(operations - served))}; {variable} is {has_key} here"
             fix = f"export {variable}=...  # where the workers run, then restart them"
             yield Finding(name, State.WARNING, message, fix)
+    for name, sentence in providers.faults().items():
+        yield Finding(name, State.BROKEN, sentence)
 
 
 def check_jobs(house: Darkroom) -> Findings:

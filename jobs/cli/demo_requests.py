@@ -23,8 +23,8 @@ def demo_requests(provider_names: Iterable[str]) -> Iterator[Request]:
     """Some requests for every operation of these providers, each with images of its own."""
     images = map(draw_image, count(1))
     operations = [one for name in provider_names for one in providers.provider(name).operations.values()]
-    for model in (operation.request for operation in operations):
-        example: dict[str, Any] = model.model_json_schema()["examples"][0]
+    for operation in operations:
+        model, example = operation.request, providers.examples(operation)[0]
         fields = example | {
             name: [next(images), next(images)] if isinstance(example.get(name), list) else next(images)
             for name in model.image_rules

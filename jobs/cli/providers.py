@@ -6,6 +6,7 @@ import io
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import httpx
@@ -38,14 +39,16 @@ def providers_group(context: click.Context, as_json: bool) -> int | None:
     if context.invoked_subcommand:
         return None
     rows = []
-    for name, source in providers.sources().items():
-        key = "set" if provider_settings(name).enabled else "not set"
-        rows += [(name, operation, key, source.value) for operation in providers.provider(name).operations]
+    for name in providers.names():
+        key, module = "set" if provider_settings(name).enabled else "not set", providers.sources()[name][0].value
+        rows += [(name, operation, key, module) for operation in providers.provider(name).operations]
     if as_json:
         print_json([dict(zip(("provider", "operation", "key", "module"), row, strict=True)) for row in rows])
     else:
         show(columns(rows, ("provider", "operation", "key", "module")))
-    return 0
+    for sentence in providers.faults().values():
+        complain(sentence)
+    return 1 if providers.faults() else 0
 
 
 @providers_group.command()
@@ -130,7 +133,7 @@ def _request(operation: Operation, pairs: tuple[str, ...]) -> Request:
     """The model's example with a drawn image in each image field, and what `-p` says over both."""
     model = operation.request
     given = {pair.partition("=")[0] for pair in pairs}
-    fields = _conformance.example(operation)
+    fields: dict[str, Any] = dict(providers.examples(operation)[0])
     file = io.BytesIO()
     gradient = Pillow.linear_gradient("L").resize((_DRAWN_SIDE, _DRAWN_SIDE))
     Pillow.merge("RGB", (gradient, gradient.rotate(90), gradient.rotate(180))).save(file, "PNG")

@@ -21,7 +21,7 @@ from pydantic import SecretStr, ValidationError
 
 from ..errors import InvalidCallback, InvalidRequest
 from ..report import Charged, Failed, Image, Report, Running, Succeeded
-from ._contract import Abilities, Call, Context, InputImage, Operation, Provider, Response
+from ._contract import Abilities, Call, Context, InputImage, Operation, Provider, Response, examples
 
 #: the longest message of a failure, in characters
 _MAX_MESSAGE = 400
@@ -127,7 +127,7 @@ class Exchange:
     def request(self) -> Any:
         """The example of the operation's request model, with the file's own `params` over it."""
         model = self.operation.request
-        return model.model_validate(example(self.operation) | self.data.get("params", {}))
+        return model.model_validate(examples(self.operation)[0] | self.data.get("params", {}))
 
     @property
     def response(self) -> Response:
@@ -163,17 +163,6 @@ def read_exchanges(provider: Provider, folder: Path) -> list[Exchange]:
     return found
 
 
-def example(operation: Operation) -> dict[str, Any]:
-    """The request model's own example, the one that its JSON schema shows. Raises Nonconformity when there is none."""
-    found = operation.request.model_json_schema().get("examples")
-    if not found:
-        name = operation.request.__name__
-        raise Nonconformity(
-            f"add an example to {name}: model_config = ConfigDict(json_schema_extra={{'examples': [...]}})"
-        )
-    return dict(found[0])
-
-
 # What must be there -----------------------------------------------------------------------------------------------
 
 
@@ -206,11 +195,10 @@ def _requirements_by_ability(
     name = operation.name
     recorded = (case for one in mine if one.kind == "abilities" for case in one.data.get("cases", []))
     able = {ability for case in recorded for ability in case.get("able", [])}
-    with suppress(Nonconformity, InvalidRequest):  # a missing or wrong example is the matter of another check
-        request: Any = operation.request.model_validate(example(operation))
-        for has_callback in (True, False):
-            found = operation.abilities(request, has_callback=has_callback, options=provider.options())
-            able |= {ability for ability, is_able in asdict(found).items() if is_able}
+    request = _example(operation)
+    for has_callback in (True, False):
+        found = operation.abilities(request, has_callback=has_callback, options=provider.options())
+        able |= {ability for ability, is_able in asdict(found).items() if is_able}
     if able & {"poll", "lookup"}:
         yield f"call-poll-*.json: the call of a poll of {name}", _has(mine, "call", of="poll")
         yield f"poll-*.json: an answer to a poll of {name}", _has(mine, "poll")
@@ -222,6 +210,10 @@ def _requirements_by_ability(
     if operation.remint(Image(0, external_id="a1"), Context("j1-1", options=provider.options())):
         yield f"call-remint-*.json: the call for a fresh URL of {name}", _has(mine, "call", of="remint")
         yield f"remint-*.json: an answer with a fresh URL of {name}", _has(mine, "remint")
+
+
+def _example(operation: Operation) -> Any:
+    return operation.request.model_validate(examples(operation)[0])
 
 
 def _has(exchanges: Sequence[Exchange], kind: str, **data: str) -> bool:
@@ -238,12 +230,6 @@ def check_provider(provider: Provider) -> None:
         raise Nonconformity(
             f"change default_base_url of {name}: {url!r} must begin with https:// and not end in a slash"
         )
-    for full_name, operation in provider.operations.items():
-        if not full_name == operation.name == operation.request.operation or not full_name.startswith(f"{name}."):
-            raise Nonconformity(
-                f"name {full_name} alike in `operations`, `Operation.name` and `Request.operation`: {name}.*"
-            )
-    provider.options()
     for field, info in provider.options.model_fields.items():
         if not info.examples:
             raise Nonconformity(f"add examples=[...] to the option {field} of {name}, for the message of a wrong value")
@@ -263,7 +249,7 @@ def check_request(operation: Operation) -> None:
         raise Nonconformity(
             f"remove {', '.join(sorted(unknown))} from {model.__name__}.image_rules: there is no such field"
         )
-    request = model.model_validate(example(operation))
+    request: Any = _example(operation)
     if model.model_validate(request.params()) != request:
         raise Nonconformity(f"change {model.__name__}: its params() are another request when they are read again")
     price = operation.price(request)
@@ -277,7 +263,7 @@ def check_request(operation: Operation) -> None:
 
 def check_is_not_free(operation: Operation) -> None:
     """A 2xx without images that is not a documented refusal may have been charged."""
-    request = operation.request.model_validate(example(operation))
+    request = _example(operation)
     for text in (*_UNREADABLE, *_WITHOUT_IMAGES):
         report = operation.read_answer(request, Response(200, {}, text.encode()))
         if text in _UNREADABLE and not isinstance(report, Failed):
@@ -391,7 +377,7 @@ def check_call(exchange: Exchange) -> None:
 
 def check_params(exchange: Exchange) -> None:
     """Parameters are accepted, refused by the name of their field, or missed by it."""
-    model, good = exchange.operation.request, example(exchange.operation)
+    model, good = exchange.operation.request, examples(exchange.operation)[0]
     for params in exchange.data["accepted"]:
         model.model_validate({name: value for name, value in (good | params).items() if value is not None})
     for case in exchange.data["refused"]:

@@ -12,21 +12,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..errors import DarkroomError, InvalidCallback
+from ..errors import DarkroomError, InvalidCallback, InvalidRequest
 from ..report import Charged, Code, Cost, Failed, Image, Report
+from ..request import Request
 from . import _parsing as parsing
 from . import _redaction as redaction
 
-if TYPE_CHECKING:
-    from ..request import Request
-
 
 class InvalidProvider(DarkroomError):
-    """A provider that is installed cannot be used; the message says which, and why."""
+    """A provider that is installed cannot be used; the message says why. The others are not affected."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +184,11 @@ class Operation(Protocol):
         ...
 
 
+#: the name of a provider: a prefix of settings and operations, and a part of its callback URL
+NAME = re.compile(r"[a-z][a-z0-9]*")
+NAME_IN_WORDS = "lower-case letters and digits, for example acme"
+
+
 @dataclass(frozen=True)
 class Provider:
     """One provider: its file holds exactly one, as `provider`."""
@@ -199,6 +202,49 @@ class Provider:
     #: checks a callback's signature: options, headers, raw body, now. Raises InvalidCallback. Where the secret is not set
     #: it accepts everything, since the callback's URL already holds a token of ours
     verify: Callable[[Any, Mapping[str, str], bytes, datetime], None] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InvalidProvider for what would make lists of all operations or settings fail."""
+        if not NAME.fullmatch(self.name):
+            raise InvalidProvider(f"the name {self.name!r} must be {NAME_IN_WORDS}")
+        if not self.operations:
+            raise InvalidProvider(f"{self.name} has no operation: add one to `operations`")
+        for full_name, operation in self.operations.items():
+            names = {full_name, operation.name, operation.request.operation}
+            if names != {full_name} or not full_name.startswith(f"{self.name}."):
+                message = "the key in `operations`, `name` and the request's `operation` must be the same"
+                raise InvalidProvider(
+                    f"{message}, {self.name}.<service>, and not {', '.join(sorted(map(repr, names)))}"
+                )
+            _check_request(operation)
+        try:
+            self.options()
+        except ValidationError as error:
+            fields = ", ".join(str(one["loc"][0]) for one in error.errors())
+            raise InvalidProvider(f"give {fields} of the options of {self.name} a valid default") from None
+
+
+def examples(operation: Operation) -> tuple[dict[str, Any], ...]:
+    """The examples in the request model, which documentation and the demo use as they are; at least one."""
+    extra: Any = operation.request.model_config.get("json_schema_extra")
+    return tuple(extra.get("examples", ())) if isinstance(extra, Mapping) else ()
+
+
+def _check_request(operation: Operation) -> None:
+    """Raise InvalidProvider unless each field has a name of its own, and the model accepts its own examples."""
+    model = operation.request.__name__
+    if taken := sorted(set(dir(Request)).intersection(operation.request.model_fields)):
+        raise InvalidProvider(
+            f"rename the field {taken[0]} of {model}: every request has a method of that name; write the provider's name in submit()"
+        )
+    if not examples(operation):
+        code = "model_config = ConfigDict(json_schema_extra={'examples': [...]})"
+        raise InvalidProvider(f"add an example to {model}: {code}")
+    for given in examples(operation):
+        try:
+            operation.request.model_validate(given)
+        except InvalidRequest as error:
+            raise InvalidProvider(f"correct the example of {model}: {error}") from None
 
 
 class OperationDefaults:

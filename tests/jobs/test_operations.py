@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import FrozenInstanceError
+from datetime import datetime
+from enum import Enum
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pytest
 from click.testing import CliRunner
+from pydantic import BaseModel, Field, JsonValue, create_model
 from redis import Redis
 
 import jobs
 from jobs import Operation, providers
 from jobs.cli import darkroom
-from jobs.operations import describe, operations
+from jobs.operations import _fields, describe, operations
 
 ALL = operations()
 
@@ -71,8 +75,48 @@ def test_fields_say_in_words_what_they_take() -> None:
     assert fields["num_images"].type == "integer, 1 to 8"
     assert fields["ratio"].type == 'one of "portrait", "square"'
     assert fields["image_urls"].type == "list of 1 to 4 images"
-    assert fields["color_palette"].type == "object with name, members"
+    assert fields["color_palette"].type == "object with name or object with members"
     assert (fields["upscale"].type, fields["upscale"].default) == ("boolean", False)
+
+
+class Point(BaseModel):
+    x: int
+
+
+class Tree(BaseModel):
+    branches: list[Tree]
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (Any, "value"),
+        (Any | None, "value"),
+        (list, "list of values"),
+        (dict[str, float], "object"),
+        (int | str, "integer or text"),
+        (int | None, "integer"),
+        (tuple[int, str], "list of integer, text"),
+        (list[Literal["a", "b"]], 'list of items, each one of "a", "b"'),
+        (list[Annotated[str, Field(max_length=9)]], "list of items, each text of at most 9 characters"),
+        (list[Point], "list of items, each object with x"),
+        (Tree, "object with branches"),
+        (Point | Colour, 'object with x or one of "red"'),
+        (Annotated[float, Field(gt=0, le=1)], "number, at most 1, above 0"),
+        (Annotated[int, Field(lt=5)], "integer, below 5"),
+        (JsonValue, "value"),
+        (datetime, "text"),
+    ],
+    ids=str,
+)
+def test_any_type_of_field_has_words(annotation: Any, words: str) -> None:
+    schema = create_model("Model", field=(annotation, ...)).model_json_schema()
+    [field] = _fields(schema)
+    assert field.type == words
 
 
 def test_prices_and_results_are_in_words() -> None:

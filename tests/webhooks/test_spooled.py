@@ -11,7 +11,9 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from jobs import Status
+from jobs import DarkroomError, InvalidRequest, Status
+from jobs.errors import FieldError
+from jobs.providers import InvalidProvider
 from jobs.settings import Settings
 from jobs.storage.spool import Spool
 from webhooks.callbacks import ACCEPTED, apply_callback
@@ -107,6 +109,25 @@ def test_a_file_that_is_not_a_callback_does_not_stop_the_others(
 
     assert jobs.get(job).status is Status.STORING
     assert len(spool.names()) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidProvider("it cannot be loaded"), InvalidRequest(FieldError("operation", "x"))]
+)
+def test_a_callback_whose_provider_cannot_be_used_at_the_moment_is_not_dropped(
+    error: DarkroomError, cut_off: FlaskClient, jobs: Any, spool: Spool, replay: CallbackSpool
+) -> None:
+    job = jobs.submitting()
+    cut_off.post(jobs.callback_path(job), json=RESULT)
+
+    def cannot_read(*_: Any) -> None:
+        raise error
+
+    assert CallbackSpool(spool, cannot_read).replay() == 0
+    assert len(spool.names()) == 1
+
+    assert replay.replay() == 1  # a receiver that was started when the provider was repaired
+    assert jobs.get(job).status is Status.STORING
 
 
 def test_a_callback_with_an_invalid_token_never_reaches_the_disk(cut_off: FlaskClient, jobs: Any, spool: Spool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Mapping
 from functools import cache, reduce
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, TypeVar
@@ -128,8 +127,9 @@ def new_job_schema() -> Any:
 
 
 def _variant(operation: str) -> type[JobOptions]:
-    request = providers.operation(operation).request
-    examples: Any = [{"operation": operation, "params": example} for example in example_params(operation)]
+    found = providers.operation(operation)
+    request = found.request
+    examples: Any = [{"operation": operation, "params": example} for example in providers.examples(found)]
     fields: Any = {
         "operation": (Literal[operation], Field(description="What to render.")),
         "params": (request, Field(description="The operation's own fields.")),
@@ -149,12 +149,6 @@ def new_batch_schema() -> type[BaseModel]:
         Field(min_length=1, max_length=MAX_JOBS, description="The jobs: all are enqueued, or none."),
     )
     return create_model("NewBatch", __base__=Body, __doc__="Jobs that are enqueued together.", jobs=field)
-
-
-def example_params(operation: str) -> tuple[Any, ...]:
-    """The examples of `params` in the provider's own file."""
-    extra: Any = providers.operation(operation).request.model_config.get("json_schema_extra")
-    return tuple(extra.get("examples", ())) if isinstance(extra, Mapping) else ()
 
 
 # --- actions on a job -----------------------------------------------------------------------------------------------
