@@ -399,7 +399,7 @@ def install(known: Iterable[str] = ()) -> None:
         return made
 
     if not getattr(make, "redacts", False):
-        make_redacted.redacts = True  # type: ignore[attr-defined]
+        make_redacted.redacts = True  # type: ignore[attr-defined]  # a mark on a function
         logging.setLogRecordFactory(make_redacted)
     # A test runner's own hooks are left alone.
     if sys.excepthook is sys.__excepthook__:

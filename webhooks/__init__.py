@@ -72,5 +72,5 @@ def create_app(
     receiver.register_blueprint(docs.blueprint())
     receiver.register_blueprint(files.blueprint(darkroom.storage, secret_keys))
     receiver.register_blueprint(health.blueprint(darkroom, callbacks.spool))
-    receiver.wsgi_app = DispatcherMiddleware(receiver.wsgi_app, {"/webhooks": callbacks})  # type: ignore[method-assign]
+    receiver.wsgi_app = DispatcherMiddleware(receiver.wsgi_app, {"/webhooks": callbacks})  # type: ignore[method-assign]  # as Flask documents it
     return receiver

@@ -54,7 +54,7 @@ app.conf.update(
 )
 
 
-@setup_logging.connect  # type: ignore[untyped-decorator]
+@setup_logging.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def _set_up_logging(loglevel: int, logfile: str | None = None, **_: Any) -> None:
     """Show events at INFO, and everything else from Celery's `--loglevel` on (WARNING by default)."""
     logs.configure(_settings.log_format, level=loglevel, file=logfile)
@@ -62,7 +62,7 @@ def _set_up_logging(loglevel: int, logfile: str | None = None, **_: Any) -> None
         logging.getLogger(name).setLevel(logging.WARNING if loglevel > logging.DEBUG else logging.DEBUG)
 
 
-@celeryd_init.connect  # type: ignore[untyped-decorator]
+@celeryd_init.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def _print_only_json(instance: Any, **_: Any) -> None:
     """Where the log is JSON, keep Celery from printing text: its banner, warnings before the log is set up, "Warm shutdown"."""
     if _settings.log_format != "json":
@@ -77,7 +77,7 @@ def _print_only_json(instance: Any, **_: Any) -> None:
     logging.captureWarnings(True)
 
 
-@celeryd_init.connect  # type: ignore[untyped-decorator]
+@celeryd_init.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def _set_queues(conf: Any, **_: Any) -> None:
     """Consume the queues of the providers whose keys are set. Without any there is nothing to do."""
     try:
@@ -88,7 +88,7 @@ def _set_queues(conf: Any, **_: Any) -> None:
     conf.task_queues = [queue.queue(name) for name in enabled]
 
 
-class DarkroomStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class DarkroomStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
     """The event loop and the services: started before the first message, stopped after the last one."""
 
     requires = ("celery.worker.components:Pool",)
@@ -107,7 +107,7 @@ class DarkroomStep(bootsteps.StartStopStep):  # type: ignore[misc]
     terminate = stop
 
 
-class EventsStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class EventsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
     """Sends the tasks' events, which Flower shows, in batches: one publication each would cost more than the task."""
 
     requires = ("celery.worker.consumer.events:Events",)

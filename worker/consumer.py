@@ -13,7 +13,7 @@ MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 10.0
 HEALTHY_SECONDS = 30.0
 
 
-class Consumer(CeleryConsumer):  # type: ignore[misc]
+class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
     """Pauses after each error that ended the consumer, so that an outage of the broker costs little."""
 
     _pause_seconds = MIN_PAUSE_SECONDS

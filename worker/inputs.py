@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -52,7 +53,7 @@ class Inputs:
             # It was checked when it was staged.
             key, extension = reference_key(reference), PurePosixPath(reference).suffix.removeprefix(".")
             try:
-                content = await self.blocking(lambda key=key: self.storage.get(key))  # type: ignore[misc]
+                content = await self.blocking(partial(self.storage.get, key))
             except StorageError as error:
                 raise InputError(f"{field}: {error}", lasting=not error.retryable) from error
             images[reference] = InputImage(content, _CONTENT_TYPES[extension], _file_name(field, extension))

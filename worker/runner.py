@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from jobs import logs, schedule, transitions
@@ -221,7 +222,7 @@ class Runner:
         """Report the images that an earlier process on this host spooled and could not write into their jobs' records."""
         for job_id, number in await self.images.spooled_attempts():
             try:
-                job: Job = await self.blocking(lambda job_id=job_id: self.darkroom.repository.get(job_id))  # type: ignore[misc]
+                job: Job = await self.blocking(partial(self.darkroom.repository.get, job_id))
             except JobNotFound:
                 log.warning(
                     "job %s has no record any more; its spooled images stay in %s", job_id, self.images.spool.folder

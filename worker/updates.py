@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from jobs.job import Job
@@ -40,7 +41,7 @@ class Updates:
                 batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
                 updates = [update for update, _ in batch]
                 try:
-                    results = await self._blocking(lambda updates=updates: self._repository.update_all(updates))  # type: ignore[misc]
+                    results = await self._blocking(partial(self._repository.update_all, updates))
                 except Exception as error:  # noqa: BLE001 - each caller of `update` gets it
                     results = [error] * len(batch)
                 for (_, written), result in zip(batch, results, strict=True):

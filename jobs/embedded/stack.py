@@ -205,7 +205,7 @@ class Stack:
         """The settings as the children have them."""
         own = {name.removeprefix(PREFIX).lower(): value for name, value in self.environ.items()}
         named = {name: own[name] for name in Settings.model_fields if own.get(name)}
-        return Settings(**{"broker_url": "", "public_url": "", **named})  # type: ignore[arg-type]
+        return Settings(**{"broker_url": "", "public_url": "", **named})  # type: ignore[arg-type]  # each is text, which Settings parses
 
     @cached_property
     def darkroom(self) -> Darkroom:

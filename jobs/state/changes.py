@@ -108,7 +108,7 @@ class Changes:
         failures = 0
         while self._has_waiters():
             try:
-                with self._redis.pubsub() as pubsub:  # type: ignore[no-untyped-call]
+                with self._redis.pubsub() as pubsub:  # type: ignore[no-untyped-call]  # redis-py has no types here
                     for name in self._changed_channels(pubsub):
                         failures = 0
                         with self._lock:
@@ -141,7 +141,7 @@ class Changes:
                 if wanted - subscribed:
                     pubsub.subscribe(*(wanted - subscribed))
                 if subscribed - wanted:
-                    pubsub.unsubscribe(*(subscribed - wanted))  # type: ignore[no-untyped-call]
+                    pubsub.unsubscribe(*(subscribed - wanted))  # type: ignore[no-untyped-call]  # redis-py has no types here
                 subscribed = wanted
             message = pubsub.get_message(timeout=JOIN_SECONDS) if subscribed else None
             if message is not None and message["type"] != "unsubscribe":

@@ -145,7 +145,7 @@ def _variant(operation: str) -> type[JobOptions]:
 def new_batch_schema() -> type[BaseModel]:
     """The model that describes a new batch."""
     field: Any = (
-        list[new_job_schema()],  # type: ignore[misc]
+        list[new_job_schema()],  # type: ignore[misc]  # a model that is made at run time
         Field(min_length=1, max_length=MAX_JOBS, description="The jobs: all are enqueued, or none."),
     )
     return create_model("NewBatch", __base__=Body, __doc__="Jobs that are enqueued together.", jobs=field)
