@@ -143,6 +143,8 @@ class Job:
     deliveries: tuple[Delivery, ...] = ()
     #: internal: the version of the record, changed by every write
     version: str = field(default="", compare=False)
+    #: internal: whether its record holds fields that only a later version of Darkroom knows; a write keeps them
+    has_later_fields: bool = field(default=False, compare=False)
 
     @property
     def provider(self) -> str:

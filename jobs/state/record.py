@@ -2,19 +2,26 @@
 
 The part before the space is the header. Its first three fields are the version of the record, in which the nonce tells apart the
 writes of two processes. The fourth is the worker process that holds the job; it is empty when no process does. A claim changes
-nothing else, so a script claims a job by writing a new header in front of the same JSON. Only a later schema has more fields.
+nothing else, so a script claims a job by writing a new header in front of the same JSON. Only a later schema has more fields there.
+
+A record of a later schema is left alone. Fields in the JSON that this process does not know, of a later version with the same schema,
+survive its writes.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 import secrets
+from contextlib import suppress
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from ..errors import JobNotFound, Unavailable
 from ..job import Job
+from ..values import replace
 
 #: the version of the JSON; a process leaves records with a later one alone
 SCHEMA = 4
@@ -23,13 +30,24 @@ SCHEMA = 4
 _HEADER = re.compile(rb"(%d\.\d+\.\w+)\.([^. ]*) \{" % SCHEMA)
 
 _JSON = TypeAdapter(Job)
-_NOT_RECORDED: Any = {"id": True, "version": True, "holder": True, "artifacts": {"__all__": {"storage"}}}
+_NOT_RECORDED: Any = {
+    "id": True,
+    "version": True,
+    "holder": True,
+    "has_later_fields": True,
+    "artifacts": {"__all__": {"storage"}},
+}
 
 
 def dumped(job: Job, version: str) -> bytes:
     """The record of a job, with this version."""
     header = f"{version}.{job.holder or ''} "
-    return header.encode() + _JSON.dump_json(job, exclude=_NOT_RECORDED, exclude_defaults=True)
+    body = _JSON.dump_json(job, exclude=_NOT_RECORDED, exclude_defaults=True)
+    if job.has_later_fields:
+        fields = json.loads(body)
+        _add_later_fields(job, fields)
+        body = json.dumps(fields, separators=(",", ":")).encode()
+    return header.encode() + body
 
 
 def loaded(job_id: str, record: bytes | None) -> Job:
@@ -49,14 +67,31 @@ def loaded(job_id: str, record: bytes | None) -> Job:
         version,
         b'"%b"' % holder if holder else b"null",
     )
+    body = known + record[header.end() :]
     try:
-        return _JSON.validate_json(known + record[header.end() :])
+        with suppress(ValueError):  # a field that only a later version knows, or damage
+            return _JSON.validate_json(body, extra="forbid")
+        return replace(_JSON.validate_json(body, extra="allow"), has_later_fields=True)
     except ValueError:  # pydantic's is one, and its text quotes the record
         raise _damaged(job_id) from None
 
 
 def _damaged(job_id: str) -> Unavailable:
     return Unavailable(f"the record of job {job_id} is damaged or was written by an older version of Darkroom")
+
+
+def _add_later_fields(value: Any, fields: Any) -> None:
+    """Add what only a later version knows of a value to its JSON; it stands in the value's `__dict__`, which `replace` copies."""
+    if isinstance(value, tuple):
+        for item, item_fields in zip(value, fields, strict=True):
+            _add_later_fields(item, item_fields)
+    elif dataclasses.is_dataclass(value):
+        known = {field.name for field in dataclasses.fields(value)}
+        for name, item in value.__dict__.items():
+            if name not in known:
+                fields[name] = item
+            elif name in fields:
+                _add_later_fields(item, fields[name])
 
 
 def next_version(version: str) -> str:

@@ -890,11 +890,15 @@ def test_a_damaged_record_stops_no_other_and_is_not_quoted(repository: Repositor
     assert good.after.status is Status.CANCELED
 
 
-def test_a_field_of_a_later_version_is_ignored(repository: Repository, redis: Redis) -> None:
+def test_a_field_of_a_later_version_survives_our_writes(repository: Repository, redis: Redis) -> None:
     job = new(repository)
     version, _, body = redis.get(f"darkroom:job:{job.id}").partition(b" ")
     redis.set(f"darkroom:job:{job.id}", version + b" " + json.dumps({**json.loads(body), "new": 1}).encode())
     assert repository.get(job.id) == job
+    cancel(repository, send(repository, job))
+    _, body = record_of(redis, job)
+    assert json.loads(body)["new"] == 1
+    assert repository.get(job.id).status is Status.CANCELED
 
 
 # --- lists ----------------------------------------------------------------------------------------------------------
