@@ -103,6 +103,7 @@ class Darkroom:
         self, new_jobs: Sequence[NewJob], *, idempotency_key: str | None = None, owner: str = "", fingerprint: str = ""
     ) -> tuple[Job, ...]:
         """Enqueue all of these requests or none; see `jobs.enqueue_many`, and `enqueue` for the other arguments."""
+        new_jobs = tuple(new_jobs)
         if not new_jobs:
             return ()
         jobs = self._make({str(index): new for index, new in enumerate(new_jobs)}, idempotency_key, owner)
@@ -165,8 +166,10 @@ class Darkroom:
             created_after=created_after,
             unknown=unknown,
             owner=owner,
+            limit=limit,
+            cursor=cursor,
         )
-        page = list_page(self.repository, wanted, limit=limit, cursor=cursor)
+        page = list_page(self.repository, wanted)
         return replace(page, jobs=tuple(map(self.bound, page.jobs)))
 
     def watch(self, job_id: str, timeout: float | None = None) -> Iterator[Job]:

@@ -33,6 +33,8 @@ A worker's own `TransportError` (worker.transport) never leaves it, and is no Da
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 
@@ -59,6 +61,21 @@ class FieldError:
     def below(self, path: str) -> FieldError:
         """The same fault, its field below `path`."""
         return replace(self, field=f"{path}.{self.field}" if self.field else path)
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """A question that names the allowed name that this one resembles; empty if it resembles none."""
+    # To compare takes time for each character, and the name can be as long as the body of a request.
+    nearest = difflib.get_close_matches(name[:80], allowed, 1)
+    return f'did you mean "{nearest[0]}"?' if nearest else ""
+
+
+def not_one_of(field: str, value: object, allowed: Sequence[str]) -> FieldError:
+    """The fault of a field whose value is not one of a few names."""
+    *others, last = map(repr, map(str, allowed))
+    names, given = f"{', '.join(others)} or {last}", repr(value)[:80]
+    hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+    return FieldError(field, f"should be {names}, not {given}{'; ' * bool(hint)}{hint}", given, names)
 
 
 class InvalidRequest(DarkroomError, ValueError):

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from . import providers
-from .errors import FieldError, InvalidRequest
+from .errors import FieldError, InvalidRequest, not_one_of
 from .job import Job, Status
 from .report import Code
 from .request import JsonValue
@@ -25,7 +26,8 @@ CHUNK = 500
 #: when the last job of a page was created, in ms, and its id
 CURSOR = re.compile(r"([0-9]{1,15})-([0-9a-f]{32})")
 
-_STATUSES = frozenset(Status)
+_STATUSES = tuple(Status)
+_CODES = tuple(Code)
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which jobs a list holds; every condition must be met."""
+    """Which jobs a page holds; every condition must be met."""
 
     #: any of these; empty: all
     status: frozenset[Status] = frozenset()
@@ -62,6 +64,10 @@ class Filter:
     unknown: bool = False
     #: the name of an API key; empty: all
     owner: str = ""
+    #: the most jobs of the page
+    limit: int = 100
+    #: the place where the page before ended: when its last job was created, in ms, and its id; None: the first page
+    before: tuple[float, str] | None = None
 
     @property
     def is_indexed(self) -> bool:
@@ -82,6 +88,30 @@ class Filter:
         )
 
 
+def condition_errors(given: Mapping[str, Any]) -> Iterator[FieldError]:
+    """Everything that is wrong with the arguments of `jobs.list`, by their names; one that is absent has its default."""
+    for name in _names(given.get("status")):
+        if name not in _STATUSES:
+            yield not_one_of("status", name, _STATUSES)
+    if (operation := given.get("operation")) is not None:
+        try:
+            providers.operation(str(operation))
+        except InvalidRequest as error:
+            yield from error.errors
+    if (code := given.get("code")) is not None and code not in _CODES:
+        yield not_one_of("code", code, _CODES)
+    if (metadata := given.get("metadata")) is not None and not isinstance(metadata, Mapping):
+        yield FieldError("metadata", f"should be an object, not {type(metadata).__name__}")
+    created_after = given.get("created_after")
+    if created_after is not None and getattr(created_after, "tzinfo", None) is None:
+        yield FieldError("created_after", "should be a datetime with a time zone, for example datetime.now(UTC)")
+    limit = given.get("limit", MAX_PAGE)
+    if not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
+        yield FieldError("limit", f"should be 1 to {MAX_PAGE}, not {str(limit)[:80]}")
+    if (cursor := given.get("cursor")) is not None and not CURSOR.fullmatch(str(cursor)):
+        yield FieldError("cursor", "should be the next_cursor of the page before")
+
+
 def checked_filter(
     *,
     status: str | Iterable[str] | None = None,
@@ -91,40 +121,35 @@ def checked_filter(
     created_after: datetime | None = None,
     unknown: bool = False,
     owner: str = "",
+    limit: int = 100,
+    cursor: str | None = None,
 ) -> Filter:
-    """The filter of these conditions. Raises InvalidRequest with every fault."""
-    names = () if status is None else (status,) if isinstance(status, str) else tuple(status)
-    errors = []
-    if wrong := sorted(set(names) - _STATUSES):
-        errors.append(FieldError("status", f"should be of {', '.join(Status)}, not {', '.join(wrong)[:80]}"))
-    if operation is not None:
-        try:
-            providers.operation(operation)
-        except InvalidRequest as error:
-            errors += error.errors
-    if code is not None and code not in tuple(Code):
-        errors.append(FieldError("code", f"should be of {', '.join(Code)}, not {code[:80]!r}"))
-    if created_after is not None and created_after.tzinfo is None:
-        errors.append(FieldError("created_after", "should have a time zone, for example datetime.now(UTC)"))
+    """The filter of these arguments of `jobs.list`. Raises InvalidRequest with every fault."""
+    statuses = _names(status)
+    given = {"status": statuses, "operation": operation, "code": code, "metadata": metadata}
+    errors = tuple(condition_errors({**given, "created_after": created_after, "limit": limit, "cursor": cursor}))
     if errors:
         raise InvalidRequest(*errors)
+    before = CURSOR.fullmatch(cursor or "")
     return Filter(
-        frozenset(map(Status, names)), operation, Code(code) if code else None, metadata, created_after, unknown, owner
+        status=frozenset(map(Status, statuses)),
+        operation=operation,
+        code=Code(code) if code else None,
+        metadata=metadata,
+        created_after=created_after,
+        unknown=unknown,
+        owner=owner,
+        limit=limit,
+        before=(float(before[1]), before[2]) if before else None,
     )
 
 
-def list_page(repository: Repository, filter_: Filter, *, limit: int, cursor: str | None) -> Page:
+def list_page(repository: Repository, filter_: Filter) -> Page:
     """One page of the jobs that pass the filter.
 
     Reads at most MAX_RECORDS records, so a page of rare jobs may be short or empty although its cursor continues.
-    Raises InvalidRequest for a limit or a cursor that is malformed.
     """
-    match = CURSOR.fullmatch(cursor or "")
-    if not 1 <= limit <= MAX_PAGE:
-        raise InvalidRequest(FieldError("limit", f"should be 1 to {MAX_PAGE}, not {limit}"))
-    if cursor is not None and match is None:
-        raise InvalidRequest(FieldError("cursor", "should be the next_cursor of the page before"))
-    before = (float(match[1]), match[2]) if match else None
+    limit, before = filter_.limit, filter_.before
     found: list[Job] = []
     chunk = limit if filter_.is_indexed else CHUNK
     for _ in range(0, MAX_RECORDS, chunk):
@@ -140,6 +165,13 @@ def list_page(repository: Repository, filter_: Filter, *, limit: int, cursor: st
             if len(found) == limit:
                 return Page(tuple(found), f"{before[0]}-{before[1]}")
     return Page(tuple(found), f"{before[0]:.0f}-{before[1]}" if before else None)
+
+
+def _names(status: object) -> tuple[Any, ...]:
+    """The statuses of a filter, of which one alone may be given as it is."""
+    if status is None:
+        return ()
+    return tuple(status) if isinstance(status, Iterable) and not isinstance(status, str) else (status,)
 
 
 def _matches(stored: object, wanted: JsonValue) -> bool:

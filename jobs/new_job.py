@@ -7,20 +7,22 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from . import address_guard, providers
-from .errors import FieldError, InvalidRequest
+from .errors import FieldError, InvalidRequest, not_one_of
 from .image_file import Facts, RejectedImage, measure
 from .job import Event, Job, OnUnknown, Status
 from .providers import _parsing as parsing
-from .request import JsonValue, LocalImage, Request
+from .request import JsonValue, LocalImage, Request, nesting
 from .settings import Settings
 from .storage import Storage
 from .storage.staged import reference_key, stage_image
 
 #: the largest `metadata` of a job, in bytes of JSON
 MAX_METADATA_BYTES = 16 << 10
+#: the deepest nesting of `metadata`
+MAX_METADATA_DEPTH = 32
 #: the longest value of a field that is not an image, in characters: a record is read and written at each step of its job
 MAX_FIELD_CHARACTERS = 1 << 16
 #: the longest deadline, in seconds
@@ -30,7 +32,7 @@ MAX_URL_LENGTH = 4096
 #: the longest idempotency key, in characters
 MAX_KEY_LENGTH = 255
 
-_STATUSES = frozenset(Status)
+_STATUSES = tuple(Status)
 _ON_UNKNOWN = tuple(OnUnknown)
 
 #: the images of a request that are not staged yet, measured, by the path of their field
@@ -77,9 +79,10 @@ def make_jobs(
     Raises InvalidRequest with every fault of all of them, before the first image is stored.
     """
     errors = []
-    if idempotency_key and (
+    # An empty key is a mistake of the caller, for example an order without a number: without a key, a repeat pays again.
+    if idempotency_key is not None and (
         not isinstance(idempotency_key, str)
-        or len(idempotency_key) > MAX_KEY_LENGTH
+        or not 1 <= len(idempotency_key) <= MAX_KEY_LENGTH
         or not idempotency_key.isprintable()
     ):
         errors.append(FieldError("idempotency_key", f"should be 1 to {MAX_KEY_LENGTH} printable characters"))
@@ -136,48 +139,78 @@ def _checked(
         kind = type(new).__name__
         return {}, (), [FieldError("", f"should be a jobs.NewJob, not {kind}; write jobs.NewJob(request)")]
     request: object = new.request
-    if not isinstance(request, Request):
+    local: _LocalImages = {}
+    if isinstance(request, Request):
+        local, errors = _checked_fields(request, settings, storage)
+    else:
         kind = type(request).__name__
-        return {}, (), [FieldError("request", f"should be a request, for example deepmode.Generate, not {kind}")]
-    local, image_errors = _checked_fields(request, settings, storage)
+        errors = [FieldError("request", f"should be a request, for example deepmode.Generate, not {kind}")]
     events, event_errors = _checked_events(new.webhook_events, settings)
-    return local, events, (*image_errors, *_option_errors(new, settings), *event_errors)
+    options = {name: value for name, value in vars(new).items() if name != "webhook_events"}
+    return local, events, (*errors, *option_errors(options, settings), *event_errors)
 
 
-def _option_errors(new: NewJob, settings: Settings) -> Iterator[FieldError]:
-    seconds = new.deadline_seconds
-    if seconds is not None and not (isinstance(seconds, int | float) and 1 <= seconds <= MAX_DEADLINE_SECONDS):
+def errors_of(new: NewJob, settings: Settings, storage: Storage) -> Sequence[FieldError]:
+    """Everything that is wrong with a new job."""
+    return _checked(new, settings, storage)[2]
+
+
+def option_errors(options: Mapping[str, Any], settings: Settings) -> Iterator[FieldError]:
+    """Everything that is wrong with the options of a new job, by their names; one that is absent has its default."""
+    seconds = options.get("deadline_seconds")
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if seconds is not None and not (is_number and 1 <= seconds <= MAX_DEADLINE_SECONDS):
         allowed, value = f"1 to {MAX_DEADLINE_SECONDS} seconds", repr(seconds)[:80]
         yield FieldError("deadline_seconds", f"should be {allowed}, not {value}", value, allowed)
-    if new.on_unknown not in _ON_UNKNOWN:
-        allowed, value = " or ".join(map(repr, map(str, OnUnknown))), repr(new.on_unknown)[:80]
-        yield FieldError("on_unknown", f"should be {allowed}, not {value}", value, allowed)
-    if new.metadata:
-        allowed = f"an object of JSON values, at most {MAX_METADATA_BYTES} bytes"
-        try:
-            size = len(json.dumps(dict(new.metadata), allow_nan=False, ensure_ascii=False).encode())
-        except (TypeError, ValueError) as error:
-            yield FieldError("metadata", f"should be {allowed}: {error}", allowed=allowed)
-        else:
-            if size > MAX_METADATA_BYTES:
-                yield FieldError("metadata", f"should be {allowed}, not {size}", f"{size} bytes", allowed)
-            if not all(isinstance(key, str) for key in new.metadata):
-                yield FieldError("metadata", "keys should be strings", allowed=allowed)
-    if url := new.webhook_url or settings.webhook_url:
+    if (on_unknown := options.get("on_unknown", OnUnknown.FAIL)) not in _ON_UNKNOWN:
+        yield not_one_of("on_unknown", on_unknown, _ON_UNKNOWN)
+    if not isinstance(keep_late := options.get("keep_late", False), bool):
+        value = repr(keep_late)[:80]
+        yield FieldError("keep_late", f"should be true or false, not {value}", value, "true or false")
+    if (metadata := options.get("metadata")) is not None:
+        yield from _metadata_errors(metadata)
+    if url := options.get("webhook_url") or settings.webhook_url:
         yield from _url_errors("webhook_url", url, settings)
+    yield from _checked_events(options.get("webhook_events"), settings)[1]
 
 
-def _checked_events(
-    given: Iterable[str] | None, settings: Settings
-) -> tuple[tuple[Status, ...], tuple[FieldError, ...]]:
+def _metadata_errors(metadata: object) -> Iterator[FieldError]:
+    allowed = f"an object of JSON values, at most {MAX_METADATA_BYTES} bytes"
+    if not isinstance(metadata, Mapping):
+        yield FieldError("metadata", f"should be {allowed}, not {type(metadata).__name__}", allowed=allowed)
+        return
+    try:
+        text = json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False)
+        size = len(text.encode())
+    except (TypeError, ValueError) as error:
+        yield FieldError("metadata", f"should be {allowed}: {error}", allowed=allowed)
+    except RecursionError:
+        yield _too_deep()
+    else:
+        if size > MAX_METADATA_BYTES:
+            yield FieldError("metadata", f"should be {allowed}, not {size}", f"{size} bytes", allowed)
+        elif not all(isinstance(key, str) for key in metadata):
+            yield FieldError("metadata", "keys should be strings", allowed=allowed)
+        elif text.count("{") + text.count("[") > MAX_METADATA_DEPTH and nesting(json.loads(text)) > MAX_METADATA_DEPTH:
+            yield _too_deep()
+
+
+def _too_deep() -> FieldError:
+    return FieldError("metadata", f"should be nested at most {MAX_METADATA_DEPTH} levels deep")
+
+
+def _checked_events(given: object, settings: Settings) -> tuple[tuple[Status, ...], Sequence[FieldError]]:
     """The statuses that send a webhook, and what is wrong with them. One alone may be given as it is."""
     if given is None:
         return settings.webhook_events, ()
-    names = (given,) if isinstance(given, str) else tuple(given)
-    if unknown := sorted(set(names) - _STATUSES):
-        allowed, value = ", ".join(Status), ", ".join(unknown)[:80]
-        return (), (FieldError("webhook_events", f"should be of {allowed}, not {value}", value, allowed),)
-    return tuple(map(Status, names)), ()
+    if isinstance(given, str):
+        named = {"webhook_events": given}
+    elif isinstance(given, Iterable):
+        named = {f"webhook_events.{index}": name for index, name in enumerate(given)}
+    else:
+        return (), [FieldError("webhook_events", f"should be a list of statuses, not {type(given).__name__}")]
+    errors = [not_one_of(field, name, _STATUSES) for field, name in named.items() if name not in _STATUSES]
+    return () if errors else tuple(map(Status, dict.fromkeys(named.values()))), errors
 
 
 def _checked_fields(request: Request, settings: Settings, storage: Storage) -> tuple[_LocalImages, list[FieldError]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo, WithJsonSchema
 from pydantic_core import ErrorDetails
 
-from .errors import FieldError, InvalidRequest
+from .errors import FieldError, InvalidRequest, did_you_mean
 
 #: the longest value that an error message repeats, in characters
 MAX_SHOWN_CHARACTERS = 80
@@ -30,6 +29,19 @@ STAGED = re.compile(r"staged:(?P<sha256>[0-9a-f]{64})\.(?P<extension>[a-z]{3,4})
 
 #: any JSON value
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
+
+#: what pydantic says in the words of Python's types, in ours
+_RULES = {
+    "sequence_str": "be a list",
+    "is_instance_of Sequence": "be a list",
+    "list_type": "be a list",
+    "tuple_type": "be a list",
+    "dict_type": "be an object",
+    "model_type": "be an object",
+    "greater_than_equal": "be at least {ge}",
+    "less_than_equal": "be at most {le}",
+}
+_QUOTED = re.compile(r"'([^']*)'")
 
 _DATA_URI = re.compile(r"data:image/[a-z+.-]+;base64,", re.IGNORECASE)
 _MEBIBYTE = 1 << 20
@@ -69,7 +81,11 @@ def _image(value: Any, info: ValidationInfo) -> str | LocalImage:
     if not callable(read):
         kind = type(value).__name__
         raise ValueError(f"{kind} is not an image; pass an https URL, bytes, a pathlib.Path or a file object")  # noqa: TRY004 - pydantic collects only ValueErrors
-    if not isinstance(content := read(), bytes):
+    try:
+        content = read()
+    except OSError as error:
+        raise ValueError(f"the file object cannot be read: {error.strerror or error}") from None
+    if not isinstance(content, bytes):
         raise ValueError("the file object is not in binary mode; open it with mode 'rb'")  # noqa: TRY004 - pydantic collects only ValueErrors
     return LocalImage(content)
 
@@ -180,6 +196,15 @@ class Request(BaseModel):
         return self.model_dump(mode="json", exclude_none=True)
 
 
+def nesting(value: Any) -> int:
+    """How deep objects and lists are nested in a JSON value."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
+    return depth
+
+
 def field_errors(error: ValidationError, model: type[BaseModel]) -> tuple[FieldError, ...]:
     """Every fault that pydantic found in the fields of `model`, in our words; prompts and images are not repeated."""
     return tuple(_field_error(fault, model) for fault in error.errors(include_url=False))
@@ -192,8 +217,7 @@ def _field_error(fault: ErrorDetails, model: type[BaseModel]) -> FieldError:
         return FieldError(field, "required")
     if fault["type"] == "extra_forbidden":
         names = _field_names(model, path[:-1])
-        nearest = difflib.get_close_matches(path[-1], names, 1)
-        hint = f'did you mean "{nearest[0]}"?' if nearest else f"the fields are {', '.join(names)}"
+        hint = did_you_mean(path[-1], names) or f"the fields are {', '.join(names)}"
         return FieldError(field, f"unknown field; {hint}", allowed=", ".join(names))
     value = ""
     is_private = not path or "prompt" in field or path[0] in getattr(model, "image_rules", {})
@@ -206,10 +230,15 @@ def _field_error(fault: ErrorDetails, model: type[BaseModel]) -> FieldError:
         value = f"{value[: MAX_SHOWN_CHARACTERS - 1]}…"
     words = fault["msg"].removeprefix("Value error, ")
     _, should, rule = words.partition(" should ")
-    if not should or fault["type"] == "value_error":
+    context = fault.get("ctx", {})
+    if found := _RULES.get(f"{fault['type']} {context.get('class', '')}".rstrip()):
+        rule = found.format_map(context)
+    elif not should or fault["type"] == "value_error":
         return FieldError(field, words, value)
     rule = rule.partition(", unable to ")[0]
     but = f", not {value}" if value and ", not " not in rule else ""
+    if fault["type"] == "literal_error" and value and (hint := did_you_mean(str(given), _QUOTED.findall(rule))):
+        but += f"; {hint}"
     return FieldError(field, f"should {rule}{but}", value, rule.removeprefix("be "))
 
 

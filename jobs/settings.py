@@ -22,7 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from . import providers
-from .errors import SettingsError
+from .errors import SettingsError, not_one_of
 from .job import FINAL, Status
 
 #: the folder of the stack that `darkroom up` runs, and its file with the settings that reach it
@@ -32,6 +32,9 @@ _PREFIX = "DARKROOM_"
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 _RATE = re.compile(rf"([1-9][0-9]{{0,8}})/({'|'.join(_SECONDS)})")
+
+#: what helps where the password of a URL reads like another part of it
+_ENCODE = "percent-encode what is special in a password, for example # as %23, / as %2F and @ as %40"
 
 Network = IPv4Network | IPv6Network
 
@@ -183,16 +186,24 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in {"redis", "rediss"} or parts.port == 0:
+        if not value.startswith(("redis://", "rediss://")):
             raise ValueError("not a valid Redis URL (redis:// or rediss://)")
+        try:
+            parts = urlsplit(value)
+            is_valid = parts.port != 0
+        except ValueError:  # its text quotes a part of the URL, which may be a part of the password
+            is_valid = False
+        if not is_valid or parts.fragment or "@" in f"{parts.path}{parts.query}":
+            raise ValueError(f"not a valid Redis URL; {_ENCODE}")
         return value
 
     @field_validator("broker_url")
     @classmethod
     def _is_broker(cls, value: str) -> str:
-        if value and not urlsplit(value).scheme:
+        if value and not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
             raise ValueError("not a valid broker URL")
+        if "#" in value:
+            raise ValueError(f"not a valid broker URL; {_ENCODE}")
         return value
 
     @field_validator("storage_url")
@@ -213,8 +224,9 @@ class Settings(BaseSettings):
     @field_validator("webhook_events", mode="before")
     @classmethod
     def _are_statuses(cls, value: Any) -> Any:
-        if strange := set(named := _commas(value)) - set(Status):
-            raise ValueError(f"should be of {', '.join(Status)}, not {', '.join(sorted(strange))}")
+        named = _commas(value)
+        if wrong := [name for name in named if name not in tuple(Status)]:
+            raise ValueError(not_one_of("", wrong[0], tuple(Status)).message)
         return named
 
     @field_validator("webhook_secrets")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, RequestTimeout
 from werkzeug.wsgi import get_input_stream
 
+from jobs.request import nesting
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
@@ -51,12 +53,8 @@ def parse_json(body: bytes) -> Any:
         value = json.loads(body.decode(), parse_constant=_parse_number, parse_float=_parse_number)
     except (ValueError, RecursionError):
         raise BadRequest from None
-    depth, level = 0, [value]
-    while level := [item for item in level if isinstance(item, dict | list)]:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise BadRequest
-        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
+    if nesting(value) > MAX_DEPTH:
+        raise BadRequest
     return value
 
 

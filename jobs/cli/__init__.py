@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -10,7 +11,7 @@ from importlib.metadata import version
 
 import click
 
-from ..errors import ChargePossible, DarkroomError, InvalidRequest, SettingsError, Unavailable
+from ..errors import ChargePossible, DarkroomError, InvalidRequest, SettingsError, Unavailable, did_you_mean
 from .console import complain, note
 
 #: each command and where it is defined; a command is imported when it is used
@@ -32,6 +33,8 @@ _COMMANDS: Mapping[str, str] = {
     "doctor": "jobs.cli.doctor:doctor",
     "sandbox": "jobs.sandbox.__main__:main",
 }
+#: errors of writing our output: its reader has ended, or its disk is full or fails
+_OUTPUT_LOST = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 #: these start their own Redis, or need none
 _SELF_CONTAINED = ("demo", "up", "operations", "sandbox")
 
@@ -48,6 +51,13 @@ class _Commands(click.Group):
         module, _, name = _COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if hint := args[0] not in _COMMANDS and did_you_mean(args[0], _COMMANDS):
+            raise click.UsageError(f"no command is named {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -100,9 +110,13 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         complain("interrupted")
         return 130
-    except BrokenPipeError:
-        # The reader of our output has ended; Python would complain once more when it flushes.
+    except OSError as error:
+        if error.errno not in _OUTPUT_LOST or error.filename:
+            raise
+        # Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:
+            complain(f"the output could not be written: {error.strerror}")
         return 1
 
 

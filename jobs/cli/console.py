@@ -38,6 +38,13 @@ _GAP = "  "
 Cell = str | Text
 
 
+class Names(click.Choice[str]):
+    """Names that the help shows and the shell completes. `jobs` checks what is given, with everything else."""
+
+    def convert(self, value: Any, _parameter: click.Parameter | None, _context: click.Context | None) -> str:
+        return str(value)
+
+
 def out() -> Console:
     """The console of results. It is made at each call, so that it writes to the present stdout."""
     return Console(highlight=False)

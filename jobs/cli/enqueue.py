@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ import click
 from click.shell_completion import CompletionItem
 
 from .. import darkroom, providers
+from ..errors import FieldError, InvalidRequest
 from ..job import OnUnknown, Status
+from ..new_job import NewJob, option_errors
+from ..request import Request
+from ..settings import Settings
 from ..view import JobView
-from .console import note, out, print_json, show, warn, width_of
+from .console import Names, note, out, print_json, show, warn, width_of
 from .job_text import job_details
 from .pairs import read_pairs
 from .progress import follow
@@ -37,7 +42,7 @@ def complete_operation(_context: click.Context, _parameter: click.Parameter, inc
 @click.option("--deadline", type=float, metavar="SECONDS", help="How long to wait for the provider.")
 @click.option(
     "--on-unknown",
-    type=click.Choice([word.value for word in OnUnknown]),
+    type=Names([word.value for word in OnUnknown]),
     default=OnUnknown.FAIL.value,
     show_default=True,
     help="What to do when nobody can tell whether an attempt was charged.",
@@ -56,21 +61,9 @@ def enqueue(
     darkroom enqueue aimlapi.reve-remix -p prompt="a lake at dawn" \\
         -p image_urls=@photo.png --wait
     """
-    request = read_request(operation, pairs, params)
     house = darkroom.current()
-    events = options["webhook_events"]
-    job = house.enqueue(
-        request,
-        idempotency_key=options["idempotency_key"],
-        metadata={
-            name: read_value(values[-1]) for name, values in read_pairs(options["metadata"], "--metadata").items()
-        },
-        deadline_seconds=options["deadline"],
-        on_unknown=OnUnknown(options["on_unknown"]),
-        keep_late=options["keep_late"],
-        webhook_url=options["webhook_url"],
-        webhook_events=events.split(",") if events else None,
-    )
+    new = _read_new_job(operation, pairs, params, options, house.settings)
+    job = house.enqueue(**vars(new), idempotency_key=options["idempotency_key"])
     if job.operation not in house.repository.served_operations():
         warn(f"no worker serves {job.operation} now; the job waits for one until {job.deadline_at:%H:%M:%S} UTC")
     if wait:
@@ -85,6 +78,34 @@ def enqueue(
         click.echo(job.id)
         note(f"to follow it: darkroom watch {job.id}")
     return 0 if not wait or job.status is Status.SUCCEEDED else 1
+
+
+def _read_new_job(
+    operation: str, pairs: tuple[str, ...], params: Path | None, given: Mapping[str, Any], settings: Settings
+) -> NewJob:
+    """The new job of a command line. Raises InvalidRequest with every fault."""
+    events = given["webhook_events"]
+    options = {
+        "deadline_seconds": given["deadline"],
+        "on_unknown": given["on_unknown"],
+        "keep_late": given["keep_late"],
+        "webhook_url": given["webhook_url"],
+        "webhook_events": events.split(",") if events else None,
+    }
+    request: Request | None = None
+    errors: list[FieldError] = []
+    try:
+        request = read_request(operation, pairs, params)
+    except InvalidRequest as error:
+        errors += error.errors
+    try:
+        metadata = read_pairs(given["metadata"], "--metadata")
+        options["metadata"] = {name: read_value(values[-1]) for name, values in metadata.items()}
+    except InvalidRequest as error:
+        errors += error.errors
+    if errors or request is None:
+        raise InvalidRequest(*errors, *option_errors(options, settings))
+    return NewJob(request, **options)
 
 
 def read_value(text: str) -> Any:

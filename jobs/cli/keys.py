@@ -6,7 +6,7 @@ import click
 
 from ..settings import current
 from ..state.api_keys import ApiKey, KeyStore, Scope
-from .console import columns, note, print_json, show
+from .console import Names, columns, note, print_json, show
 
 
 @click.group(short_help="Create, list and revoke API keys.")
@@ -20,7 +20,7 @@ def keys() -> None:
     "--scope",
     "scopes",
     multiple=True,
-    type=click.Choice([scope.value for scope in Scope]),
+    type=Names([scope.value for scope in Scope]),
     help="What the key allows; may be repeated. Default: jobs:read and jobs:write.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the key as JSON.")

@@ -11,7 +11,7 @@ from ..job import Job, Status
 from ..listing import MAX_PAGE
 from ..report import Code
 from ..view import JobView
-from .console import note, out, print_json, show, width_of
+from .console import Names, note, out, print_json, show, width_of
 from .job_text import job_lines
 from .pairs import read_pairs
 from .words import read_since
@@ -22,13 +22,13 @@ from .words import read_since
     "--status",
     "statuses",
     multiple=True,
-    type=click.Choice([status.value for status in Status]),
+    type=Names([status.value for status in Status]),
     help="Only jobs in this status; may be repeated.",
 )
 @click.option("--operation", metavar="NAME", help="Only jobs of this operation.")
 @click.option(
     "--code",
-    type=click.Choice([code.value for code in Code]),
+    type=Names([code.value for code in Code]),
     metavar="CODE",
     help="Only jobs that failed with this code.",
 )

@@ -6,13 +6,12 @@ Each module of this package whose name has no leading underscore is a provider, 
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from ..errors import FieldError, InvalidCallback, InvalidRequest
+from ..errors import FieldError, InvalidCallback, InvalidRequest, did_you_mean
 from ..report import Charged, Code, Cost, Failed, Image, Report, Running, Succeeded, Unit
 from ..request import ImageInput, ImageRule, Request
 from . import _parsing as parsing
@@ -189,6 +188,5 @@ def operation_names() -> tuple[str, ...]:
 
 
 def _unknown(field: str, name: str, known: Sequence[str]) -> FieldError:
-    nearest = difflib.get_close_matches(name, known, 1)
-    hint = f'did you mean "{nearest[0]}"?' if nearest else f"known are {', '.join(known)}"
+    hint = did_you_mean(name, known) or f"known are {', '.join(known)}"
     return FieldError(field, f"unknown {field} {name[:80]!r}; {hint}", repr(name[:80]), ", ".join(known))

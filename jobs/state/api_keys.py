@@ -19,7 +19,7 @@ from typing import Self, cast
 from pydantic import TypeAdapter
 from redis import Redis
 
-from ..errors import FieldError, InvalidRequest
+from ..errors import FieldError, InvalidRequest, not_one_of
 from .connection import RetryingRedis, connect
 from .keys import API_KEYS
 
@@ -75,10 +75,9 @@ class KeyStore:
                 )
             )
         wanted = frozenset(scopes)
-        if not wanted or wanted - set(Scope):
-            raise InvalidRequest(
-                FieldError("scope", f"should be of {', '.join(Scope)}, not {', '.join(sorted(wanted)) or 'none'}")
-            )
+        wrong = sorted(wanted - set(Scope)) if wanted else [""]
+        if wrong:
+            raise InvalidRequest(*(not_one_of("scope", scope, tuple(Scope)) for scope in wrong))
         id = secrets.token_hex(6)
         secret = f"drk_{id}_{secrets.token_urlsafe(32)}"
         key = ApiKey(id, name, frozenset(map(Scope, wanted)), datetime.now(UTC), digest(secret))

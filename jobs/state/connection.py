@@ -99,8 +99,12 @@ def outage(error: exceptions.RedisError) -> str:
 def unavailable(redis: Redis, error: exceptions.RedisError) -> RedisUnavailable:
     """The error for our callers: it names the address, without a password, and the setting."""
     settings = redis.connection_pool.connection_kwargs
-    address = settings.get("path") or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
+    host = settings.get("host", "localhost")
+    address = settings.get("path") or f"{f'[{host}]' if ':' in host else host}:{settings.get('port', 6379)}"
     where = f"Redis at {address}/{settings.get('db', 0)}"
+    if isinstance(error, exceptions.AuthenticationError):
+        advice = f"check the user and the password in {redis_setting()}"
+        return RedisUnavailable(f"{where} refused access; {advice}")
     if reason := outage(error):
         advice = f"check that it is running and that {redis_setting()} names it, then try again"
         return RedisUnavailable(f"{where} is not available ({reason}); {advice}")

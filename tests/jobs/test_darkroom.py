@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ from jobs.errors import (
 from jobs.images import Artifact
 from jobs.job import Job
 from jobs.listing import MAX_RECORDS, Page
-from jobs.new_job import MAX_DEADLINE_SECONDS, MAX_FIELD_CHARACTERS, MAX_METADATA_BYTES, NewJob
+from jobs.new_job import MAX_DEADLINE_SECONDS, MAX_FIELD_CHARACTERS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, NewJob
 from jobs.providers import aimlapi, chainhub, deepmode, phota
 from jobs.report import Charged, Code, Failed, Image, Running, Succeeded
 from jobs.request import LocalImage, Request
@@ -264,7 +265,7 @@ def test_all_faults_of_a_new_job_are_listed_at_once_and_nothing_is_written(
             webhook_url="ftp://example.com",
             webhook_events=["done"],
         )
-    wrong = ["image_urls.1", "image_urls.2", "deadline_seconds", "metadata", "webhook_url", "webhook_events"]
+    wrong = ["image_urls.1", "image_urls.2", "deadline_seconds", "metadata", "webhook_url", "webhook_events.0"]
     assert [one.field for one in error.value.errors] == ["idempotency_key", *wrong]
     assert (redis.dbsize(), stored()) == (0, [])
 
@@ -274,8 +275,34 @@ def test_all_faults_of_a_batch_are_listed_by_the_index_of_their_job(darkroom: Da
         darkroom.enqueue_many(
             [NewJob(generate(), deadline_seconds=0), NewJob(generate()), NewJob(remix(b"-"), webhook_events=["done"])]
         )
-    assert [one.field for one in error.value.errors] == ["0.deadline_seconds", "2.image_file", "2.webhook_events"]
+    assert [one.field for one in error.value.errors] == ["0.deadline_seconds", "2.image_file", "2.webhook_events.0"]
     assert redis.dbsize() == 0
+
+
+def test_the_options_of_what_is_not_a_request_are_checked_too(darkroom: Darkroom) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        darkroom.enqueue_many([NewJob("a lake", deadline_seconds=0, webhook_events=["done"])])  # type: ignore[arg-type]
+    assert [one.field for one in error.value.errors] == ["0.request", "0.deadline_seconds", "0.webhook_events.0"]
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"on_unknown": "charge_agian"}, "should be 'fail' or 'charge_again', not 'charge_agian'; did you mean "),
+        ({"webhook_events": ["suceeded"]}, "not 'suceeded'; did you mean \"succeeded\"?"),
+        ({"webhook_events": "cancelled"}, "not 'cancelled'; did you mean \"canceled\"?"),
+    ],
+)
+def test_a_misspelt_option_is_answered_with_the_nearest_allowed_value(
+    darkroom: Darkroom, options: dict[str, Any], hint: str
+) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        darkroom.enqueue(generate(), **options)
+    assert hint in str(error.value)
+
+
+def test_a_status_that_is_named_twice_sends_one_webhook(darkroom: Darkroom) -> None:
+    assert darkroom.enqueue(generate(), webhook_events=iter(["failed", "failed"])).webhook_events == ("failed",)
 
 
 def test_what_is_not_a_request_is_named(darkroom: Darkroom) -> None:
@@ -296,6 +323,19 @@ def test_an_empty_batch_makes_no_jobs(darkroom: Darkroom) -> None:
 # --- options ----------------------------------------------------------------------------------------------------------
 
 
+def nested(levels: int) -> dict[str, Any]:
+    """An object in an object, so many levels deep."""
+    value: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
+
+
+def test_metadata_of_the_deepest_nesting_comes_back(darkroom: Darkroom) -> None:
+    job = darkroom.enqueue(generate(), metadata=nested(MAX_METADATA_DEPTH))
+    assert darkroom.get(job.id).metadata == nested(MAX_METADATA_DEPTH)
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [
@@ -310,12 +350,24 @@ def test_an_empty_batch_makes_no_jobs(darkroom: Darkroom) -> None:
         ({"metadata": {"x": "\ud800"}}, "metadata"),
         ({"metadata": {1: "x"}}, "metadata"),
         ({"metadata": ["x"]}, "metadata"),
+        ({"metadata": [("x", 1)]}, "metadata"),
+        ({"metadata": nested(MAX_METADATA_DEPTH + 1)}, "metadata"),
+        ({"metadata": nested(sys.getrecursionlimit())}, "metadata"),
+        ({"deadline_seconds": "600"}, "deadline_seconds"),
+        ({"deadline_seconds": True}, "deadline_seconds"),
+        ({"keep_late": "no"}, "keep_late"),
+        ({"idempotency_key": ""}, "idempotency_key"),
+        ({"idempotency_key": 0}, "idempotency_key"),
+        ({"webhook_url": 7}, "webhook_url"),
+        ({"webhook_events": 7}, "webhook_events"),
+        ({"webhook_events": ["failed", 7]}, "webhook_events.1"),
+        ({"webhook_events": [["failed"]]}, "webhook_events.0"),
         ({"idempotency_key": "k" * 256}, "idempotency_key"),
         ({"idempotency_key": "a\nb"}, "idempotency_key"),
         ({"idempotency_key": 17}, "idempotency_key"),
         ({"on_unknown": "again"}, "on_unknown"),
         ({"webhook_url": "ftp://example.com"}, "webhook_url"),
-        ({"webhook_events": ["done"]}, "webhook_events"),
+        ({"webhook_events": ["done"]}, "webhook_events.0"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -643,13 +695,42 @@ def test_a_list_of_rare_jobs_reads_a_bounded_number_of_records(darkroom: Darkroo
     assert ([job.id for job in second.jobs], second.next_cursor) == ([rare.id], None)
 
 
-def test_all_faults_of_a_list_are_named(darkroom: Darkroom) -> None:
+def test_all_faults_of_a_list_are_named_at_once_with_the_nearest_names(darkroom: Darkroom) -> None:
     with pytest.raises(InvalidRequest) as error:
-        darkroom.list(status="done", operation="deepmode.paint", code="bad", created_after=datetime.now())  # noqa: DTZ005 - naive on purpose
-    assert [one.field for one in error.value.errors] == ["status", "operation", "code", "created_after"]
-    for wrong in ({"limit": 0}, {"limit": 1001}, {"cursor": "next"}):
-        with pytest.raises(InvalidRequest, match=next(iter(wrong))):
-            darkroom.list(**wrong)  # type: ignore[arg-type]
+        darkroom.list(
+            status=["suceeded", "done"],
+            operation="deepmode.genrate",
+            code="moderate",
+            metadata=["user"],  # type: ignore[arg-type]
+            created_after=datetime.now(),  # noqa: DTZ005 - naive on purpose
+            limit=0,
+            cursor="next",
+        )
+    wrong = ["status", "status", "operation", "code", "metadata", "created_after", "limit", "cursor"]
+    assert [one.field for one in error.value.errors] == wrong
+    for nearest in ("succeeded", "deepmode.generate", "moderated"):
+        assert f'did you mean "{nearest}"?' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"status": 7},
+        {"status": [["failed"]]},
+        {"operation": 7},
+        {"code": 7},
+        {"created_after": "2026-11-26"},
+        {"limit": 1001},
+        {"limit": "10"},
+        {"cursor": 7},
+        {"cursor": ""},
+    ],
+    ids=str,
+)
+def test_a_condition_of_another_type_is_named(darkroom: Darkroom, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        darkroom.list(**wrong)
+    assert [[one.field] for one in error.value.errors] == [list(wrong)]
 
 
 def test_watch_yields_the_job_at_each_change_until_it_is_final(darkroom: Darkroom) -> None:

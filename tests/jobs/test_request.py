@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import pickle
 from pathlib import Path
@@ -32,7 +33,7 @@ def test_all_faults_are_listed_at_once() -> None:
     assert faults(deepmode.Generate, {"modelid": "b8a9", "prompt": "", "num_images": 9, "ratio": "round"}) == {
         "model_id": "required",
         "prompt": "should have at least 1 character",
-        "num_images": "should be less than or equal to 8, not 9",
+        "num_images": "should be at most 8, not 9",
         "ratio": "should be 'portrait' or 'square', not 'round'",
         "modelid": 'unknown field; did you mean "model_id"?',
     }
@@ -51,9 +52,39 @@ def test_a_misspelt_field_of_a_nested_model_is_compared_with_its_neighbors() -> 
     }
 
 
+def test_a_misspelt_value_is_answered_with_the_nearest_allowed_one() -> None:
+    wrong = faults(deepmode.Generate, {"model_id": "b8a9", "prompt": "p", "ratio": "sqare"})
+    assert wrong == {"ratio": "should be 'portrait' or 'square', not 'sqare'; did you mean \"square\"?"}
+
+
+@pytest.mark.parametrize("ratio", [7, None, True, ["square"]])
+def test_a_value_of_another_type_resembles_no_name(ratio: Any) -> None:
+    wrong = faults(deepmode.Generate, {"model_id": "b8a9", "prompt": "p", "ratio": ratio})
+    assert wrong["ratio"].startswith("should be 'portrait' or 'square'")
+    assert "did you mean" not in wrong["ratio"]
+
+
+def test_types_are_named_in_the_words_of_json() -> None:
+    assert faults(aimlapi.ReveRemix, {"image_urls": None, "prompt": "p"}) == {"image_urls": "should be a list"}
+    assert faults(aimlapi.ReveRemix, {"image_urls": URL, "prompt": "p"}) == {"image_urls": "should be a list"}
+    palette = {"image_file": URL, "prompt": "p", "color_palette": ["FRESH"], "num_images": 0}
+    assert faults(chainhub.IdeogramRemix, palette) == {
+        "color_palette": "should be an object",
+        "num_images": "should be at least 1, not 0",
+    }
+
+
+class Unreadable:
+    """A file whose disk fails."""
+
+    def read(self) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
+        (Unreadable(), "the file object cannot be read: Input/output error"),
         ("photo.jpg", "'photo.jpg' is not an https URL; to send a file, pass pathlib.Path('photo.jpg')"),
         (Path("/no/such.png"), "the file /no/such.png cannot be read: No such file or directory"),
         (io.StringIO("text"), "the file object is not in binary mode; open it with mode 'rb'"),

@@ -6,6 +6,7 @@ import socketserver
 import threading
 from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -19,6 +20,7 @@ from jobs.settings import (
     provider_settings,
     stack_environment,
 )
+from jobs.state.connection import connect
 from jobs.state.repository import Repository
 
 MALFORMED = {
@@ -29,7 +31,7 @@ MALFORMED = {
         "unix:///run/redis",
         "redis://h:port",
     ],
-    "DARKROOM_BROKER_URL": ["rabbitmq"],
+    "DARKROOM_BROKER_URL": ["rabbitmq", "amqp://guest:p#ss@rabbitmq//"],
     "DARKROOM_STORAGE_URL": ["s3://", "s3:bucket", "gs://bucket", "/var/pictures", "file://folder/relative"],
     "DARKROOM_PUBLIC_URL": ["darkroom.example.com", "ftp://darkroom.example.com", "https://"],
     "DARKROOM_ALLOWED_PRIVATE_NETWORKS": ["localhost", "10.0.0.0/99", "10.0.0.0/8;127.0.0.0/8"],
@@ -96,6 +98,19 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.read()
     assert settings.signing_keys() == ("the-first-key", "the-second-key")
     assert settings.allowed_private_networks == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+
+@pytest.mark.parametrize("password", ["17#canary", "canary#17", "17/canary", "17?canary", "can[ary", "canary:#17", "#"])
+def test_a_password_that_is_not_percent_encoded_is_refused_and_not_quoted(
+    monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    monkeypatch.setenv("DARKROOM_REDIS_URL", f"redis://:{password}@redis.example:6379/0")
+    with pytest.raises(SettingsError, match=r"not a valid Redis URL; percent-encode .* # as %23") as error:
+        Settings.read()
+    problem = error.value.problem.removesuffix("for example # as %23, / as %2F and @ as %40")
+    assert not any(part in problem for part in ("canary", "17", "can", "ary"))
+    monkeypatch.setenv("DARKROOM_REDIS_URL", f"redis://:{quote(password, safe='')}@redis.example:6379/0")
+    assert connect(Settings.read().redis_url).connection_pool.connection_kwargs["password"] == password
 
 
 def test_no_secret_is_in_a_repr_or_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from .new_jobs import MAX_BYTES, created_status, fingerprint, idempotency_key, l
 def enqueue_many() -> Response:
     """Enqueue jobs."""
     key = idempotency_key()
-    new_jobs = parse_batch(validate(BatchBody, api().read_json(MAX_BYTES)).jobs)
+    new_jobs = parse_batch(validate(BatchBody, api().read_json(MAX_BYTES)).jobs, api().darkroom)
     with located_errors(new_jobs, in_batch=True):
         jobs = api().darkroom.enqueue_many(
             new_jobs,

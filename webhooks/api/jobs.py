@@ -15,7 +15,7 @@ from jobs.view import JobView
 from ..problems import problem
 from ..waiting import MAX_WAIT_SECONDS
 from .access import api, caller, routes
-from .models import CancelBody, JobPage, JobQuery, RedeliverBody, RetryBody, json_response, validate
+from .models import CancelBody, JobPage, RedeliverBody, RetryBody, json_response, parse_query, validate
 from .new_jobs import MAX_BYTES, created_status, fingerprint, idempotency_key, located_errors, parse_new_job
 
 #: the largest body of an action on a job, in bytes
@@ -30,7 +30,7 @@ _WAIT = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*", re.IGNORECASE)
 def enqueue() -> Response:
     """Enqueue a job."""
     key = idempotency_key()
-    new = parse_new_job(api().read_json(MAX_BYTES))
+    new = parse_new_job(api().read_json(MAX_BYTES), api().darkroom)
     with located_errors([new]):
         job = api().darkroom.enqueue(
             **vars(new),
@@ -48,10 +48,13 @@ def list_jobs() -> Response:
     """List jobs: the caller's own, or all for an admin."""
     if repeated := [name for name, values in request.args.lists() if len(values) > 1]:
         raise InvalidRequest(*(FieldError(name, "should be given once") for name in repeated))
-    query = validate(JobQuery, request.args.to_dict())
+    query = parse_query(request.args.to_dict())
     page = api().darkroom.list(
         query.status,
         operation=query.operation,
+        code=query.code,
+        metadata=query.metadata,
+        created_after=query.created_after,
         unknown=query.unknown == "true",
         owner="" if caller().admin else caller().name,
         limit=query.limit,

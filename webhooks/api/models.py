@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Mapping
+from datetime import datetime
 from functools import cache, reduce
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, TypeVar
@@ -21,9 +23,9 @@ from pydantic import (
     create_model,
 )
 
-from jobs import InvalidRequest, OnUnknown, Status, providers
+from jobs import Code, InvalidRequest, OnUnknown, Status, providers
 from jobs.job import FINAL
-from jobs.listing import CURSOR
+from jobs.listing import CURSOR, condition_errors
 from jobs.new_job import MAX_DEADLINE_SECONDS, MAX_URL_LENGTH
 from jobs.request import field_errors
 from jobs.view import JobView, Sha256, View
@@ -35,6 +37,7 @@ MAX_PAGE = 100
 
 _PORT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
 _HTTP_URL = rf"^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:(?:{_PORT}))?(/[!-~]*)?$"
+_DEADLINE_SCHEMA = {"type": "number", "minimum": 1, "maximum": MAX_DEADLINE_SECONDS}
 _URL_SCHEMA = {"type": "string", "maxLength": MAX_URL_LENGTH, "pattern": _HTTP_URL}
 
 
@@ -65,21 +68,17 @@ def validate(model: type[Model], value: Any) -> Model:
 
 
 class JobOptions(Body):
-    """The options of a new job of any operation."""
+    """The options of a new job of any operation: their types. `jobs.new_job` checks their values."""
 
     metadata: dict[str, Any] = Field(
         default_factory=dict,
         description="Your own data, at most 16 kB as JSON. It comes back with the job and in webhooks.",
     )
-    deadline_seconds: float | None = Field(
+    deadline_seconds: Annotated[float, Field(strict=True), WithJsonSchema(_DEADLINE_SCHEMA)] | None = Field(
         default=None,
-        ge=1,
-        le=MAX_DEADLINE_SECONDS,
-        allow_inf_nan=False,
-        strict=True,
         description="How long to wait for the provider, in seconds. By default the operation's own deadline.",
     )
-    on_unknown: OnUnknown = Field(
+    on_unknown: Annotated[str, WithJsonSchema({"type": "string", "enum": list(OnUnknown)})] = Field(
         default=OnUnknown.FAIL,
         description="What happens when nobody can tell whether an attempt was charged: the job fails, or it is submitted "
         "again, which may be charged a second time.",
@@ -96,7 +95,7 @@ class JobOptions(Body):
         default=None,
         description="Where webhooks about the job are sent: an https URL (http where private networks are allowed).",
     )
-    webhook_events: tuple[Status, ...] | None = Field(
+    webhook_events: tuple[Annotated[str, WithJsonSchema({"type": "string", "enum": list(Status)})], ...] | None = Field(
         default=None,
         max_length=len(Status),
         description=f"The statuses that send a webhook. By default {', '.join(FINAL)}, unless the server is configured "
@@ -183,23 +182,60 @@ def _parse_limit(value: Any) -> Any:
     return value
 
 
+def _parse_time(value: Any) -> Any:
+    try:
+        at = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ValueError("should be a time with its zone, for example 2026-11-26T08:00:00Z")
+    return at
+
+
+def _parse_statuses(text: Any) -> Any:
+    return tuple(part.strip() for part in text.split(",")) if isinstance(text, str) else text
+
+
 _STATUSES = "|".join(Status)
+_METADATA = "metadata."
 
 
 class JobQuery(Body):
-    """The query of `GET /v1/jobs`."""
+    """The query of `GET /v1/jobs`: the types of its parameters. `jobs.listing` checks their values."""
 
     status: Annotated[
         tuple[str, ...],
-        BeforeValidator(
-            lambda text: tuple(part.strip() for part in text.split(",")) if isinstance(text, str) else text
-        ),
+        BeforeValidator(_parse_statuses),
         WithJsonSchema({"type": "string", "pattern": f"^({_STATUSES})(,({_STATUSES}))*$", "example": "queued,running"}),
     ] = Field(default=(), description="Only jobs with this status, or with one of several separated by commas.")
     operation: Annotated[
         str | None,
         WithJsonSchema({"type": "string", "enum": list(providers.operation_names())}),
     ] = Field(default=None, description="Only jobs of this operation.")
+    code: Annotated[
+        str | None,
+        WithJsonSchema({"type": "string", "enum": list(Code)}),
+    ] = Field(default=None, description="Only jobs that failed with this code.")
+    metadata: Annotated[
+        dict[str, str],
+        # As OpenAPI writes an object in a query: each of its properties is a parameter.
+        WithJsonSchema(
+            {
+                "type": "object",
+                "propertyNames": {"pattern": rf"^{re.escape(_METADATA)}[A-Za-z0-9_.-]+$"},
+                "additionalProperties": {"type": "string"},
+            }
+        ),
+    ] = Field(
+        default_factory=dict,
+        description="Only jobs whose metadata has these values, each as `metadata.KEY=VALUE`. A text also matches the "
+        "number that it spells.",
+    )
+    created_after: Annotated[
+        datetime | None,
+        BeforeValidator(_parse_time),
+        WithJsonSchema({"type": "string", "format": "date-time"}),
+    ] = Field(default=None, description="Only jobs that were enqueued later than this.")
     unknown: Annotated[Literal["true", "false"] | None, WithJsonSchema({"type": "boolean"})] = Field(
         default=None,
         description="Only jobs with an attempt whose outcome is unknown, so that it may have been charged.",
@@ -207,9 +243,23 @@ class JobQuery(Body):
     limit: Annotated[
         int, BeforeValidator(_parse_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_PAGE})
     ] = Field(default=20, ge=1, le=MAX_PAGE, description="The largest number of jobs in the page.")
-    cursor: str | None = Field(
-        default=None, pattern=f"^({CURSOR.pattern})?$", description="`next_cursor` of the page before."
-    )
+    cursor: Annotated[
+        str | None,
+        WithJsonSchema({"type": "string", "pattern": f"^({CURSOR.pattern})?$"}),
+    ] = Field(default=None, description="`next_cursor` of the page before.")
+
+
+def parse_query(parameters: Mapping[str, str]) -> JobQuery:
+    """The query of these parameters. Raises InvalidRequest with every fault."""
+    given: dict[str, Any] = {name: text for name, text in parameters.items() if not name.startswith(_METADATA)}
+    metadata = {name.removeprefix(_METADATA): text for name, text in parameters.items() if name not in given}
+    try:
+        return validate(JobQuery, ({"metadata": metadata} if metadata else {}) | given)
+    except InvalidRequest as error:
+        # The texts are checked even then, so that all faults are found at once.
+        texts = {name: given[name] for name in ("operation", "code", "cursor") if given.get(name)}
+        statuses = _parse_statuses(given.get("status"))
+        raise InvalidRequest(*error.errors, *condition_errors({**texts, "status": statuses})) from None
 
 
 # --- answers --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +15,8 @@ from flask import request
 from pydantic import ValidationError
 
 from jobs import FieldError, InvalidRequest, Job, providers
-from jobs.new_job import NewJob
+from jobs.darkroom import Darkroom
+from jobs.new_job import NewJob, errors_of, option_errors
 from jobs.request import field_errors
 
 from .models import JobOptions, NewJobBody
@@ -40,7 +42,7 @@ def idempotency_key() -> str:
     return key
 
 
-def parse_new_job(value: Any) -> NewJob:
+def parse_new_job(value: Any, darkroom: Darkroom) -> NewJob:
     """A job of a body. Raises InvalidRequest with every fault."""
     errors: list[FieldError] = []
     body, parsed = None, None
@@ -48,7 +50,7 @@ def parse_new_job(value: Any) -> NewJob:
         body = NewJobBody.model_validate(value)
     except ValidationError as error:
         errors += field_errors(error, NewJobBody)
-    # The params are checked even then, so that all faults are found at once.
+    # The params and the other options are checked even then, so that all faults are found at once.
     name, params = (value.get("operation"), value.get("params")) if isinstance(value, dict) else (None, None)
     if isinstance(name, str) and isinstance(params, dict):
         try:
@@ -61,22 +63,27 @@ def parse_new_job(value: Any) -> NewJob:
             except InvalidRequest as error:
                 errors += (one.below("params") for one in error.errors)
     if body is None or parsed is None:
-        raise InvalidRequest(*errors)
+        wrong = {error.field.partition(".")[0] for error in errors}
+        given = value if isinstance(value, dict) else {}
+        options = {name: given[name] for name in JobOptions.model_fields if name in given and name not in wrong}
+        raise InvalidRequest(*errors, *option_errors(options, darkroom.settings))
     return NewJob(parsed, **{name: getattr(body, name) for name in JobOptions.model_fields})
 
 
-def parse_batch(values: Sequence[Any]) -> Sequence[NewJob]:
+def parse_batch(values: Sequence[Any], darkroom: Darkroom) -> Sequence[NewJob]:
     """The jobs of a batch. Raises InvalidRequest with every fault of all of them."""
-    new_jobs: list[NewJob] = []
-    errors: list[FieldError] = []
+    parsed: dict[int, NewJob] = {}
+    errors: dict[int, Sequence[FieldError]] = {}
     for index, value in enumerate(values):
         try:
-            new_jobs.append(parse_new_job(value))
+            parsed[index] = parse_new_job(value, darkroom)
         except InvalidRequest as error:
-            errors += (one.below(f"jobs.{index}") for one in error.errors)
+            errors[index] = error.errors
     if errors:
-        raise InvalidRequest(*errors)
-    return new_jobs
+        for index, new in parsed.items():
+            errors[index] = [_located(one, new) for one in errors_of(new, darkroom.settings, darkroom.storage)]
+        raise InvalidRequest(*(one.below(f"jobs.{index}") for index in range(len(values)) for one in errors[index]))
+    return tuple(parsed.values())
 
 
 def fingerprint(new_jobs: Sequence[NewJob]) -> str:
@@ -90,17 +97,19 @@ def located_errors(new_jobs: Sequence[NewJob], *, in_batch: bool = False) -> Ite
     """Give the fields of an InvalidRequest that the block raises their paths in the body."""
 
     def located(error: FieldError) -> FieldError:
-        index, _, field = error.field.partition(".") if in_batch else ("0", "", error.field)
-        new = new_jobs[int(index)]
-        below = FieldError(field, error.message)
-        if field.partition(".")[0] in type(new.request).model_fields:
-            below = below.below("params")
-        return below.below(f"jobs.{index}") if in_batch else below
+        if not in_batch:
+            return _located(error, new_jobs[0])
+        index, _, field = error.field.partition(".")
+        return _located(replace(error, field=field), new_jobs[int(index)]).below(f"jobs.{index}")
 
     try:
         yield
     except InvalidRequest as error:
         raise InvalidRequest(*map(located, error.errors)) from None
+
+
+def _located(error: FieldError, new: NewJob) -> FieldError:
+    return error.below("params") if error.field.partition(".")[0] in type(new.request).model_fields else error
 
 
 def created_status(job: Job) -> HTTPStatus:

@@ -169,17 +169,20 @@ def enqueue_and_send(darkroom: Command, alone: Darkroom) -> str:
     [
         (("enqueue", "acme.paint"), 2, "operation: unknown operation 'acme.paint'"),
         (("operations", "acme.paint"), 2, "operation: unknown operation 'acme.paint'"),
-        (("enqueue", *GENERATE, "-p", "num_images=9"), 2, "num_images: should be less than or equal to 8, not 9"),
+        (("enqueue", *GENERATE, "-p", "num_images=9"), 2, "num_images: should be at most 8, not 9"),
         (("enqueue", *GENERATE, "-p", "promt=p"), 2, 'promt: unknown field; did you mean "prompt"?'),
         (("enqueue", *GENERATE, "--deadline", "0"), 2, "deadline_seconds: should be 1 to "),
         (("enqueue", *GENERATE, "--metadata", "user"), 2, "--metadata: should be NAME=VALUE, not 'user'"),
         (("enqueue", *GENERATE, "--webhook-url", "ftp://x"), 2, "webhook_url: "),
-        (("enqueue", *GENERATE, "--webhook-events", "done"), 2, "webhook_events: "),
+        (("enqueue", *GENERATE, "--webhook-events", "done"), 2, "webhook_events.0: "),
         (("list", "--since", "yesterday"), 2, "--since: 'yesterday' is neither an age, for example 30m, 2h or 7d"),
         (("get", "17"), 1, "no job has the id '17'"),
         (("cancel", "0" * 32), 1, "no job has the id '" + "0" * 32),
         (("get",), 2, "Missing argument 'ID'"),
         (("paint",), 2, "No such command 'paint'"),
+        (("enqeue",), 2, "no command is named 'enqeue'; did you mean \"enqueue\"?"),
+        (("list", "--status", "suceeded"), 2, "status: should be 'queued', 'submitting', 'running', 'storing', "),
+        (("list", "--code", "moderate"), 2, "code: should be 'invalid_request', "),
     ],
 )
 def test_an_error_names_what_is_wrong(
@@ -200,6 +203,19 @@ def test_all_wrong_fields_are_listed_at_once_a_line_each(darkroom: Command, alon
     assert 'error: promt: unknown field; did you mean "prompt"?' in errors
     assert "error: prompt: required" in errors
     assert any(line.startswith("error: aspect_ratio: should be ") for line in errors)
+
+
+def test_the_options_are_checked_even_if_a_field_is_wrong(darkroom: Command, alone: Darkroom) -> None:
+    options = ("--metadata", "user", "--deadline", "0", "--webhook-url", "ftp://x", "--webhook-events", "suceeded")
+    ended = darkroom("enqueue", "deepmode.generate", "-p", "prompt=p", *options)
+    assert [line.split(": ")[1] for line in ended.err.splitlines()] == [
+        "model_id",
+        "--metadata",
+        "deadline_seconds",
+        "webhook_url",
+        "webhook_events.0",
+    ]
+    assert ended.err.endswith('did you mean "succeeded"?\n')
 
 
 def test_a_malformed_setting_is_named_with_an_example(darkroom: Command, bare: pytest.MonkeyPatch) -> None:
@@ -251,6 +267,17 @@ def test_every_command_explains_itself_and_its_help_fits_80_columns(darkroom: Co
     ended = darkroom(name, "--help")
     assert "Usage: darkroom" in ended.out
     assert max(map(len, ended.lines)) <= 80
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a device of Linux")
+@pytest.mark.parametrize("command", ["list", "list --json", "operations", "--help"])
+def test_a_full_disk_is_an_error_without_a_traceback(alone: Darkroom, command: str) -> None:
+    assert run(["enqueue", *GENERATE]) == 0
+    command = f"{sys.executable} -m jobs.cli {command} > /dev/full"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "error: the output could not be written: No space left on device\n" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_reader_that_ends_early_is_not_an_error_message(alone: Darkroom) -> None:

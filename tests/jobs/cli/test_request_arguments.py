@@ -101,7 +101,7 @@ def test_an_image_in_a_json_file_is_base64(tmp_path: Path) -> None:
             r"operation: unknown operation 'nobody.paints'; known are .*aimlapi.reve-remix, .*phota.remix",
         ),
         ("deepmode.generate", ("model_id=b8a9",), "prompt: required"),
-        ("deepmode.generate", (*GENERATE, "num_images=9"), "num_images: should be less than or equal to 8, not 9"),
+        ("deepmode.generate", (*GENERATE, "num_images=9"), "num_images: should be at most 8, not 9"),
         ("deepmode.generate", (*GENERATE, "num_images=many"), "num_images: should be a valid integer, not 'many'"),
         ("deepmode.generate", (*GENERATE, "ratio=round"), "ratio: should be 'portrait' or 'square', not 'round'"),
         ("deepmode.generate", (*GENERATE, "size=9"), "size: unknown field; the fields are model_id, prompt, "),

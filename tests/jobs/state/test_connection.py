@@ -296,6 +296,27 @@ def test_who_gives_up_reads_the_address_and_the_setting_and_no_password(free_por
     assert "a-password" not in message
 
 
+def test_the_address_of_a_host_with_colons_can_be_copied(free_port: int) -> None:
+    with (
+        opened(f"redis://[::1]:{free_port}") as retrying,
+        pytest.raises(RedisUnavailable, match=rf"^Redis at \[::1\]:{free_port}/0 "),
+    ):
+        set_key(retrying)
+
+
+@pytest.mark.parametrize("user", ["", ":a-wrong-one@"])
+def test_a_password_that_is_missing_or_wrong_is_named_and_not_quoted(new_server: Any, user: str) -> None:
+    server = new_server()
+    with server.client() as redis:
+        redis.config_set("requirepass", "the-right-one")
+    with (
+        opened(f"redis://{user}127.0.0.1:{server.port}/0", patience_seconds=1) as retrying,
+        pytest.raises(RedisUnavailable, match="refused access; check the user and the password in ") as raised,
+    ):
+        set_key(retrying)
+    assert "one" not in str(raised.value)
+
+
 def test_closing_ends_a_long_patience(free_port: int) -> None:
     with (
         ThreadPoolExecutor(1) as threads,

@@ -71,6 +71,27 @@ def test_one_invalid_job_refuses_the_batch(
     assert not darkroom.storage.list()
 
 
+def test_all_faults_of_all_jobs_are_listed_at_once(api: Any) -> None:
+    wrong = [
+        {**NEW, "deadline_seconds": 0},
+        {**NEW, "params": {"model_id": "m"}, "webhook_url": "ftp://x"},
+        NEW,
+        {"operation": "chainhub.ideogram-remix", "params": {"prompt": "p", "image_file": "bm8gcGljdHVyZQ=="}},
+        7,
+    ]
+
+    answer = api.post("/v1/batches", json={"jobs": wrong})
+
+    assert [one["field"] for one in answer.json["errors"]] == [
+        "jobs.0.deadline_seconds",
+        "jobs.1.params.prompt",
+        "jobs.1.webhook_url",
+        "jobs.3.params.image_file",
+        "jobs.4",
+    ]
+    assert answer.json["errors"][-1]["message"] == "should be an object"
+
+
 @pytest.mark.parametrize("number", [0, 1001])
 def test_a_batch_has_1_to_1000_jobs(api: Any, redis: Any, number: int) -> None:
     answer = api.post("/v1/batches", json=jobs_of(number))

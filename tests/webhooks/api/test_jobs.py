@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
@@ -234,10 +235,44 @@ class TestTheList:
         assert found("status=queued,succeeded&operation=deepmode.generate") == {queued.id, stored.id}
         assert found("operation=phota.remix") == set()
 
+    def test_can_be_filtered_by_code_metadata_and_time(self, api: Any, jobs: Any) -> None:
+        first = jobs.submitting(metadata={"user": "42", "size": 7})
+        jobs.reported(first, Failed(Code.MODERATED, "DeepMode: not this"))
+        second = jobs.queued()
+
+        def found(query: str) -> set[str]:
+            return {job["id"] for job in api.get(f"/v1/jobs?{query}").json["jobs"]}
+
+        assert found("code=moderated") == found("metadata.user=42&metadata.size=7") == {first.id}
+        assert found("metadata.user=42&metadata.size=8") == found("metadata.shop=42") == set()
+        assert found(f"created_after={quote(first.created_at.isoformat())}") == {second.id}
+
+    def test_names_each_fault_at_once(self, api: Any) -> None:
+        query = "status=faild&operation=x&code=moderate&created_after=2026-11-26&limit=0&cursor=x&metdata.user=42"
+
+        answer = api.get(f"/v1/jobs?{query}")
+
+        assert answer.status_code == 422
+        assert {error["field"] for error in answer.json["errors"]} == {
+            "status",
+            "operation",
+            "code",
+            "created_after",
+            "limit",
+            "cursor",
+            "metdata.user",
+        }
+        assert 'did you mean "failed"?' in answer.json["detail"]
+
     @pytest.mark.parametrize(
         "query",
         [
             "status=lost",
+            "code=lost",
+            "created_after=yesterday",
+            "created_after=2026-11-26T08:00:00",
+            "metadata=x",
+            "metadata=x&metadata.user=42",
             "limit=0",
             "limit=x",
             "limit=1000",

@@ -235,13 +235,21 @@ class TestABody:
 
     def test_lists_every_fault_at_once(self, api: Any) -> None:
         params = {"model_id": "m", "num_images": 9, "promt": "a lake"}
-        body = {"operation": "deepmode.generate", "params": params, "deadline_seconds": 0, "notify": True}
+        wrong = {"deadline_seconds": 0, "notify": True, "webhook_url": "ftp://x", "metadata": {"much": "x" * 20_000}}
+        body = {"operation": "deepmode.generate", "params": params, "webhook_events": ["faild"], **wrong}
 
         answer = api.post("/v1/jobs", json=body)
 
         errors = {error["field"]: error["message"] for error in answer.json["errors"]}
-        assert set(errors) == {"deadline_seconds", "notify", "params.num_images", "params.prompt", "params.promt"}
+        assert set(errors) == {*wrong, "webhook_events.0", "params.num_images", "params.prompt", "params.promt"}
         assert 'did you mean "prompt"?' in errors["params.promt"]
+        assert 'did you mean "failed"?' in errors["webhook_events.0"]
+
+    def test_of_an_unknown_operation_has_its_options_checked(self, api: Any) -> None:
+        answer = api.post("/v1/jobs", json={"operation": "deepmode.genrate", "params": {}, "deadline_seconds": 0})
+
+        assert [error["field"] for error in answer.json["errors"]] == ["operation", "deadline_seconds"]
+        assert 'did you mean "deepmode.generate"?' in answer.json["errors"][0]["message"]
 
     def test_never_repeats_a_prompt_or_an_image(self, api: Any) -> None:
         params = {"model_id": "m", "prompt": ["a secret wish"], "image_urls": ["http://a secret place/"]}
