@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from .report import Charged, Code, Cost, Failed, Running, Succeeded
-from .values import replace, spread
+from .values import replace, shown, spread
 
 #: the longest pause before a retry, in seconds, unless the provider asks for a longer one
 MAX_BACKOFF_SECONDS = 60.0
@@ -35,6 +35,13 @@ class Recovery(StrEnum):
     CALLBACK = "callback"  #: wait for its callback
     LOOKUP = "lookup"  #: ask for it by our own key
     NONE = "none"  #: it cannot be found out
+
+
+#: the names of an attempt that are not for users: what only the transitions of its job ask, and its own
+_INTERNAL = (
+    *("holder", "recovery", "polled", "inline", "next_poll_at", "repeating", "accepted", "succeeded", "failed"),
+    *("refused", "unknown", "left", "unrepeatable", "after", "part"),
+)
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,10 @@ class Attempt:
     def is_repeat(self) -> bool:
         """Whether an earlier send with the same key has an unknown outcome, so that a refusal is not the last word."""
         return self.counted_times > 1
+
+    def __dir__(self) -> list[str]:
+        """Names what a user needs."""
+        return shown(self, _INTERNAL)
 
     def next_poll_at(self, now: datetime) -> datetime | None:
         """When to ask the provider next; None: it cannot be asked."""

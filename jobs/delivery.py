@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .values import replace, spread
+from .values import replace, shown, spread
 
 #: the pause after each failed try, in seconds; then the last one again, until the delivery is given up
 PAUSES_SECONDS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0)
@@ -60,6 +60,10 @@ class Delivery:
     def is_open(self) -> bool:
         """Whether it will be tried again."""
         return self.next_at is not None
+
+    def __dir__(self) -> list[str]:
+        """Names what a user needs."""
+        return shown(self, ("is_due", "tried", "postponed", "restarted"))
 
     def is_due(self, now: datetime) -> bool:
         """Whether it should be tried now."""

@@ -58,6 +58,10 @@ class FieldError:
     def __str__(self) -> str:
         return f"{self.field}: {self.message}" if self.field else self.message
 
+    def __dir__(self) -> list[str]:
+        """Names what a user needs."""
+        return [name for name in object.__dir__(self) if name != "below"]
+
     def below(self, path: str) -> FieldError:
         """The same fault, its field below `path`."""
         return replace(self, field=f"{path}.{self.field}" if self.field else path)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from .errors import NotPossible
 from .report import Code, Image
-from .values import replace
+from .values import replace, shown
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,10 @@ class Artifact:
         """Whether `url` and `read` work: the artifact came from `jobs.get` or another function of `jobs`."""
         return self.storage is not None
 
+    def __dir__(self) -> list[str]:
+        """Names what a user needs."""
+        return shown(self, ("storage",))
+
     def _opened(self) -> ArtifactStorage:
         if self.storage is None:
             raise NotPossible("this artifact is not bound to a storage; get its job with jobs.get")
@@ -163,6 +167,10 @@ class Missing:
     message: str
     #: internal: the image, to be fetched again when a person retries the job
     image: PendingImage | None = field(default=None, repr=False)
+
+    def __dir__(self) -> list[str]:
+        """Names what a user needs."""
+        return shown(self, ("image",))
 
 
 @dataclass(frozen=True)

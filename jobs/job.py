@@ -18,6 +18,7 @@ from .attempt import Attempt, Outcome
 from .delivery import Delivery
 from .images import Artifact, Missing, PendingImage
 from .report import Code, Unit
+from .values import shown
 
 if TYPE_CHECKING:
     from .request import JsonValue
@@ -29,6 +30,10 @@ __all__ = ["ATTEMPTS", "FINAL", "WAITING", "Artifact", "Attempt", "Event", "Fail
 
 #: how many attempts a job has, until a person retries it
 ATTEMPTS = 4
+
+
+#: the fields of a job that are not for users
+_INTERNAL = ("wake_at", "holder", "attempts_allowed", "pending", "given_up", "version", "has_later_fields")
 
 
 class Status(StrEnum):
@@ -160,6 +165,10 @@ class Job:
     def has_unknown(self) -> bool:
         """Whether the ledger holds an attempt with an unknown outcome, which may have been charged."""
         return any(attempt.outcome is Outcome.UNKNOWN for attempt in self.attempts)
+
+    def __dir__(self) -> list[str]:
+        """Names what a user needs."""
+        return shown(self, _INTERNAL)
 
     def __repr__(self) -> str:
         """One line without secrets: `<Job 0f3c… deepmode.generate succeeded, 3 of 3 images, 1 credit>`."""

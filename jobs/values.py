@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, TypeVar
 
 T = TypeVar("T")
@@ -19,6 +20,11 @@ else:
         changed = object.__new__(type(value))
         changed.__dict__.update(value.__dict__, **changes)
         return changed
+
+
+def shown(value: object, hidden: Collection[str]) -> list[str]:
+    """The names of a value for `dir`, without those that only Darkroom itself uses."""
+    return sorted(set(object.__dir__(value)).difference(hidden))
 
 
 def spread(seconds: float, *key: object) -> float:

@@ -105,6 +105,14 @@ def _class(name: str, found: griffe.Object | griffe.Alias) -> Iterator[str]:
             yield f"\n#### `{name}.{member.name}`\n\n```python\n{_signature(member)}\n```\n\n{_text(member)}\n"
 
 
+def shown_names(name: str) -> Iterator[str]:
+    """The attributes and methods of a public class that its section shows."""
+    for member in _package()[name].members.values():
+        is_method = member.is_function and not member.name.startswith("_") and not _is_internal(member, name)
+        if is_method or _is_shown(member):
+            yield member.name
+
+
 def _row(member: griffe.Object | griffe.Alias) -> str:
     return f"| `{member.name}` | {_cell(f'`{member.annotation}`')} | {_sentence(member)} |\n"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documentation.python_reference import shown_names
 
 import jobs
 from jobs.darkroom import current
@@ -62,6 +63,13 @@ def test_each_field_of_a_public_value_says_what_it_means(kind: type) -> None:
         assert re.search(
             rf"#: .*\n(?:    #: .*\n)*    {field.name}: |^    {field.name}: .*  #: ", source, re.MULTILINE
         ), f"{kind.__name__}.{field.name} has no `#:` comment"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES.values() if dataclasses.is_dataclass(kind)])
+def test_a_value_names_what_the_reference_shows_of_it_and_nothing_else(kind: type) -> None:
+    value = object.__new__(kind)
+    vars(value).update({field.name: None for field in dataclasses.fields(kind)})
+    assert {name for name in dir(value) if not name.startswith("_")} == set(shown_names(kind.__name__))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES.values() if issubclass(kind, Enum)])
