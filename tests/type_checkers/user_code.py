@@ -78,6 +78,8 @@ for seen in jobs.watch(job.id, timeout=120):
 page: jobs.Page = jobs.list(status=["failed", jobs.Status.CANCELED], operation="deepmode.generate", limit=10)
 page = jobs.list("failed", metadata={"user": "42"}, created_after=datetime.now(UTC), cursor=page.next_cursor)
 page = jobs.list(code=jobs.Code.MODERATED, unknown=True)
+for listed in page:
+    print(listed.id, len(page), listed.metadata.get("user"))
 
 canceled: jobs.Job = jobs.cancel(job.id)
 retried: jobs.Job = jobs.retry(job.id, may_charge_again=True)
