@@ -21,6 +21,7 @@ from jobs.report import Charged, Code, Failed, Image, Report, Running, Succeeded
 from jobs.request import Request
 from jobs.settings import ProviderSettings, Settings
 
+from .http.threads import compute
 from .inputs import InputError, Inputs
 from .transport import NotSent, Reserve, Transport, TransportError
 
@@ -84,7 +85,9 @@ class ProviderCalls:
                 "it was sent under an idempotency key that this worker's settings do not use", lasting=False
             )
         images = await self.inputs.fetch(request)
-        call = operation.submit(request, self._context(job, number, settings, images))
+        context = self._context(job, number, settings, images)
+        size = sum(len(image.content) for image in images.values())
+        call = await compute(size, operation.submit, request, context)
         return Submission(number, call, settings.base_url + call.path, request, operation, abilities)
 
     async def submit(self, job: Job, submission: Submission, reserve: Reserve) -> Report | None:
@@ -108,7 +111,8 @@ class ProviderCalls:
                 reserve=reserve,
             )
             self.checkpoint("answered")
-            report = submission.operation.read_answer(submission.request, response)
+            read = submission.operation.read_answer
+            report = await compute(len(response.body), read, submission.request, response)
         except NotSent as error:
             said = f"the provider could not be reached: {error}"
             report = Failed(Code.PROVIDER_ERROR, said, retryable=True, charged=Charged.NO, not_sent=True)
@@ -134,7 +138,8 @@ class ProviderCalls:
         except TransportError as error:
             log.info("job %s: poll: %s", job.id, error)
             return None
-        return operation.read_poll(operation.request.model_validate(job.params), response)
+        request = operation.request.model_validate(job.params)
+        return await compute(len(response.body), operation.read_poll, request, response)
 
     async def remint(self, job: Job, image: PendingImage) -> Image | None:
         """Have the provider sign the image's URL again; None when it cannot, or did not."""

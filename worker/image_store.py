@@ -18,6 +18,7 @@ from jobs.errors import StorageError
 from jobs.image_file import Facts, RejectedImage, inspect
 from jobs.images import Artifact, AtUrl, InlineResult, InSpool, Missing, PendingImage, Postponed, Spooled, StoreResult
 from jobs.job import Job
+from jobs.providers._contract import Response
 from jobs.report import Code, Report, Succeeded
 from jobs.storage import Storage, Uploaded, artifact_key, artifact_metadata, read_upload
 from jobs.storage.spool import Spool, SpoolFull
@@ -28,6 +29,7 @@ from .transport import (
     FETCH_TIMEOUT_SECONDS,
     CutShort,
     ForbiddenAddress,
+    Reserve,
     TooLarge,
     TooManyRedirects,
     Transport,
@@ -101,12 +103,7 @@ class ImageStore:
                 if isinstance(source, InSpool):
                     content = await self._run(lambda: self.spool.read(source.name))
                     return await self._write(job, image.attempt, image.index, content)
-                response = await self.transport.download(
-                    source.url,
-                    timeout_seconds=FETCH_TIMEOUT_SECONDS,
-                    max_bytes=self.max_image_bytes,
-                    reserve=reserve,
-                )
+                response = await self._fetch(image, source.url, reserve)
                 self.checkpoint("image fetched")
                 if response.ok:
                     return await self._write(job, image.attempt, image.index, response.body)
@@ -127,6 +124,17 @@ class ImageStore:
             # The worker whose spool has it finds the job as well.
             said = "its bytes are in the spool of another worker"
             return self._postpone(image, Code.STORAGE_ERROR, said, ELSEWHERE_SECONDS)
+
+    async def _fetch(self, image: PendingImage, url: str, reserve: Reserve) -> Response:
+        """The answer of the image's host. A last one that may not be whole is taken: the image itself tells whether it is."""
+        try:
+            return await self.transport.download(
+                url, timeout_seconds=FETCH_TIMEOUT_SECONDS, max_bytes=self.max_image_bytes, reserve=reserve
+            )
+        except CutShort as error:
+            if image.bad_tries < len(BAD_TRY_SECONDS):
+                raise
+            return error.response
 
     async def _read_refusal(self, job: Job, image: PendingImage, status: int) -> StoreResult:
         """The host answered without the image: the URL may have expired, or not work yet."""
@@ -270,6 +278,7 @@ class ImageStore:
                 content=content,
                 timeout_seconds=UPLOAD_TIMEOUT_SECONDS,
                 max_bytes=1 << 16,
+                repeatable=True,  # the condition that no object exists makes a second one harmless
             )
         except TransportError as error:
             raise StorageError(f"put {key}: {error.reason}") from error

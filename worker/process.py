@@ -168,6 +168,7 @@ class Process:
             service.stop()
         self.backlog.close()
         self.darkroom.close()
+        self.work.loop.call_soon_threadsafe(self.work.runner.images.transport.close)
         self.work.loop.call_soon_threadsafe(self.work.loop.stop)
         self.thread.join(timeout=5)
         self.threads.shutdown(wait=False, cancel_futures=True)

@@ -23,7 +23,7 @@ from jobs.address_guard import URL, AddressGuard, Network, Resolver, resolve
 from jobs.providers._contract import FilePart, Response
 
 from .http import leniencies
-from .http.bodies import TooLong, Undecodable, decode_body, encode_body
+from .http.bodies import TooLong, Undecodable, decode_body, encode_body, text_size
 from .http.connections import Connection, Connections
 from .http.errors import (
     CutShort,
@@ -36,6 +36,7 @@ from .http.errors import (
 )
 from .http.exchange import Answer, Bounds, Reserve, exchange, location, received
 from .http.requests import Request, Target
+from .http.threads import ON_THE_LOOP_BYTES, compute
 
 __all__ = [
     "FETCH_TIMEOUT_SECONDS",
@@ -52,8 +53,6 @@ __all__ = [
 
 #: the time for the download of one image, in seconds
 FETCH_TIMEOUT_SECONDS = 120.0
-#: what is parsed on the event loop, in bytes; larger bodies go to a thread
-_ON_THE_LOOP_BYTES = 256 << 10
 
 
 class Transport:
@@ -66,9 +65,11 @@ class Transport:
         connect_timeout_seconds: float = 10.0,
         resolver: Resolver = resolve,
         ssl_context: ssl.SSLContext | None = None,
+        idle_seconds: float = 15.0,
     ) -> None:
+        """`idle_seconds` is how long an unused connection is kept: less than most servers do."""
         guard = AddressGuard(tuple(allowed_networks))
-        self._connections = Connections(guard, connect_timeout_seconds, resolver, ssl_context)
+        self._connections = Connections(guard, connect_timeout_seconds, resolver, ssl_context, idle_seconds)
 
     def close(self) -> None:
         """Close the connections that wait for another request."""
@@ -98,8 +99,9 @@ class Transport:
         other side had closed that. An answer that was cut behind one whole JSON value is whole. Raises NotSent,
         ForbiddenAddress, OutcomeUnknown, TooLarge.
         """
-        described, body = encode_body(json, form, files, content)
         target = Target.parsed(url)
+        size = text_size(json, ON_THE_LOOP_BYTES)
+        described, body = await compute(size, encode_body, json, form, files, content)
         merged = {"Accept": "application/json", **described, **(headers or {})}
         request = Request.of(method, target, merged, body, reuses=repeatable)
         bounds = Bounds(timeout_seconds, asyncio.get_running_loop().time() + timeout_seconds, max_bytes, reserve)
@@ -178,20 +180,13 @@ async def _read_json(answer: Answer, host: str, max_bytes: int) -> Response:
     response, surplus, error = decoded.response, answer.surplus, decoded.error(host)
     if error is None and not surplus:
         return response
-    if await _parsed(response.body):
-        return response
-    if surplus and await _parsed(response.body + surplus):  # LENGTH_TOO_SMALL
-        return replace(response, body=response.body + surplus)
+    for body in (response.body, response.body + surplus):  # LENGTH_TOO_SMALL
+        is_whole = await compute(len(body), leniencies.is_whole_json, body)
+        if is_whole and len(body) <= max_bytes:
+            return replace(response, body=body)
     if error is not None:
         raise error
     return response
-
-
-async def _parsed(body: bytes) -> bool:
-    """Whether the body is one whole JSON value; a large one is parsed in a thread."""
-    if len(body) <= _ON_THE_LOOP_BYTES:
-        return leniencies.is_whole_json(body)
-    return await asyncio.to_thread(leniencies.is_whole_json, body)
 
 
 async def _read_file(answer: Answer, host: str, max_bytes: int) -> Response:

@@ -46,6 +46,20 @@ def encode_body(
     return {}, ()
 
 
+def text_size(json: Any, enough: int) -> int:
+    """The characters of all strings in a JSON value; counting stops when they are more than `enough`."""
+    size, values = 0, [json]
+    while values and size <= enough:
+        value = values.pop()
+        if isinstance(value, str):
+            size += len(value)
+        elif isinstance(value, Mapping):
+            values.extend(value.values())
+        elif isinstance(value, list | tuple):
+            values.extend(value)
+    return size
+
+
 def decode_body(body: bytes, codings: Sequence[str], max_bytes: int) -> tuple[bytes, bool]:
     """Undo the codings, the last applied one first; returns the body and whether its compressed form was complete.
 

@@ -22,8 +22,6 @@ from .answers import AnswerReader
 from .errors import ForbiddenAddress, NotSent, os_reason
 from .requests import Request, Target
 
-#: how long an unused connection is kept, in seconds: less than most servers do
-IDLE_SECONDS = 15.0
 #: how many unused connections are kept, to one host and in all
 MAX_IDLE_PER_HOST, MAX_IDLE = 64, 256
 #: how much of a body is written before the other side's pace is looked at, in bytes
@@ -151,9 +149,9 @@ class Connection(asyncio.Protocol):
 
     # --- while it is idle -----------------------------------------------------------------------------------------
 
-    def rest(self, expire: Callable[[Connection], None]) -> None:
+    def rest(self, seconds: float, expire: Callable[[Connection], None]) -> None:
         """Wait for another request; `expire` is called if none comes in time."""
-        self._expiry = self._loop.call_later(IDLE_SECONDS, expire, self)
+        self._expiry = self._loop.call_later(seconds, expire, self)
 
     def resume(self) -> None:
         """Be ready for another request."""
@@ -194,11 +192,13 @@ class Connections:
         connect_timeout_seconds: float,
         resolver: Resolver,
         ssl_context: ssl.SSLContext | None,
+        idle_seconds: float,
     ) -> None:
         self._guard = guard
         self._connect_timeout_seconds = connect_timeout_seconds
         self._resolver = resolver
         self._ssl_context = ssl_context or _ssl_context()
+        self._idle_seconds = idle_seconds
         self._lookups: dict[tuple[str, int], asyncio.Future[Sequence[Address]]] = {}
         self._idle: dict[_Key, list[Connection]] = {}
 
@@ -237,7 +237,7 @@ class Connections:
             return
         idle.append(connection)
         self._idle[connection.key] = idle
-        connection.rest(self._expire)
+        connection.rest(self._idle_seconds, self._expire)
 
     def close(self) -> None:
         """Close the unused connections."""
