@@ -1,7 +1,7 @@
 """Performs HTTP exchanges on the worker's event loop, and says what is known about one that fails.
 
 Every submission opens a connection of its own: it costs money, and must not go out on an idle connection that the other side is
-about to close. Downloads and uploads may be repeated, so they use connections again. Three things are decided where they are known:
+about to close. Uploads may be repeated, so they use connections again. Three things are decided where they are known:
 
 - the address: where the connection is opened (`http.connections`);
 - the outcome: until a byte of the request was written to an open connection, it was surely not sent (`NotSent`);
@@ -116,18 +116,20 @@ class Transport:
         max_bytes: int,
         max_redirects: int = 3,
         guarded: bool = True,
+        reuses: bool = False,
         reserve: Reserve | None = None,
     ) -> Response:
         """Fetch a URL, following redirects, and return the last answer, whatever its status.
 
         Each hop is checked: https only, unless its address is in an allowed network, and no forbidden address. The bounds
-        are those of `send`, over all hops. Raises as `send` does, CutShort for a body that may not be whole, and
+        are those of `send`, over all hops. With `reuses`, connections are used again; but a host that announces more bytes than
+        it sends may then keep the connection open until the time is over. Raises as `send` does, CutShort for a body that may not be whole, and
         TooManyRedirects.
         """
         bounds = Bounds(timeout_seconds, asyncio.get_running_loop().time() + timeout_seconds, max_bytes, reserve)
         for _ in range(max_redirects + 1):
             target = Target.parsed(url)
-            request = Request.of("GET", target, {"Accept": "*/*"}, (), reuses=True, follows=True)
+            request = Request.of("GET", target, {"Accept": "*/*"}, (), reuses=reuses, follows=True)
             answer = await self._perform(request, bounds, guarded=guarded)
             further = location(answer.response.status, answer.response.headers)
             if further is None:

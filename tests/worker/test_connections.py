@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 
 import pytest
-from raw_server import LOOPBACK, Recorded, fetch, free_port, on_the_loop, post, raised_by, recorded, resolving, serving
+import raw_server
+from raw_server import LOOPBACK, Recorded, free_port, on_the_loop, post, raised_by, recorded, resolving, serving
 
 from worker.http.connections import MAX_IDLE_PER_HOST
 from worker.transport import ForbiddenAddress, NotSent, OutcomeUnknown, Transport
 
 IMAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nimage"
 Step = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+#: a download that may use a connection again
+fetch = functools.partial(raw_server.fetch, reuses=True)
 
 
 class Keeping:
