@@ -127,6 +127,13 @@ def test_bytes_that_are_not_an_image_are_fetched_again_three_times_and_then_give
     assert sum(BAD_TRY_SECONDS) <= 30
 
 
+def test_a_whole_image_under_a_length_that_is_too_large_is_stored_in_the_end(store: Any, host: Any, draw: Any) -> None:
+    image = at(host.put("/x.png", draw(), Content_Length=str(len(draw()) + 2)))
+    assert isinstance(store(image), Postponed)
+    end = store(replace(image, bad_tries=len(BAD_TRY_SECONDS)))
+    assert (type(end), end.size) == (Artifact, len(draw()))
+
+
 def test_an_image_that_is_too_large_or_dangerous_is_given_up_at_once(store: Any, host: Any, draw: Any) -> None:
     ends = [
         store(at(host.put("/large.png", b"x" * 1025)), max_image_bytes=1024),
