@@ -248,7 +248,7 @@ class World:
                 on_unknown=policy,
                 keep_late=self.chance.random() < 0.5,
                 metadata={"number": number},
-                idempotency_key=f"order-{number}" if number % 3 == 0 else "",
+                idempotency_key=f"order-{number}" if number % 3 == 0 else None,
             )
             if self.chance.random() < 0.04:
                 asyncio.ensure_future(self._person(name, self.chance.uniform(0, 20)))  # noqa: RUF006 - the loop ends with it
