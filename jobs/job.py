@@ -111,7 +111,7 @@ class Job:
     #: how many images the request asks for
     images_expected: int
     #: internal: when a worker should act next unless one holds the job, besides the deadline; None: not before the deadline
-    wake_at: datetime | None
+    wake_at: datetime | None = None
     #: internal: the id of the worker process that holds the job under a lease
     holder: str | None = None
     #: the ledger: what was sent to the provider, and what it cost

@@ -50,7 +50,8 @@ def running(job_id: str, now: datetime, due_in_seconds: float) -> Job:
         timeline=(Event(now, "queued"),),
     )
     price = operation(request.operation).price(request)
-    sent = transitions.submitting(
-        transitions.claimed(queued, HOLDER, now), HOLDER, now, recovery=Recovery.CALLBACK, expected_cost=price
-    )
-    return transitions.reported(sent, 1, Running(), now)
+    # As long as each step takes: times that are all the same would be compressed to nothing.
+    sent_at, answered_at = now + timedelta(microseconds=4713), now + timedelta(microseconds=391_862)
+    held = transitions.claimed(queued, HOLDER, sent_at)
+    sent = transitions.submitting(held, HOLDER, sent_at, recovery=Recovery.CALLBACK, expected_cost=price)
+    return transitions.reported(sent, 1, Running("5b2c8f0e6a714d39"), answered_at)

@@ -24,6 +24,7 @@ from jobs import Job, Status, callback_url
 from jobs.embedded import Command, free_port
 from jobs.providers import aimlapi, chainhub, deepmode, phota
 from jobs.queue import queue_name
+from jobs.state.record import json_of
 from jobs.view import JobView
 
 pytestmark = pytest.mark.journey
@@ -332,6 +333,6 @@ def test_only_an_artifacts_own_url_carries_a_signature_of_ours(run: Run) -> None
 
 def test_prompts_are_only_in_the_parameters_of_the_record(run: Run, site: Any) -> None:
     for job in run.jobs:
-        record = json.loads(site.redis.get(f"darkroom:job:{job.id}").partition(b" ")[2])
+        record = json.loads(json_of(site.redis.get(f"darkroom:job:{job.id}")))
         assert record.pop("params")["prompt"] == PROMPT
         assert PROMPT not in json.dumps(record)

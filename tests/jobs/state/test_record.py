@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from jobs import transitions
 from jobs.attempt import Attempt, Outcome
 from jobs.delivery import Delivery, Try
+from jobs.errors import Unavailable
 from jobs.images import Artifact, AtUrl, InSpool, Missing, PendingImage
 from jobs.job import Event, Failure, Job, Status
 from jobs.report import Code, Cost, Running, Unit
@@ -86,7 +89,7 @@ def at(part: Any, path: tuple[str | int, ...]) -> Any:
 
 
 def fields_of(text: bytes) -> Any:
-    return json.loads(text.partition(b" ")[2])
+    return json.loads(record.json_of(text))
 
 
 PLACES = tuple(values(fields_of(record.dumped(JOB, VERSION))))
@@ -122,3 +125,43 @@ def test_a_job_without_later_fields_is_written_as_it_was_read() -> None:
     assert (job, job.has_later_fields) == (JOB, False)
     assert record.dumped(job, VERSION) == text
     assert record.dumped(replace(job, has_later_fields=True), VERSION) == text
+
+
+# --- compression ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_job_that_stays_for_long_is_compressed(status: Status) -> None:
+    job = replace(JOB, status=status)
+    text = record.dumped(job, VERSION)
+    assert text.startswith(f"{VERSION}. ".encode())
+    assert (b'"operation"' in text) == (status in (Status.QUEUED, Status.SUBMITTING, Status.STORING))
+    assert record.loaded(ID, text) == job
+
+
+@given(prompt=st.text(max_size=20_000))
+def test_whatever_a_user_wrote_is_read_as_it_was_written(prompt: str) -> None:
+    job = replace(JOB, params={"prompt": prompt})
+    assert record.loaded(ID, record.dumped(job, VERSION)) == job
+
+
+def test_another_dictionary_needs_another_schema() -> None:
+    """Processes of both versions read the records of this schema, with the dictionary that each of them has."""
+    digest = hashlib.sha256(record.DICTIONARY).hexdigest()
+    assert (record.SCHEMA, digest[:16]) == (4, "cdb40e1917124018")
+
+
+@given(place=st.integers(0), flipped=st.integers(1, 255))
+def test_a_damaged_body_is_never_read_as_another_job(place: int, flipped: int) -> None:
+    text = bytearray(record.dumped(JOB, VERSION))
+    start = text.index(b" ") + 1
+    text[start + place % (len(text) - start)] ^= flipped
+    with suppress(Unavailable):  # some bits mean nothing
+        assert record.loaded(ID, bytes(text)) == JOB
+
+
+def test_a_body_that_is_cut_short_is_damaged() -> None:
+    text = record.dumped(JOB, VERSION)
+    for length in range(text.index(b" ") + 1, len(text)):
+        with pytest.raises(Unavailable, match="is damaged"):
+            record.loaded(ID, text[:length])
