@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -32,10 +32,16 @@ def read_request(
             fields[name] = texts[0]  # the model refuses it, and names the nearest field
         elif name in model.image_rules:
             images = [Path(text[1:]).expanduser() if text.startswith("@") else text for text in texts]
-            fields[name] = images if len(images) > 1 or get_origin(field.annotation) is Sequence else images[0]
+            fields[name] = images if len(images) > 1 or takes_list(field.annotation) else images[0]
         else:
             fields[name] = _fitting(field, list(_readings(texts)))
     return model.model_validate(fields, context={"base64_images": file is not None, "file_hint": "write @{}"})
+
+
+def takes_list(annotation: Any) -> bool:
+    """Whether a field takes a list, perhaps an optional one."""
+    origins = map(get_origin, (annotation, *get_args(annotation)))
+    return not {Sequence, list, tuple}.isdisjoint(origins)
 
 
 def _read_file(file: Path) -> dict[str, Any]:

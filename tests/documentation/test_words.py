@@ -15,6 +15,7 @@ import pytest
 from documentation.cli_reference import commands
 from documentation.pages import ROOT, page, pages
 
+from jobs import providers
 from webhooks import openapi
 
 #: names that were changed
@@ -115,7 +116,15 @@ def test_a_commands_help_has_none(path: str) -> None:
 
 
 def test_the_openapi_document_has_none() -> None:
-    assert "\n".join(found("openapi", json.dumps(openapi.document(), ensure_ascii=False))) == ""
+    document = openapi.document()
+    # The fields, examples and descriptions of a request are in the provider's own words.
+    for name in providers.operation_names():
+        document["components"]["schemas"].pop(providers.operation(name).request.__name__, None)
+        variant = "New" + "".join(word.capitalize() for word in re.split(r"[.-]", name))
+        assert document["components"]["schemas"].pop(variant)
+    for path in ("/v1/jobs", "/v1/batches"):
+        del document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    assert "\n".join(found("openapi", json.dumps(document, ensure_ascii=False))) == ""
 
 
 def files() -> Iterator[str]:

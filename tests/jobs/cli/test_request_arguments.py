@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from jobs.cli.request_arguments import read_request
+from jobs import ImageInput
+from jobs.cli.request_arguments import read_request, takes_list
 from jobs.errors import InvalidRequest
 from jobs.request import LocalImage
 
@@ -64,6 +66,15 @@ def test_a_list_is_repeated_or_json(photo: Path, pairs: tuple[str, ...]) -> None
     options = ("num_output_images=1", "output_format=jpg", "response_mode=urls")
     request = read_request("phota.remix", (*images, *options, *pairs))
     assert list(request.model_dump()["profile_ids"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "kind", [list[ImageInput], Sequence[ImageInput], tuple[ImageInput, ...], list[ImageInput] | None]
+)
+def test_one_image_is_a_list_where_the_field_takes_one(kind: Any) -> None:
+    assert takes_list(kind)
+    assert not takes_list(ImageInput)
+    assert not takes_list(ImageInput | None)
 
 
 def test_the_bytes_of_a_file_are_sent(photo: Path) -> None:
