@@ -37,7 +37,7 @@ def enqueue(
             until its record is gone.
         metadata: Your own data, at most 16 kB as JSON. It comes back with the job and in webhooks.
         deadline_seconds: How long to wait for the provider, 1 to 604,800 seconds. Default: the operation's own deadline.
-        on_unknown: What happens when nobody can tell whether an attempt was charged: `"fail"` fails the job with
+        on_unknown: What happens when it is not known whether an attempt was charged: `"fail"` fails the job with
             `outcome_unknown`, `"charge_again"` sends a new attempt, up to four in all; each may be charged.
         keep_late: Whether the images of a canceled job are stored if they arrive after all.
         webhook_url: Where webhooks about this job are sent, an https URL. Default: `DARKROOM_WEBHOOK_URL`.

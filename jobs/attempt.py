@@ -197,7 +197,7 @@ class Attempt:
 
     @property
     def numbers(self) -> range:
-        """The numbers that this line stands for."""
+        """The numbers of the attempts on this line."""
         return range(self.first_number or self.number, self.number + 1)
 
     def after(self, earlier: Attempt) -> Attempt:

@@ -85,7 +85,7 @@ class Darkroom:
     ) -> Job:
         """Enqueue one request; see `jobs.enqueue`.
 
-        `owner` is the name of the API key that asks. `fingerprint` stands for what else must be the same, besides the
+        `owner` is the name of the API key that enqueues. `fingerprint` covers what else must be the same, besides the
         request, when an idempotency key is used again.
         """
         new = NewJob(request, metadata, deadline_seconds, on_unknown, keep_late, webhook_url, webhook_events)
@@ -182,7 +182,7 @@ class Darkroom:
                 if job.version != seen:
                     seen = job.version
                     yield job
-                if job.status.final:
+                if job.status.is_final:
                     return
                 left = give_up_at - time.monotonic()
                 if left <= 0:

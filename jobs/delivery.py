@@ -11,7 +11,7 @@ from .values import replace, shown, spread
 PAUSES_SECONDS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0)
 #: how long a delivery is tried
 GIVE_UP_AFTER = timedelta(hours=24)
-#: two processes' ideas of Redis' time differ by less: what is due for one of them is due for the other
+#: two processes' estimates of Redis' time differ by less: a delivery that is due for one of them is due for the other
 CLOCK_TOLERANCE = timedelta(milliseconds=100)
 #: how many tries the log holds, the latest ones
 LOG_LENGTH = 12

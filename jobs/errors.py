@@ -23,12 +23,12 @@ DarkroomError
  |   +- DataAppended
  +- InvalidProvider         jobs.providers: an installed provider that cannot be used
  +- SpoolFull               jobs.storage.spool: no room for what waits for its store
- +- InputError              worker.inputs: an input image cannot be had
+ +- InputError              worker.inputs: an input image cannot be fetched or used
  +- DidNotStart             jobs.embedded: a process of the stack did not start
  +- RedisInUse              jobs.embedded: other workers use the Redis that was given
  +- PortUnavailable         jobs.embedded: another program listens on the port of a server
 
-A worker's own `TransportError` (worker.transport) never leaves it, and is no DarkroomError.
+A worker's own `TransportError` (worker.transport) never leaves it, and is not a DarkroomError.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def inspect(content: bytes, *, max_bytes: int, max_pixels: int = MAX_PIXELS) -> 
     `max_bytes` bounds the file, `max_pixels` width times height (of a GIF or a WebP: of its largest frame).
     Raises a `RejectedImage`: `NotAnImage`, `ImageCutShort`, `ImageTooLarge` or `DataAppended`.
     """
-    kind, outline = _outlined(content, max_bytes, max_pixels)
+    kind, outline = _read_outline(content, max_bytes, max_pixels)
     end = outline.end
     while found := _NO_PADDING.search(content, end):
         start = found.start()
@@ -112,10 +112,10 @@ def measure(content: bytes, *, max_bytes: int, max_pixels: int = MAX_PIXELS) -> 
 
     Arguments and errors are those of `inspect`, without `DataAppended`.
     """
-    return _facts(content, *_outlined(content, max_bytes, max_pixels))
+    return _facts(content, *_read_outline(content, max_bytes, max_pixels))
 
 
-def _outlined(content: bytes, max_bytes: int, max_pixels: int) -> tuple[Kind, _Outline]:
+def _read_outline(content: bytes, max_bytes: int, max_pixels: int) -> tuple[Kind, _Outline]:
     if len(content) > max_bytes:
         raise ImageTooLarge(f"the image has {len(content)} bytes; at most {max_bytes} are allowed")
     kind = recognize(content)

@@ -131,14 +131,14 @@ class Artifact:
 
         Raises NotPossible for an artifact that did not come from `jobs.get` or another function of `jobs`.
         """
-        return self._opened().url(self.key, expires_seconds)
+        return self._bound_storage().url(self.key, expires_seconds)
 
     def read(self) -> bytes:
         """The bytes of the image, from the storage.
 
         Raises StorageError when the storage is away or no longer has the image, and NotPossible as `url` does.
         """
-        return self._opened().get(self.key)
+        return self._bound_storage().get(self.key)
 
     @property
     def is_readable(self) -> bool:
@@ -149,7 +149,7 @@ class Artifact:
         """Names what a user needs."""
         return shown(self, ("storage",))
 
-    def _opened(self) -> ArtifactStorage:
+    def _bound_storage(self) -> ArtifactStorage:
         if self.storage is None:
             raise NotPossible("this artifact is not bound to a storage; get its job with jobs.get")
         return self.storage

@@ -45,10 +45,10 @@ class Status(StrEnum):
     STORING = "storing"  #: a worker is storing the images
     SUCCEEDED = "succeeded"  #: final: at least one image is stored
     FAILED = "failed"  #: final: `error` says why
-    CANCELED = "canceled"  #: final: somebody canceled it
+    CANCELED = "canceled"  #: final: it was canceled before it ended
 
     @property
-    def final(self) -> bool:
+    def is_final(self) -> bool:
         """Whether the job is over; only a late result or a retry by a person changes it again."""
         return self in FINAL
 

@@ -96,7 +96,7 @@ class Redacted(str):
 
 
 class Redaction:
-    """Removes secrets from texts: those that it knows, and whatever has the form of one."""
+    """Removes secrets from texts: those that it knows, and everything that has the form of one."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
         self._known: frozenset[str] = frozenset()
@@ -217,7 +217,7 @@ def change(before: Job, after: Job) -> None:
         event("job retried", fields, code=attempt.code, until=after.wake_at)
     if len(after.artifacts) > len(before.artifacts):
         _log_stored(after, fields)
-    if after.status.final and after.status is not before.status:
+    if after.status.is_final and after.status is not before.status:
         _log_end(after, fields)
 
 
@@ -378,7 +378,7 @@ def configure(
 
 
 def install(known: Iterable[str] = ()) -> None:
-    """Redact whatever this process logs from now on; called again, it only adds more secrets."""
+    """Redact everything that this process logs from now on; called again, it only adds more secrets."""
     redaction.add(known)
     _clean_text.cache_clear()
     make: Any = logging.getLogRecordFactory()

@@ -54,7 +54,7 @@ class NewJob:
     metadata: Mapping[str, JsonValue] | None = None
     #: how long to wait for the provider, 1 to 604,800 seconds; None: the operation's own deadline
     deadline_seconds: float | None = None
-    #: what happens when nobody can tell whether an attempt was charged: the job fails, or a new attempt is sent
+    #: what happens when it is not known whether an attempt was charged: the job fails, or a new attempt is sent
     on_unknown: OnUnknown | Literal["fail", "charge_again"] = OnUnknown.FAIL
     #: whether the images of a canceled job are stored if they arrive after all
     keep_late: bool = False
@@ -73,7 +73,7 @@ def make_jobs(
     idempotency_key: str | None = None,
     owner: str = "",
 ) -> list[Job]:
-    """Check new jobs, stage their images, and return them as queued jobs, which nobody has written yet.
+    """Check new jobs, stage their images, and return them as queued jobs, not written to Redis yet.
 
     Each stands under the path that precedes its fields in an error: "" for a single one, "0" for the first of many.
     Raises InvalidRequest with every fault of all of them, before the first image is stored.

@@ -31,7 +31,7 @@ class Charged(StrEnum):
     NO = "no"
     #: it was charged
     YES = "yes"
-    #: nobody can tell; assume that it was charged
+    #: not known; assume that it was charged
     UNKNOWN = "unknown"
 
 

@@ -43,4 +43,4 @@ def due_deliveries(job: Job, now: datetime) -> tuple[Delivery, ...]:
 
 def is_complete(job: Job) -> bool:
     """Whether nothing is left to do: final, each image stored or missing, each delivery ended. Its retention begins."""
-    return job.status.final and not job.pending and not any(delivery.is_open for delivery in job.deliveries)
+    return job.status.is_final and not job.pending and not any(delivery.is_open for delivery in job.deliveries)

@@ -315,7 +315,7 @@ class ProviderSettings(BaseModel):
         return value.rstrip("/")
 
     @property
-    def enabled(self) -> bool:
+    def is_enabled(self) -> bool:
         """Whether the key is set."""
         return bool(self.api_key.get_secret_value())
 
@@ -375,7 +375,7 @@ def provider_settings(name: str, environ: Mapping[str, str] | None = None) -> Pr
 def enabled_providers(environ: Mapping[str, str] | None = None) -> dict[str, ProviderSettings]:
     """The providers whose key is set, by name."""
     found = {name: provider_settings(name, environ) for name in providers.names()}
-    return {name: settings for name, settings in found.items() if settings.enabled}
+    return {name: settings for name, settings in found.items() if settings.is_enabled}
 
 
 def current() -> Settings:

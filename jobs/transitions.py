@@ -1,7 +1,7 @@
 """How a job moves: pure functions, and the only code that assigns a status.
 
-Each takes the job, the news and the time, and returns the changed job. News that is stale, late, repeated or meant for
-another holder returns the very same object, or the same job with one more line on its timeline.
+Each takes the job, what happened and the time, and returns the changed job. Something that is stale, late, repeated or meant
+for another holder returns the very same object, or the same job with one more line on its timeline.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def reported(
 
 
 def _is_decisive(job: Job, attempt: Attempt) -> bool:
-    """Whether news of this attempt decides what the job does next.
+    """Whether a report on this attempt decides what the job does next.
 
     It also does while the attempt waits to be sent again with its key, or was refused for now: the next one would be
     charged beside it.
@@ -174,7 +174,7 @@ def _report_running(job: Job, attempt: Attempt, report: Running, now: datetime) 
 
 
 def poll_postponed(job: Job, now: datetime) -> Job:
-    """A poll brought no news: poll again later."""
+    """A poll found nothing new: poll again later."""
     if not is_poll_due(job, now) or job.attempt is None:
         return job
     return replace(job, wake_at=job.attempt.next_poll_at(now), updated_at=now)
@@ -319,7 +319,7 @@ def expired(job: Job, now: datetime) -> Job:
 
 
 def canceled(job: Job, now: datetime) -> Job:
-    """Somebody cancels the job. What was sent may still be charged, and the ledger says so."""
+    """A person or the application cancels the job. What was sent may still be charged, and the ledger says so."""
     if job.status not in WAITING:
         return job
     return _moved(job, Status.CANCELED, now, "canceled", finished_at=now)
@@ -331,13 +331,13 @@ def canceled(job: Job, now: datetime) -> Job:
 def stored(job: Job, number: int, results: Mapping[int, StoreResult], now: datetime) -> Job:
     """The images of attempt `number` that were stored, given up or postponed, by index."""
     waiting = {image.index: image for image in job.pending if image.attempt == number}
-    news = [(waiting[index], result) for index, result in results.items() if index in waiting]
-    if not news:
+    tried = [(waiting[index], result) for index, result in results.items() if index in waiting]
+    if not tried:
         return job
-    artifacts = tuple(result for _, result in news if isinstance(result, Artifact))
-    given_up = tuple(replace(result, image=image) for image, result in news if isinstance(result, Missing))
-    again = {image.index: image.postponed(result, now) for image, result in news if isinstance(result, Postponed)}
-    done = {image.index for image, result in news if not isinstance(result, Postponed)}
+    artifacts = tuple(result for _, result in tried if isinstance(result, Artifact))
+    given_up = tuple(replace(result, image=image) for image, result in tried if isinstance(result, Missing))
+    again = {image.index: image.postponed(result, now) for image, result in tried if isinstance(result, Postponed)}
+    done = {image.index for image, result in tried if not isinstance(result, Postponed)}
     changed = replace(
         job,
         artifacts=tuple(sorted((*job.artifacts, *artifacts), key=lambda artifact: artifact.index)),
@@ -391,10 +391,10 @@ def _report_after_cancel(
 ) -> Job:
     has_images = bool(job.artifacts or job.pending)
     paid = replace(paid, outcome=Outcome.SURPLUS) if has_images else paid
-    told = noted(_with(job, paid), f"{paid.number} succeeded after the cancel", now)
+    changed = noted(_with(job, paid), f"{paid.number} succeeded after the cancel", now)
     if not job.keep_late or has_images:
-        return told
-    late = _storing(told, paid.number, report, now, inline)
+        return changed
+    late = _storing(changed, paid.number, report, now, inline)
     return replace(late, status=Status.CANCELED, finished_at=job.finished_at, error=None, deliveries=job.deliveries)
 
 

@@ -35,13 +35,13 @@ class Caller:
     scopes: frozenset[Scope]
 
     @property
-    def admin(self) -> bool:
+    def is_admin(self) -> bool:
         """Whether it may do anything, with the jobs of any owner."""
         return Scope.ADMIN in self.scopes
 
     def allows(self, scope: Scope) -> bool:
         """Whether its key allows this."""
-        return self.admin or scope in self.scopes
+        return self.is_admin or scope in self.scopes
 
 
 class ApiKeys:

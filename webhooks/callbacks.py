@@ -165,7 +165,7 @@ class CallbackHandler:
 
 
 def _forbidden(reason: str) -> Refused:
-    """The same answer for each reason, so that nobody learns which part was right."""
+    """The same answer for each reason, so that a caller does not learn which part was right."""
     return Refused(problem(HTTPStatus.FORBIDDEN, "The token or the signature is invalid."), reason)
 
 

@@ -12,7 +12,7 @@ from jobs.storage import FolderStorage, Storage, verify_path
 
 from .problems import problem
 
-#: a stored image can do nothing but be displayed, whatever a browser takes it for
+#: a browser may display a stored image, and do nothing else with it even if it mistakes its type
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",

@@ -1,7 +1,7 @@
 """Performs the calls of providers: submit, poll (which is also the lookup by our own key) and re-mint.
 
-Each method is one HTTP exchange. The provider translates in both directions; whether an exchange that failed was surely not sent is
-the transport's to say.
+Each method is one HTTP exchange. The provider translates in both directions; the transport says whether a failed exchange was surely
+not sent.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class ProviderCalls:
         return report
 
     async def poll(self, job: Job, attempt: Attempt) -> Report | None:
-        """Ask for an attempt, by the provider's id or by our own key, and return the news; None when there is none."""
+        """Ask for an attempt, by the provider's id or by our own key, and return the report; None when there is nothing new."""
         settings, operation = self.providers[job.provider], providers.operation(job.operation)
         context = self._context(job, attempt.number, settings)
         call = operation.poll(attempt.external_id or context.attempt_key, context)

@@ -65,7 +65,7 @@ class WebhookSender:
                     return
 
     async def _try(self, job: Job, host: str, delivery: Delivery) -> Try:
-        """Send the message once and record the try. Whatever goes wrong is recorded too, so that it is retried later."""
+        """Send the message once and record the try. Every failure is recorded too, so that it is retried later."""
         started_at = asyncio.get_running_loop().time()
         try:
             attempt = Try(self.now(), status=await self._send(job, delivery))

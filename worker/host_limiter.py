@@ -1,7 +1,7 @@
-"""Slots for connections to hosts that somebody else chose, so that a slow or dead host takes none from others.
+"""Slots for connections to hosts that users chose, so that a slow or dead host takes none from others.
 
-A host that answered the latest request has more slots, from a pool of its own kind; a host that did not, or that is new, has few. So a
-thousand dead hosts delay only one another.
+Hosts that answered the latest request share one pool, with more slots for each; new hosts and those that did not answer share another,
+with few. So a thousand dead hosts delay only one another.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ from .transport import (
 
 T = TypeVar("T")
 
-#: the pauses after fetches of one image that brought no valid image, in seconds; after the last one it is given up
+#: the pauses after downloads of one image that were not a valid image, in seconds; after the last one it is given up
 BAD_TRY_SECONDS = (2.0, 8.0, 16.0)
 #: the longest pause between two tries of an image whose host or whose storage is away, in seconds
 MAX_PAUSE_SECONDS = 60.0
@@ -162,7 +162,7 @@ class ImageStore:
         )
 
     def _fetch_again(self, image: PendingImage, said: str) -> StoreResult:
-        """The URL brought no whole image: it is fetched a few times more, and then given up."""
+        """The download was not a whole image: it is retried a few times, and then given up."""
         if image.bad_tries < len(BAD_TRY_SECONDS):
             return Postponed(image.index, BAD_TRY_SECONDS[image.bad_tries], said, bad=True)
         return Missing(image.index, Code.RESULT_REJECTED, said)

@@ -64,7 +64,7 @@ class Runner:
             if job is None:
                 return
             number = submission.number
-            # The answer's memory is freed before images are fetched: two jobs that hold some and wait for more would wait for ever.
+            # The answer's memory is freed before images are fetched: two jobs that hold some and wait for more would wait forever.
             async with self.images.budget.reservation() as reserve:
                 report = await self.calls.submit(job, submission, reserve)
                 inline = await self.images.store_inline(job, number, report)
@@ -76,7 +76,7 @@ class Runner:
     # --- the steps of `run` ---------------------------------------------------------------------------------------
 
     async def _claim(self, job_id: str) -> Job | None:
-        """Take the job under this process's lease; None when it cannot be had, or needs nothing more than a poll."""
+        """Take the job under this process's lease; None when it cannot be claimed, or needs nothing more than a poll."""
         try:
             change = await self._update(job_id, lambda job, now: transitions.claimed(job, self.holder, now))
         except JobNotFound:
@@ -109,7 +109,7 @@ class Runner:
     async def _admit(self, job: Job, submission: Submission) -> Job | None:
         """Write the attempt to the ledger; None when the job may not be sent any more."""
         if not self.lease_held():
-            # Other workers may consider this one dead, and what it sends lost: one of them shall have the job.
+            # Other workers may consider this one dead, and what it sends lost: one of them takes the job.
             await self._update(job.id, lambda current, now: transitions.released(current, self.holder, now), known=job)
             return None
 

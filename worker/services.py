@@ -26,11 +26,11 @@ class Service(Protocol):
         """The pause between two runs, in seconds."""
 
     def run_once(self) -> bool:
-        """Do what is due now, and return whether to run again without a pause."""
+        """Do the work that is due now, and return whether to run again without a pause."""
 
 
 class ServiceThread:
-    """Runs one service until it is stopped, whatever it raises."""
+    """Runs one service until it is stopped, even if it raises."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

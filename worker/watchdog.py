@@ -51,7 +51,7 @@ class Watchdog:
             call_soon(lambda: setattr(self, "_loop_asked_at", None))
 
     def excuse(self) -> None:
-        """Start over: Redis is away, and nobody can be expected to work."""
+        """Start over: Redis is away, and no progress can be expected."""
         self._loop_asked_at = self._idle_since = None
 
     def observe_consumer(self, *, waiting: int | None, room: int, received: int) -> None:
@@ -78,7 +78,7 @@ class Watchdog:
 
 
 class Backlog:
-    """Counts the messages in a worker's queues, whatever the broker is, by passive declarations."""
+    """Counts the messages in a worker's queues, with any broker, by passive declarations."""
 
     def __init__(self, app: Celery, queues: Sequence[str]) -> None:
         self._app = app
@@ -139,7 +139,7 @@ class WatchdogService:
         return False
 
     def end(self) -> None:
-        """Finish what can be finished, and end the process whatever is stuck."""
+        """Finish what can be finished, and end the process even if something is stuck."""
         threading.Timer(END_SECONDS, os._exit, [EXIT_CODE]).start()
         self.stop()
         os._exit(EXIT_CODE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .. import darkroom
+from ..darkroom import current
 from ..job import Status
 from ..report import Charged
 from ..view import JobView
@@ -16,7 +16,7 @@ from .console import print_json
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
 def cancel(job_id: str, as_json: bool) -> int:
     """Cancel a job that still waits for its provider. Exit 0 only if it is canceled now."""
-    job = darkroom.current().cancel(job_id)
+    job = current().cancel(job_id)
     if as_json:
         print_json(JobView.of(job))
     elif job.status is Status.STORING:

@@ -64,19 +64,19 @@ def run_checks() -> Findings:
             "settings", State.BROKEN, f"{error.name}: {error.problem}", f"export {error.name}={error.example}"
         )
         return
-    house = Darkroom.open(settings)
+    darkroom = Darkroom.open(settings)
     for name, check in CHECKS.items():
         try:
-            yield from check(house)
+            yield from check(darkroom)
         except DarkroomError as error:
             yield Finding(name, State.BROKEN, str(error))
 
 
-def check_redis(house: Darkroom) -> Findings:
+def check_redis(darkroom: Darkroom) -> Findings:
     """Redis answers, is recent enough, and keeps jobs when it ends."""
-    shown = without_password(house.settings.redis_url)
+    shown = without_password(darkroom.settings.redis_url)
     connection = Redis.from_url(
-        house.settings.redis_url, socket_timeout=_PATIENCE_SECONDS, socket_connect_timeout=_PATIENCE_SECONDS
+        darkroom.settings.redis_url, socket_timeout=_PATIENCE_SECONDS, socket_connect_timeout=_PATIENCE_SECONDS
     )
     try:
         with connection as redis:
@@ -111,14 +111,14 @@ def _check_durability(redis: Redis) -> Findings:
             yield Finding("durability", State.WARNING, f"{name} is {value}, so {harm}", fix)
 
 
-def check_broker(house: Darkroom) -> Findings:
+def check_broker(darkroom: Darkroom) -> Findings:
     """The broker of Celery answers."""
-    if house.settings.broker_is_redis:
+    if darkroom.settings.broker_is_redis:
         yield Finding("broker", State.OK, "the same Redis")
         return
-    shown = without_password(house.settings.broker)
+    shown = without_password(darkroom.settings.broker)
     try:
-        with Connection(house.settings.broker, connect_timeout=_PATIENCE_SECONDS) as connection:
+        with Connection(darkroom.settings.broker, connect_timeout=_PATIENCE_SECONDS) as connection:
             connection.ensure_connection(max_retries=1, timeout=_PATIENCE_SECONDS)
         yield Finding("broker", State.OK, f"{shown} answers")
     except (OperationalError, OSError) as error:
@@ -127,12 +127,12 @@ def check_broker(house: Darkroom) -> Findings:
         yield Finding("broker", State.BROKEN, message, fix)
 
 
-def check_storage(house: Darkroom) -> Findings:
+def check_storage(darkroom: Darkroom) -> Findings:
     """The storage can be written, and keeps what was written first."""
-    url = house.settings.storage_url
+    url = darkroom.settings.storage_url
     try:
-        house.storage.check()
-        rehearse(house.storage)
+        darkroom.storage.check()
+        rehearse(darkroom.storage)
         yield Finding("storage", State.OK, f"{url} can be written and read, and writes each object once")
     except DarkroomError as error:
         elsewhere = "export DARKROOM_STORAGE_URL=s3://bucket/prefix  # or file:///folder, and the AWS_* variables"
@@ -140,19 +140,19 @@ def check_storage(house: Darkroom) -> Findings:
         yield Finding("storage", State.BROKEN, str(error), fix)
 
 
-def check_secrets(house: Darkroom) -> Findings:
+def check_secrets(darkroom: Darkroom) -> Findings:
     """Callbacks can be signed, and the HTTP API has a key."""
-    if house.settings.public_url and not house.settings.secret_keys:
+    if darkroom.settings.public_url and not darkroom.settings.secret_keys:
         message = "DARKROOM_SECRET_KEYS is not set, so providers cannot call back"
         yield Finding("secret keys", State.BROKEN, message, f"export DARKROOM_SECRET_KEYS={_NEW_SECRET}")
-    if not house.settings.api_keys:
+    if not darkroom.settings.api_keys:
         message = "DARKROOM_API_KEYS is not set, so only keys of `darkroom keys new` can use the HTTP API"
         yield Finding("api keys", State.WARNING, message, f"export DARKROOM_API_KEYS={_NEW_SECRET}")
 
 
-def check_receiver(house: Darkroom) -> Findings:
+def check_receiver(darkroom: Darkroom) -> Findings:
     """Providers can reach the receiver."""
-    url = house.settings.public_url
+    url = darkroom.settings.public_url
     if not url:
         message = "DARKROOM_PUBLIC_URL is not set: providers cannot call back, and operations run without callbacks"
         fix = "export DARKROOM_PUBLIC_URL=https://darkroom.example.com"
@@ -170,9 +170,9 @@ def check_receiver(house: Darkroom) -> Findings:
         yield Finding("receiver", State.OK, f"{url} answers")
 
 
-def check_workers(house: Darkroom) -> Findings:
+def check_workers(darkroom: Darkroom) -> Findings:
     """At least one worker runs."""
-    workers = house.repository.workers()
+    workers = darkroom.repository.workers()
     if workers:
         hosts = ", ".join(sorted(str(worker.get("hostname", "?")) for worker in workers.values()))
         yield Finding("workers", State.OK, f"{len(workers)} running: {hosts}")
@@ -181,12 +181,12 @@ def check_workers(house: Darkroom) -> Findings:
         yield Finding("workers", State.BROKEN, message, "celery -A worker worker")
 
 
-def check_providers(house: Darkroom) -> Findings:
+def check_providers(darkroom: Darkroom) -> Findings:
     """Workers serve the operations of each provider."""
-    served = house.repository.served_operations()
+    served = darkroom.repository.served_operations()
     for name in providers.names():
         operations = set(providers.provider(name).operations)
-        has_key = "set" if provider_settings(name).enabled else "not set"
+        has_key = "set" if provider_settings(name).is_enabled else "not set"
         variable = f"{name.upper()}_API_KEY"
         if operations <= served:
             message = f"workers serve {', '.join(sorted(operations))}; {variable} is {has_key} here"
@@ -199,9 +199,9 @@ def check_providers(house: Darkroom) -> Findings:
         yield Finding(name, State.BROKEN, sentence)
 
 
-def check_jobs(house: Darkroom) -> Findings:
+def check_jobs(darkroom: Darkroom) -> Findings:
     """How many jobs there are, by status."""
-    counts = [f"{number} {name}" for name, number in house.repository.count().items() if number]
+    counts = [f"{number} {name}" for name, number in darkroom.repository.count().items() if number]
     yield Finding("jobs", State.OK, ", ".join(counts) or "none yet")
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 import click
 from rich.text import Text
 
-from .. import darkroom
+from ..darkroom import current
 from ..delivery import Delivery
 from ..job import Job
 from ..view import JobView
@@ -21,13 +21,13 @@ from .words import duration, moment
 @click.option("--json", "as_json", is_flag=True, help="Print the deliveries as JSON, one a line.")
 def deliveries(job_id: str, as_json: bool) -> None:
     """Show the webhooks about a job: each delivery, and how its latest tries ended."""
-    house = darkroom.current()
-    job = house.get(job_id)
+    darkroom = current()
+    job = darkroom.get(job_id)
     if as_json:
         for delivery in JobView.of(job).deliveries:
             print_json(delivery)
     elif job.deliveries:
-        now, console = house.repository.now(), out()
+        now, console = darkroom.repository.now(), out()
         show([f"to {JobView.of(job).webhook_url}"], console)
         for one in job.deliveries:
             show(_lines(one, now, width_of(console)), console)

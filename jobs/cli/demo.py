@@ -58,19 +58,19 @@ def demo(folder: Path | None, as_json: bool) -> int:
     for key in result.unreadable:
         complain(f"{key} is not in the storage as the job's record says")
     show(["", f"{result.images} images stored, read back and compared; they are in", str(stack.images)])
-    if not result.good:
+    if not result.is_good:
         show(["the logs of all processes are in", str(stack.logs)])
     elif folder is None:
         stack.delete_all_but_images()
     if as_json:
         print_json(result.summary())
-    return 0 if result.good else 1
+    return 0 if result.is_good else 1
 
 
 def _introduce(stack: Stack) -> None:
     note(f"receiver at {stack.url}, sandbox at {stack.sandbox_url}")
     note(f"Redis at {without_password(stack.settings.redis_url)}")
-    if not stack.durable:
+    if not stack.is_durable:
         warn("NOT DURABLE: fakeredis is used instead of Redis; install redis-server to use a real one")
     for name in providers.names():
         if name not in stack.played:
@@ -80,14 +80,14 @@ def _introduce(stack: Stack) -> None:
 
 
 def _run(stack: Stack) -> Sequence[Job]:
-    house = stack.darkroom
+    darkroom = stack.darkroom
     requests = demo_requests(name for name in providers.names() if name in stack.played)
-    ids = [house.enqueue(request, deadline_seconds=DEADLINE_SECONDS).id for request in requests]
+    ids = [darkroom.enqueue(request, deadline_seconds=DEADLINE_SECONDS).id for request in requests]
     try:
-        follow(house, ids, timeout=DEADLINE_SECONDS + 15, transient=True)
+        follow(darkroom, ids, timeout=DEADLINE_SECONDS + 15, transient=True)
     except TimeoutError as error:
         complain(str(error))
-    return [house.get(job_id) for job_id in ids]
+    return [darkroom.get(job_id) for job_id in ids]
 
 
 def _result_lines(result: Result) -> Iterator[Cell]:

@@ -28,7 +28,7 @@ class Result:
     unreadable: Sequence[str]
 
     @property
-    def good(self) -> bool:
+    def is_good(self) -> bool:
         """Whether every job succeeded with all its images, and every image could be read back."""
         complete = (job.status is Status.SUCCEEDED and not job.missing and job.artifacts for job in self.jobs)
         return bool(self.jobs) and all(complete) and not self.unreadable
@@ -50,11 +50,11 @@ class Result:
         }
 
 
-def unreadable_keys(house: Darkroom, job: Job) -> Iterator[str]:
+def unreadable_keys(darkroom: Darkroom, job: Job) -> Iterator[str]:
     """The keys of the job's images that are not in the storage as the record says."""
     for artifact in job.artifacts:
         try:
-            same = hashlib.sha256(house.storage.get(artifact.key)).hexdigest() == artifact.sha256
+            same = hashlib.sha256(darkroom.storage.get(artifact.key)).hexdigest() == artifact.sha256
         except StorageError:
             same = False
         if not same:

@@ -10,7 +10,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from .. import darkroom, providers
+from .. import providers
+from ..darkroom import current
 from ..errors import FieldError, InvalidRequest
 from ..job import OnUnknown, Status
 from ..new_job import NewJob, option_errors
@@ -45,7 +46,7 @@ def complete_operation(_context: click.Context, _parameter: click.Parameter, inc
     type=Names([word.value for word in OnUnknown]),
     default=OnUnknown.FAIL.value,
     show_default=True,
-    help="What to do when nobody can tell whether an attempt was charged.",
+    help="What to do when it is not known whether an attempt was charged.",
 )
 @click.option("--keep-late", is_flag=True, help="Store images that arrive after the job was canceled.")
 @click.option("--webhook-url", metavar="URL", help="Where webhooks are sent; default: DARKROOM_WEBHOOK_URL.")
@@ -61,19 +62,19 @@ def enqueue(
     darkroom enqueue aimlapi.reve-remix -p prompt="a lake at dawn" \\
         -p image_urls=@photo.png --wait
     """
-    house = darkroom.current()
-    new = _read_new_job(operation, pairs, params, options, house.settings)
-    job = house.enqueue(**vars(new), idempotency_key=options["idempotency_key"])
-    if job.operation not in house.repository.served_operations():
+    darkroom = current()
+    new = _read_new_job(operation, pairs, params, options, darkroom.settings)
+    job = darkroom.enqueue(**vars(new), idempotency_key=options["idempotency_key"])
+    if job.operation not in darkroom.repository.served_operations():
         warn(f"no worker serves {job.operation} now; the job waits for one until {job.deadline_at:%H:%M:%S} UTC")
     if wait:
-        follow(house, [job.id], transient=True)
-        job = house.get(job.id)
+        follow(darkroom, [job.id], transient=True)
+        job = darkroom.get(job.id)
     if as_json:
         print_json(JobView.of(job))
     elif wait:
         console = out()
-        show(job_details(job, house.repository.now(), width_of(console)), console)
+        show(job_details(job, darkroom.repository.now(), width_of(console)), console)
     else:
         click.echo(job.id)
         note(f"to follow it: darkroom watch {job.id}")

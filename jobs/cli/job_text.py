@@ -104,7 +104,7 @@ def _head(job: Job, now: datetime, served: bool) -> Iterator[tuple[str, Cell]]:
     yield "job", job.id
     yield "operation", job.operation
     yield "status", Text(job.status.value, style=STATUS_STYLES[job.status])
-    if not job.status.final:
+    if not job.status.is_final:
         yield "waits for", waits_for(job, now, served=served)
     yield "created", f"{moment(job.created_at)}, {duration((now - job.created_at).total_seconds())} ago"
     if job.finished_at:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .. import darkroom
+from ..darkroom import current
 from ..job import Job, Status
 from ..listing import MAX_PAGE
 from ..report import Code
@@ -48,8 +48,8 @@ def list_jobs(
     as_json: bool,
 ) -> None:
     """List the latest jobs, newest first; every filter must match."""
-    house = darkroom.current()
-    now = house.repository.now()
+    darkroom = current()
+    now = darkroom.repository.now()
     filters: dict[str, Any] = {
         "status": statuses or None,
         "operation": operation,
@@ -61,7 +61,7 @@ def list_jobs(
     jobs: list[Job] = []
     cursor: str | None = None
     while len(jobs) < limit:
-        page = house.list(**filters, limit=min(limit - len(jobs), MAX_PAGE), cursor=cursor)
+        page = darkroom.list(**filters, limit=min(limit - len(jobs), MAX_PAGE), cursor=cursor)
         jobs += page.jobs
         if (cursor := page.next_cursor) is None:
             break

@@ -21,18 +21,18 @@ REFRESH_SECONDS = 1.0
 
 
 def follow(
-    house: Darkroom, ids: Sequence[str], *, timeout: float | None = None, transient: bool = False
+    darkroom: Darkroom, ids: Sequence[str], *, timeout: float | None = None, transient: bool = False
 ) -> Mapping[str, Job]:
     """Show on stderr what each job does and waits for, until all are final; returns the jobs by id.
 
     `timeout` is in seconds; `transient` clears the live view at the end. Raises TimeoutError.
     """
     give_up_at = math.inf if timeout is None else time.monotonic() + timeout
-    with house.repository.changes.listen(*ids) as waiter, _Progress(house, transient) as progress:
+    with darkroom.repository.changes.listen(*ids) as waiter, _Progress(darkroom, transient) as progress:
         while True:
-            jobs = {job_id: job for job_id, job in house.repository.get_many(ids).items() if job}
+            jobs = {job_id: job for job_id, job in darkroom.repository.get_many(ids).items() if job}
             progress.update(jobs)
-            open_jobs = [job for job in jobs.values() if not job.status.final]
+            open_jobs = [job for job in jobs.values() if not job.status.is_final]
             if not open_jobs:
                 return jobs
             left = give_up_at - time.monotonic()
@@ -46,8 +46,8 @@ def follow(
 class _Progress:
     """The view of jobs on stderr."""
 
-    def __init__(self, house: Darkroom, transient: bool) -> None:
-        self._repository = house.repository
+    def __init__(self, darkroom: Darkroom, transient: bool) -> None:
+        self._repository = darkroom.repository
         self._console = err()
         live = Live(console=self._console, auto_refresh=False, transient=transient)
         self._live = live if self._console.is_terminal and not self._console.is_dumb_terminal else None
@@ -69,7 +69,7 @@ class _Progress:
         now, served = self._repository.now(), self._repository.served_operations()
 
         def state(job: Job) -> str:
-            if job.status.final:
+            if job.status.is_final:
                 return failure_code(job)
             return f"waits for {waits_for(job, now, served=job.operation in served)}"
 

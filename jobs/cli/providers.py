@@ -40,7 +40,7 @@ def providers_group(context: click.Context, as_json: bool) -> int | None:
         return None
     rows = []
     for name in providers.names():
-        key, module = "set" if provider_settings(name).enabled else "not set", providers.sources()[name][0].value
+        key, module = "set" if provider_settings(name).is_enabled else "not set", providers.sources()[name][0].value
         rows += [(name, operation, key, module) for operation in providers.provider(name).operations]
     if as_json:
         print_json([dict(zip(("provider", "operation", "key", "module"), row, strict=True)) for row in rows])
@@ -107,7 +107,7 @@ def _operation(name: str, chosen: str | None) -> Operation:
 def _call_once(operation: Operation, settings: ProviderSettings, pairs: tuple[str, ...], *, yes: bool) -> int:
     """Submit once, without a callback URL, poll where the provider can be polled, and print what it reports."""
     name = operation.name.partition(".")[0]
-    if not settings.enabled:
+    if not settings.is_enabled:
         raise SettingsError(f"{name.upper()}_API_KEY", "is not set, and --call needs it", "...")
     request, inputs = _with_inputs(_request(operation, pairs))
     cost = operation.price(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .. import darkroom
+from ..darkroom import current
 from ..view import JobView
 from .console import print_json
 
@@ -18,7 +18,7 @@ def redeliver(job_id: str, delivery_id: str | None, as_json: bool) -> None:
 
     Each keeps its id, so that the endpoint can recognize a webhook that it has received before.
     """
-    job = darkroom.current().redeliver(job_id, delivery_id)
+    job = current().redeliver(job_id, delivery_id)
     if as_json:
         for delivery in JobView.of(job).deliveries:
             print_json(delivery)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .. import darkroom
+from ..darkroom import current
 from ..view import JobView
 from .console import print_json
 
@@ -19,7 +19,7 @@ def retry(job_id: str, may_charge_again: bool, as_json: bool) -> None:
     Images that were rendered but not stored are fetched again, and nothing is submitted. A new attempt needs --may-charge-again
     if an earlier one was charged or may have been.
     """
-    job = darkroom.current().retry(job_id, may_charge_again=may_charge_again)
+    job = current().retry(job_id, may_charge_again=may_charge_again)
     if as_json:
         print_json(JobView.of(job))
     elif job.pending:

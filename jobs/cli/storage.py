@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .. import darkroom
+from ..darkroom import current
 from ..storage import rehearse
 from .console import print_json
 
@@ -22,10 +22,10 @@ def init(as_json: bool) -> None:
     The check is that of `darkroom doctor`: an object is written twice, read and deleted, and must keep its first content. The
     command can be run again at any time.
     """
-    house = darkroom.current()
-    created = house.storage.create()
-    rehearse(house.storage)
-    url = house.settings.storage_url
+    darkroom = current()
+    created = darkroom.storage.create()
+    rehearse(darkroom.storage)
+    url = darkroom.settings.storage_url
     if as_json:
         print_json({"url": url, "created": created})
     else:

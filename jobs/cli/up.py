@@ -43,7 +43,7 @@ def up(folder: Path, port: int) -> None:
     with ending_on_signals(), Stack(folder, given, port=port) as stack:
         file = write_env_file(stack.folder, stack.environ)
         try:
-            if not stack.durable:
+            if not stack.is_durable:
                 warn(
                     "NOT DURABLE: fakeredis is used instead of Redis, so all jobs are lost at the end; install redis-server"
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .. import darkroom
+from ..darkroom import current
 from ..job import Status
 from ..view import JobView
 from .console import note, print_json
@@ -19,15 +19,15 @@ LIMIT = 50
 @click.option("--json", "as_json", is_flag=True, help="Print the jobs as JSON when all are final, one a line.")
 def watch(job_ids: tuple[str, ...], as_json: bool) -> int:
     """Follow jobs until all are final; without an ID, those that are not final now. Exit 0 only if all succeeded."""
-    house = darkroom.current()
-    ids = [house.get(job_id).id for job_id in job_ids]
+    darkroom = current()
+    ids = [darkroom.get(job_id).id for job_id in job_ids]
     if not ids:
-        unfinished = [status for status in Status if not status.final]
-        ids = [job.id for job in reversed(house.list(unfinished, limit=LIMIT).jobs)]
+        unfinished = [status for status in Status if not status.is_final]
+        ids = [job.id for job in reversed(darkroom.list(unfinished, limit=LIMIT).jobs)]
     if not ids:
         note("every job is final")
-    jobs = follow(house, ids)
+    jobs = follow(darkroom, ids)
     if as_json:
         for job_id in jobs:
-            print_json(JobView.of(house.get(job_id)))
+            print_json(JobView.of(darkroom.get(job_id)))
     return 0 if all(job.status is Status.SUCCEEDED for job in jobs.values()) else 1

@@ -28,7 +28,7 @@ def load_secret(file: Path) -> str:
 
 
 def write_env_file(folder: Path, environ: Mapping[str, str]) -> Path:
-    """Write how to reach the stack, as lines that a shell can read too; nobody else can read them."""
+    """Write how to reach the stack, as lines that a shell can read too; only the owner of the file can read it."""
     lines = (f"{name}={shlex.quote(value)}\n" for name, value in environ.items() if name.startswith(PREFIX))
     _write_private(folder / STACK_FILE, "".join(sorted(lines)))
     return folder / STACK_FILE

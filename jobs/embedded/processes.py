@@ -66,7 +66,7 @@ class Process:
         return self._child.pid
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether it runs. A process that has ended is not reaped here, so that the id of its group stays reserved."""
         if self._child.returncode is not None:
             return False
@@ -76,7 +76,7 @@ class Process:
         """Wait until `ready()` is true. Raises DidNotStart when the process ends before that, or after `seconds`."""
         give_up_at = time.monotonic() + seconds
         while not ready():
-            if not self.alive:
+            if not self.is_alive:
                 raise DidNotStart(f"the {self.name} ended at once; {self.log_tail()}")
             if time.monotonic() > give_up_at:
                 raise DidNotStart(f"the {self.name} did not answer within {seconds:g} s; {self.log_tail()}")
@@ -88,12 +88,12 @@ class Process:
         return f"its log {self.log} ends: {' | '.join(tail)}" if tail else f"its log {self.log} is empty"
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Send SIGTERM, and SIGKILL after `seconds` to whatever is left of the group."""
+        """Send SIGTERM, and SIGKILL after `seconds` to what is left of the group."""
         if self._child.returncode is not None:
             return
         self._child.terminate()
         give_up_at = time.monotonic() + seconds
-        while self.alive and time.monotonic() < give_up_at:
+        while self.is_alive and time.monotonic() < give_up_at:
             time.sleep(_POLL_SECONDS)
         self.kill()
 

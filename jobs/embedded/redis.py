@@ -84,7 +84,7 @@ def start(processes: Processes, source: Binary | Fake, folder: Path) -> tuple[Pr
 
 
 def _write_configuration(folder: Path, port: int, password: str) -> Path:
-    """Write the configuration to a file that nobody else can read; arguments would show the password to every user."""
+    """Write the configuration to a file that only its owner can read; arguments would show the password to every user."""
     lines: Mapping[str, object] = {
         "bind": HOST,
         "port": port,

@@ -90,7 +90,7 @@ class Stack:
 
     def restart_dead(self) -> tuple[str, ...]:
         """Start each process again that ended by itself; returns their names. Call it every second or so."""
-        dead = [process for process in self._processes.running if not process.alive]
+        dead = [process for process in self._processes.running if not process.is_alive]
         for process in dead:
             self._processes.kill(process)
             self._processes.start(process.command)
@@ -181,7 +181,7 @@ class Stack:
         return f"http://{HOST}:{self._sandbox_port}"
 
     @property
-    def durable(self) -> bool:
+    def is_durable(self) -> bool:
         """Whether accepted jobs outlive the stack."""
         return not isinstance(self.source, redis.Fake)
 

@@ -39,7 +39,7 @@ _UNREADABLE = (
 )
 #: 2xx bodies that hold no image and do not say what was charged
 _WITHOUT_IMAGES = ('{"images": []}', '{"data": null}', '{"data": []}', '{"error": "strange"}', '{"success": false}')
-#: values that nobody expects where another one is usual
+#: values of an unexpected kind, in place of a usual one
 _HOSTILE: tuple[Any, ...] = (
     None,
     True,
@@ -131,7 +131,7 @@ class Exchange:
 
     @property
     def response(self) -> Response:
-        """`text` byte for byte (for what is not JSON), else `body` as JSON."""
+        """`text` byte for byte (for a body that is not JSON), else `body` as JSON."""
         given = self.data["response"]
         body = given["text"] if "text" in given else json.dumps(given["body"])
         return Response(given["status"], given.get("headers", {}), body.encode())
@@ -290,7 +290,7 @@ def check_paths(provider: Provider, operation: Operation) -> None:
 
 
 def check_report(report: Report | None, where: str) -> None:
-    """What Darkroom relies on in every report, whatever the provider sent."""
+    """What Darkroom relies on in every report, for any answer of the provider."""
     json.dumps(plain(report)).encode()
     for image in report.images if isinstance(report, Succeeded) else ():
         if [image.url, image.content, image.refused].count(None) != 2:
@@ -479,7 +479,7 @@ def spoiled(value: Any) -> Iterator[Any]:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Without what is not set: nulls, and flags of a failure that are false."""
+    """Without the fields that are not set: nulls, and flags of a failure that are false."""
     if isinstance(value, Mapping):
         unset = {name for name in ("not_sent", "not_now") if value.get(name) is False}
         return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None and name not in unset}

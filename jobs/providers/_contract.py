@@ -160,7 +160,7 @@ class Operation(Protocol):
         ...
 
     def read_answer(self, request: Any, response: Response) -> Report:
-        """What the answer to the submit means. Never raises, whatever bytes the provider sent."""
+        """What the answer to the submit means. Never raises, for any bytes."""
         ...
 
     def poll(self, external_id: str, context: Context) -> Call:
@@ -345,7 +345,7 @@ def failed_by_status(response: Response, message: str) -> Failed:
 
 
 def unreadable(provider: str, response: Response) -> Failed:
-    """A 2xx that is cut short, not JSON or of an unknown shape: nobody knows what was done, and charged."""
+    """A 2xx that is cut short, not JSON or of an unknown shape: it is not known what was done, and charged."""
     message = f"{provider} answered {response.status} with {len(response.body)} bytes that are not a known answer"
     return Failed(Code.PROVIDER_ERROR, message, retryable=True, charged=Charged.UNKNOWN)
 

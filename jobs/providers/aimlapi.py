@@ -86,7 +86,7 @@ class _ReveRemix(OperationDefaults):
     deadline_seconds = 600.0
 
     def abilities(self, request: ReveRemix, *, has_callback: bool, options: Options) -> Abilities:
-        return Abilities(inline_images=True)  # `url` may be null and `b64_json` set, whatever was asked
+        return Abilities(inline_images=True)  # `url` may be null and `b64_json` set, also when URLs were asked for
 
     def images_expected(self, request: ReveRemix) -> int:
         return 1

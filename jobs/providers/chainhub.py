@@ -331,7 +331,7 @@ def _failed(task: Mapping[str, Any], external_id: str) -> Failed:
 
 _FINE = frozenset({"", "0", "200", "success"})
 
-#: what Kling's codes and the gateways' words mean, whatever HTTP status they come with
+#: what Kling's codes and the gateways' words mean, with any HTTP status
 _CODES: Mapping[str, Meaning] = {
     **dict.fromkeys(("1000", "1001", "1002", "1003", "1004", "1100", "1103"), Meaning(Code.UNAUTHORIZED)),
     "1101": Meaning(Code.OUT_OF_CREDIT),  # in arrears; comes as 429

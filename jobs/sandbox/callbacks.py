@@ -146,7 +146,7 @@ class Callbacks:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _post(self, callback: Callback, *, final: bool = True) -> bool:
-        submission = self._world.ledger.numbered(callback.submission)
+        submission = self._world.ledger.submission(callback.submission)
         body, headers = self._author_of(submission.vendor)(submission, callback)
         status, error = await self._send(submission.callback_url, body, headers)
         good = 200 <= status < 300

@@ -222,7 +222,7 @@ class Faults:
         """An armed fault that is a condition rather than an event; it is not counted."""
         return next((fault for fault in self._armed if self._meets(fault, vendor, (name,))), None)
 
-    def taken(self, vendor: str, *names: str) -> dict[str, str]:
+    def take_all(self, vendor: str, *names: str) -> dict[str, str]:
         """Each of these names that strikes now, with its value."""
         return {name: fault.value for name in names if (fault := self.take(vendor, name))}
 

@@ -141,7 +141,7 @@ class Ledger:
         self._journal.write("change", number=number, fields=fields)
         return self._keep(replace(self._submissions[number], **fields))
 
-    def served(self, serving: Serving) -> None:
+    def record_serving(self, serving: Serving) -> None:
         self._journal.write("served", **asdict(serving))
         self._servings.append(serving)
 
@@ -156,7 +156,7 @@ class Ledger:
             case "served":
                 self._servings.append(Serving(**fields))
 
-    def numbered(self, number: int) -> Submission:
+    def submission(self, number: int) -> Submission:
         return self._submissions[number]
 
     def by_task(self, task_id: str) -> Submission | None:

@@ -65,7 +65,7 @@ class Results:
         if not found:
             return _xml(404, "BlobNotFound", "The specified blob does not exist.")
         submission, index = found
-        if denied := self._denied(request, submission, host_of(submission)):
+        if denied := self._refusal(request, submission, host_of(submission)):
             self._enter(submission, index, denied, genuine=False)
             return denied
         return await self._file(request, submission, index)
@@ -74,7 +74,7 @@ class Results:
         chosen = self._world.settings.result_life_seconds
         return file_host.life_seconds if chosen is None else chosen
 
-    def _denied(self, request: Request, submission: Submission, file_host: FileHost) -> Answer | None:
+    def _refusal(self, request: Request, submission: Submission, file_host: FileHost) -> Answer | None:
         now = datetime.now(UTC)
         if self._world.faults.take(submission.vendor, "result-expired"):
             return _authentication_failed(f"Signature not valid in the specified time frame: Current [{_gmt(now)}]")
@@ -118,7 +118,7 @@ class Results:
 
     def _enter(self, one: Submission, index: int, answer: Answer, *, genuine: bool, inline: bool = False) -> None:
         size, digest = len(answer.body), digest_of(answer.body)
-        self._world.ledger.served(Serving(one.task_id, index, answer.status, size, digest, genuine, inline))
+        self._world.ledger.record_serving(Serving(one.task_id, index, answer.status, size, digest, genuine, inline))
 
 
 def _signed(path: str, start: str, end: str) -> str:

@@ -161,7 +161,7 @@ class Vendor(ABC):
         trouble = fault.kind.name.removeprefix("poll-")
         if trouble.isdigit():
             return self._plain_error(trouble)
-        return _lost(trouble, fault, answer())
+        return _broken_reply(trouble, fault, answer())
 
     def read_json(self, request: Request) -> Any:
         """The JSON object in a request; raises `Refused`."""
@@ -205,7 +205,7 @@ class Vendor(ABC):
         )
 
     def _accept(self, request: Request, order: Order) -> Submission:
-        taken = self.world.faults.taken(self.name, *self.lasting_faults(order))
+        taken = self.world.faults.take_all(self.name, *self.lasting_faults(order))
         made = max(1, order.asked - int(float(taken.get("fewer", 0))))
         width, height = size_for(order.ratio, self.world.settings.image_size)
         now = time.time()
@@ -248,7 +248,7 @@ class Vendor(ABC):
         if fault and fault.kind.name in {"504", "500-late"}:
             reply = self._plain_error(fault.kind.name[:3])
         elif fault:
-            reply = _lost(fault.kind.name, fault, reply)
+            reply = _broken_reply(fault.kind.name, fault, reply)
         status = reply.status if isinstance(reply, Answer) else 0
         whole = isinstance(reply, Answer) and reply.sent is None and not request.gone()
         self.world.ledger.change(
@@ -267,7 +267,7 @@ def spoiled(body: bytes, faults: Mapping[str, str]) -> bytes:
     return b'{"hello": "world"}' if "callback-garbage" in faults else body
 
 
-def _lost(name: str, fault: Fault, reply: Reply) -> Reply:
+def _broken_reply(name: str, fault: Fault, reply: Reply) -> Reply:
     match name:
         case "hang":
             return Hang(fault.number or None)

@@ -28,7 +28,7 @@ class Settings:
     api_key: str | None = None
     #: Callbacks of a vendor named here are signed with its secret.
     webhook_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    #: Scheme and authority of result URLs; None is whatever the client called the sandbox by.
+    #: Scheme and authority of result URLs; None: the host that the client's request named.
     public_url: str | None = None
     #: Longest side of an image. Pixels.
     image_size: int = 512

@@ -70,7 +70,7 @@ class Supervisor:
         """Start processes whose pause is over. To be called often."""
         with self._lock:
             for name, process in self._running.items():
-                if name not in self._due and not process.alive:
+                if name not in self._due and not process.is_alive:
                     self.crashed.append(name)
                     self.processes.kill(process)
                     self._due[name] = time.monotonic() + RESTART_SECONDS
@@ -160,7 +160,7 @@ class Cluster:
         while time.monotonic() < give_up_at:
             with suppress(DarkroomError):
                 jobs = self._jobs().values()
-                ended = all(job is None or (job.status.final and not job.pending) for job in jobs)
+                ended = all(job is None or (job.status.is_final and not job.pending) for job in jobs)
                 if ended and len(jobs) == len(plan.enqueues) and self._owed() == 0:
                     return
             time.sleep(0.5)

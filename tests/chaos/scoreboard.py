@@ -154,7 +154,7 @@ def _jobs(ground: Ground, **options: Any) -> Sequence[Job]:
 
 
 def _final(ground: Ground) -> set[str]:
-    return {job.params["prompt"] for job in _jobs(ground) if job.status.final}
+    return {job.params["prompt"] for job in _jobs(ground) if job.status.is_final}
 
 
 def _kept(ground: Ground) -> set[str]:

@@ -78,7 +78,7 @@ class Verdict:
 def judge(evidence: Evidence) -> Verdict:
     """Compare the evidence, and return the verdict on a run."""
     found = [job for job in evidence.jobs.values() if job is not None]
-    finals = [job for job in found if job.status.final]
+    finals = [job for job in found if job.status.is_final]
     books = _by_prompt(evidence.books)
     cases = [_Case(prompt, job, books.get(prompt, ()), evidence) for prompt, job in evidence.jobs.items()]
     times = sorted(recovery.seconds for recovery in evidence.recoveries)
@@ -125,7 +125,7 @@ class _Case:
 
     @property
     def stuck(self) -> bool:
-        return self.job is not None and (not self.job.status.final or bool(self.job.pending))
+        return self.job is not None and (not self.job.status.is_final or bool(self.job.pending))
 
     @property
     def lost(self) -> bool:
@@ -159,7 +159,7 @@ class _Case:
     @property
     def unexplained(self) -> bool:
         job = self.job
-        if job is None or not job.status.final or not _in_doubt(job):
+        if job is None or not job.status.is_final or not _in_doubt(job):
             return False
         dropped = any(book["dropped"] for book in self.books)
         recoverable = any(attempt.recovery is not Recovery.NONE for attempt in job.attempts)

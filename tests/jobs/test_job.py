@@ -1089,7 +1089,7 @@ def test_an_artifact_that_is_not_bound_to_a_storage_says_where_to_get_one_that_i
 
 
 def test_three_statuses_are_final() -> None:
-    assert [status.value for status in Status if status.final] == ["succeeded", "failed", "canceled"]
+    assert [status.value for status in Status if status.is_final] == ["succeeded", "failed", "canceled"]
 
 
 def test_the_timeline_reads_as_the_life_of_the_job() -> None:

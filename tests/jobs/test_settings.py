@@ -186,7 +186,7 @@ def test_a_provider_elsewhere_and_its_options() -> None:
     found = provider_settings(
         "phota", {"PHOTA_API_KEY": "k", "PHOTA_BASE_URL": "http://127.0.0.1:9000/", "PHOTA_ASYNC": "true"}
     )
-    assert (found.base_url, found.options.is_async, found.enabled) == ("http://127.0.0.1:9000", True, True)
+    assert (found.base_url, found.options.is_async, found.is_enabled) == ("http://127.0.0.1:9000", True, True)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def reve(picture: bytes, prompt: str) -> aimlapi.ReveRemix:
 def ended(process: Process, wait_until: Any, seconds: float = 20) -> int:
     """Send SIGTERM, and return the exit status once the process has ended by itself."""
     os.kill(process.pid, signal.SIGTERM)
-    wait_until(lambda: not process.alive, f"the end of {process.name}", seconds)
+    wait_until(lambda: not process.is_alive, f"the end of {process.name}", seconds)
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT).si_status
 
 

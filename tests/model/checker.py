@@ -127,7 +127,7 @@ def _duties(model: Model, world: World) -> Iterator[World]:
 
 
 def _over(job: Job) -> bool:
-    return job.status.final and not job.pending
+    return job.status.is_final and not job.pending
 
 
 def _seen(model: Model, world: World) -> str:
@@ -217,7 +217,7 @@ def each_reported_image_is_stored_or_says_why(seen: Seen) -> bool:
 def a_final_record_says_why(seen: Seen) -> bool:
     if (seen.job.status is Status.FAILED) != (seen.job.error is not None):
         return False
-    if seen.job.status.final != (seen.job.finished_at is not None):
+    if seen.job.status.is_final != (seen.job.finished_at is not None):
         return False
     return seen.job.status is not Status.SUCCEEDED or bool(seen.job.artifacts)
 
@@ -231,7 +231,7 @@ def has_a_holder_or_is_due(seen: Seen) -> bool:
 
 def finals_are_sticky(seen: Seen) -> bool:
     before, after = seen.before, seen.job
-    if not before.status.final:
+    if not before.status.is_final:
         return True
     if after.status is before.status:
         return before.status is not Status.SUCCEEDED or before.artifacts == after.artifacts

@@ -563,7 +563,7 @@ class Model:
         job = self.jobs[world.job]
         if job.wake_at == LATER or any(image.retry_at == LATER for image in job.pending):
             yield "later comes", self.later(world)
-        if job.deadline_at > NOW and not job.status.final and job.status is not Status.STORING:
+        if job.deadline_at > NOW and not job.status.is_final and job.status is not Status.STORING:
             after = self.jobs.changed(world.job, "deadline", lambda job: replace(job, deadline_at=NOW))
             assert isinstance(after, int)
             yield "the deadline comes", world._replace(job=after)

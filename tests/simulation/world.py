@@ -234,7 +234,7 @@ class World:
 
     def _open(self) -> bool:
         counted = self.repository.count()
-        return any(counted[status] for status in Status if not status.final)
+        return any(counted[status] for status in Status if not status.is_final)
 
     async def _produce(self) -> None:
         for number in range(self.jobs):
@@ -393,7 +393,7 @@ class World:
 
 
 def _is_over(world: World, job: Job, prompt: str) -> bool:
-    return job.status.final and not job.pending and job.holder is None
+    return job.status.is_final and not job.pending and job.holder is None
 
 
 def _says_why(world: World, job: Job, prompt: str) -> bool:

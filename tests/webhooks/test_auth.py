@@ -116,4 +116,4 @@ class TestAKey:
         found = keys.caller("Bearer one-key")
 
         assert found is not None
-        assert found.admin
+        assert found.is_admin

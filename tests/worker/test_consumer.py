@@ -77,7 +77,7 @@ class Consuming:
         assert message
         until(lambda: self.redis.llen(name) == 0, f"the message to be consumed; {self.process.log_tail(20)}")
         assert self.darkroom.wait(self.enqueue().id, 30).status is Status.SUCCEEDED
-        assert self.process.alive
+        assert self.process.is_alive
         assert self.process.pid == self.pid
 
 
@@ -153,7 +153,7 @@ def test_a_server_that_refuses_writes_is_consumed_from_again_once_it_accepts_the
         consuming.redis.client_unblock(before[0], error=True)
     consuming.await_status(job, Status.SUCCEEDED)
     time.sleep(2)
-    assert consuming.process.alive
+    assert consuming.process.is_alive
     consuming.redis.config_set(setting, whole)
     consuming.await_consumer(other_than=before)
     consuming.check_consumes()

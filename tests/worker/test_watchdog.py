@@ -204,7 +204,7 @@ def test_a_worker_lives_beyond_the_watchdogs_time_and_does_its_jobs(started: Sta
     assert started.run_job(png) is Status.SUCCEEDED
     for _ in range(3):
         time.sleep(WATCHDOG_SECONDS)
-        assert started.process.alive, started.process.log.read_text()
+        assert started.process.is_alive, started.process.log.read_text()
         assert started.run_job(png) is Status.SUCCEEDED
 
 
@@ -214,7 +214,7 @@ def test_a_worker_whose_consumer_has_stopped_ends_itself(started: Started) -> No
     started.darkroom.dispatch.app.control.cancel_consumer(name, reply=True, timeout=5)
     with started.broker.Producer() as producer:
         producer.publish("nobody receives this", routing_key=name, exchange=queue("aimlapi").exchange)
-    _until(lambda: not started.process.alive, 40)
+    _until(lambda: not started.process.is_alive, 40)
 
     assert started.process._child.wait() == EXIT_CODE
     assert f"this worker ends itself, exit code {EXIT_CODE}" in started.process.log.read_text()

@@ -61,13 +61,13 @@ class Api:
     def job(self, job_id: str) -> Job:
         """Read a job of the caller. Raises JobNotFound, also for the job of another owner."""
         job = self.darkroom.get(job_id)
-        if not caller().admin and job.owner != caller().name:
+        if not caller().is_admin and job.owner != caller().name:
             raise JobNotFound(job.id)
         return job
 
     def check_owner(self, job_id: str) -> None:
         """Raise JobNotFound unless the caller may change the job. Costs no round trip for an admin."""
-        if not caller().admin:
+        if not caller().is_admin:
             self.job(job_id)
 
     def read_json(self, max_bytes: int, *, default: Any = None) -> Any:

@@ -26,7 +26,7 @@ def stream_events(job_id: str) -> Response:
     """Stream the changes of a job."""
     last_event_id = request.headers.get("Last-Event-ID", "")
     job = api().job(job_id)
-    if job.status.final and last_event_id == job.version:
+    if job.status.is_final and last_event_id == job.version:
         return Response(status=HTTPStatus.NO_CONTENT)  # tells an EventSource not to reconnect
     darkroom = api().darkroom
     with ExitStack() as stack:
@@ -64,6 +64,6 @@ def job_events(
             elif time.monotonic() - sent_at >= heartbeat_seconds:
                 sent_at = time.monotonic()
                 yield ": heartbeat\n\n"
-            if job.status.final:
+            if job.status.is_final:
                 return
             waiter.wait(min(heartbeat_seconds, seconds))

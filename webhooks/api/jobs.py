@@ -56,7 +56,7 @@ def list_jobs() -> Response:
         metadata=query.metadata,
         created_after=query.created_after,
         unknown=query.unknown == "true",
-        owner="" if caller().admin else caller().name,
+        owner="" if caller().is_admin else caller().name,
         limit=query.limit,
         cursor=query.cursor or None,
     )
@@ -83,7 +83,7 @@ def cancel_job(job_id: str) -> Response:
     job = api().darkroom.cancel(job_id)
     if job.status is Status.CANCELED:
         return job_response(job)
-    if job.status.final:
+    if job.status.is_final:
         return conflict(job, "already_final", f"The job has already {job.status}.")
     return conflict(job, "too_late", "The images are rendered and are being stored; the job is about to end.")
 
@@ -126,7 +126,7 @@ def preferred_wait() -> float | None:
 def wait_for_job(job_id: str, seconds: float) -> tuple[Job, bool]:
     """The job once it is final or the seconds are over, and whether the request was allowed to wait."""
     job = api().job(job_id)
-    if job.status.final or not seconds:
+    if job.status.is_final or not seconds:
         return job, True
     with api().waiting.wait() as allowed:
         if not allowed:
@@ -142,7 +142,7 @@ def job_response(job: Job, status: HTTPStatus = HTTPStatus.OK) -> Response:
     # With artifacts the tag changes every half hour too, so that a cached job does not outlive the URLs in it.
     tag = f"{job.version}.{int(time.time() // ETAG_SECONDS)}" if job.artifacts else job.version
     headers = {"Cache-Control": "private, no-cache", "ETag": f'W/"{tag}"'} if tag else {}
-    if not job.status.final:
+    if not job.status.is_final:
         headers["Retry-After"] = str(round(poll_seconds((job.updated_at - job.created_at).total_seconds())))
     if request.method in ("GET", "HEAD") and request.if_none_match.contains_weak(tag):
         return Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)

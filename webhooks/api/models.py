@@ -80,7 +80,7 @@ class JobOptions(Body):
     )
     on_unknown: Annotated[str, WithJsonSchema({"type": "string", "enum": list(OnUnknown)})] = Field(
         default=OnUnknown.FAIL,
-        description="What happens when nobody can tell whether an attempt was charged: the job fails, or it is submitted "
+        description="What happens when it is not known whether an attempt was charged: the job fails, or it is submitted "
         "again, which may be charged a second time.",
     )
     keep_late: bool = Field(

@@ -62,7 +62,7 @@ def test_every_image_that_is_sent_is_different() -> None:
 
 def test_a_result_is_good_when_all_jobs_succeeded_and_all_images_were_read_back(stack: Stack, job: Job) -> None:
     result = Result([job], {job.id: "callback"}, list(unreadable_keys(stack.darkroom, job)))
-    assert result.good
+    assert result.is_good
     assert result.summary() == {
         "jobs": 1,
         "succeeded": 1,
@@ -74,7 +74,7 @@ def test_a_result_is_good_when_all_jobs_succeeded_and_all_images_were_read_back(
 def test_a_result_with_a_failed_job_is_not_good(job: Job) -> None:
     failed = replace(job, status=Status.FAILED, artifacts=())
     result = Result([job, failed], {}, [])
-    assert not result.good
+    assert not result.is_good
     assert result.summary()["operations"] == {"deepmode.generate": {"jobs": 2, "succeeded": 1}}
 
 
@@ -89,8 +89,8 @@ def test_a_result_is_not_good_when_an_image_changed_or_is_missing(stack: Stack, 
         for file, content in zip((changed, gone), before, strict=True):
             file.write_bytes(content)
     assert broken == [artifact.key for artifact in job.artifacts]
-    assert not Result([job], {}, broken).good
+    assert not Result([job], {}, broken).is_good
 
 
 def test_a_result_without_jobs_is_not_good() -> None:
-    assert not Result([], {}, []).good
+    assert not Result([], {}, []).is_good

@@ -73,14 +73,14 @@ def test_a_child_has_a_process_group_of_its_own_and_ends_with_the_context(tmp_pa
     with Processes(tmp_path / "logs") as processes:
         child = processes.start(python("sleeper", SLEEPS, tmp_path))
         assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
-        assert child.alive
+        assert child.is_alive
     assert gone(child.pid)
 
 
 def test_the_output_of_a_child_goes_to_its_log(tmp_path: Path) -> None:
     with Processes(tmp_path / "logs") as processes:
         child = processes.start(python("speaker", "print('hello from the child')", tmp_path))
-        assert until(lambda: not child.alive)
+        assert until(lambda: not child.is_alive)
     assert (tmp_path / "logs" / "speaker.log").read_text() == "hello from the child\n"
 
 

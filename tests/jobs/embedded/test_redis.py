@@ -51,7 +51,7 @@ def test_the_private_redis_has_a_password_that_only_its_owner_can_read(tmp_path:
     assert isinstance(source, Binary)
     with Processes(tmp_path / "logs") as processes:
         process, url = start(processes, source, tmp_path / "data")
-        assert process.alive
+        assert process.is_alive
         host = url.rpartition("@")[2]
         with Redis.from_url(f"redis://{host}") as stranger, pytest.raises(AuthenticationError):
             stranger.get("anything")

@@ -520,7 +520,7 @@ def steps(chance: random.Random) -> list[Callable[[Job, datetime], Job]]:
         lambda job, now: transitions.stored(job, number, {0: Postponed(0, 0, "away"), 1: Postponed(1, 9, "away")}, now),
         lambda job, now: transitions.canceled(job, now) if chance.random() < 0.3 else job,
         lambda job, now: transitions.expired(job, now + timedelta(hours=1)) if chance.random() < 0.3 else job,
-        lambda job, now: transitions.retried(job, now, may_charge_again=True) if job.status.final else job,
+        lambda job, now: transitions.retried(job, now, may_charge_again=True) if job.status.is_final else job,
         lambda job, now: transitions.poll_postponed(job, now),
     ]
 
