@@ -57,3 +57,24 @@ def test_the_questions_that_every_newcomer_asks_are_there() -> None:
     text = page("docs/code-map.md").text
     for words in ("decided whether to retry", "429 turned into a retry", "way of a job", "canceled"):
         assert words in text
+
+
+#: they know no jobs; what they replace is the status of an HTTP answer
+WITHOUT_JOBS = ("jobs/providers/", "jobs/sandbox/")
+
+
+def test_a_status_changes_only_where_the_page_says() -> None:
+    [row] = [line for line in page("docs/code-map.md").text.splitlines() if "does a status change" in line]
+    named = {found.groups() for span in re.findall(r"`([^`]+)`", row) if (found := PLACE.fullmatch(span))}
+    changing = {
+        (file, function.name)
+        for package in ("jobs", "worker", "webhooks")
+        for path in (ROOT / package).rglob("*.py")
+        if not (file := str(path.relative_to(ROOT))).startswith(WITHOUT_JOBS)
+        for function in ast.walk(_parsed(file))
+        if isinstance(function, ast.FunctionDef)
+        for call in ast.walk(function)
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("replace")
+        if any(word.arg == "status" for word in call.keywords)
+    }
+    assert changing == named

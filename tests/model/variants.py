@@ -91,8 +91,8 @@ DEAD_SENDER_NOT_RESCUED = Mutation(
 STORED_TWICE = Mutation(
     "adds an image that is stored already",
     {
-        f"    if not news:\n{_RETURN}": "",
-        "tuple(result for _, result in news if isinstance(result, Artifact))": (
+        f"    if not tried:\n{_RETURN}": "",
+        "tuple(result for _, result in tried if isinstance(result, Artifact))": (
             "tuple(result for result in results.values() if isinstance(result, Artifact))"
         ),
     },
