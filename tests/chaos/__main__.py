@@ -75,7 +75,7 @@ def print_table(console: Console, seed: int, verdict: Verdict, supervisor: Super
         "processes killed": supervisor.killed,
         "processes that ended by themselves": abbreviated(supervisor.crashed) or 0,
         "jobs": verdict.jobs,
-        "final": verdict.is_final,
+        "final": verdict.final,
         "succeeded": f"{verdict.succeeded} ({verdict.images} images)",
         "failed": failed or 0,
         "unknown, and say so": verdict.unknown,

@@ -57,7 +57,7 @@ def verdict(job: Job | None, *books: dict[str, Any], deaths: tuple[Death, ...] =
 def test_a_job_whose_image_is_stored_and_was_charged_once_is_fine() -> None:
     found = verdict(GOOD, book())
     assert found.clean
-    assert (found.jobs, found.is_final, found.succeeded, found.images, found.unknown) == (1, 1, 1, 1, 0)
+    assert (found.jobs, found.final, found.succeeded, found.images, found.unknown) == (1, 1, 1, 1, 0)
 
 
 def test_two_charges_are_paid_twice_unless_one_was_refunded() -> None:
