@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -14,12 +14,11 @@ from typing import Literal, Self
 
 from . import logs, queue, schedule, transitions
 from .errors import IdempotencyConflict, JobNotFound
-from .images import ArtifactStorage, InlineResult
+from .images import ArtifactStorage
 from .job import Job, OnUnknown
 from .listing import Page, checked_filter, list_page
 from .new_job import NewJob, make_jobs
-from .providers import _redaction as redaction
-from .report import Failed, Report, Source
+from .report import Report
 from .request import JsonValue, Request
 from .settings import Settings
 from .settings import current as current_settings
@@ -231,21 +230,7 @@ class Darkroom:
 
     def report(self, job_id: str, number: int, report: Report, *, known: Job | None = None) -> Change:
         """Change a job by the report of a callback about attempt `number`."""
-        return self.advance(job_id, reporting(number, report, Source.CALLBACK), known=known)
-
-
-def reporting(
-    number: int, report: Report, source: Source, *, inline: Mapping[int, InlineResult] | None = None
-) -> Callable[[Job, datetime], Job]:
-    """The change that a report about attempt `number` makes; prompts that the provider quotes are left out."""
-
-    def change(job: Job, now: datetime) -> Job:
-        discreet = report
-        if isinstance(report, Failed):
-            discreet = replace(report, message=redaction.unquoted(report.message, job.params))
-        return transitions.reported(job, number, discreet, now, source=source, inline=inline)
-
-    return change
+        return self.advance(job_id, lambda job, now: transitions.reported(job, number, report, now), known=known)
 
 
 def _checked_id(job_id: str) -> str:

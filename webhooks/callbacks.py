@@ -184,7 +184,7 @@ def apply_callback(darkroom: Darkroom, job_id: str, attempt: int, body: bytes) -
             value = parsing.parse_json(body)
         except ValueError:
             raise InvalidCallback("not JSON") from None
-        report = providers.operation(line.operation).read_callback(value)
+        report = redaction.without_prompts(providers.operation(line.operation).read_callback(value), job.params)
     except InvalidCallback as error:
         text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), body[:MAX_QUOTED_BYTES].decode(errors="replace"))
         quote = redaction.unquoted(redaction.redacted(text, MAX_QUOTED_BYTES), job.params)

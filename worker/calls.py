@@ -17,6 +17,7 @@ from jobs.errors import InvalidRequest
 from jobs.images import PendingImage
 from jobs.job import Job
 from jobs.providers._contract import Abilities, Call, Context, InputImage, Operation
+from jobs.providers._redaction import without_prompts
 from jobs.report import Charged, Code, Failed, Image, Report, Running, Succeeded
 from jobs.request import Request
 from jobs.settings import ProviderSettings, Settings
@@ -112,7 +113,7 @@ class ProviderCalls:
             )
             self.checkpoint("answered")
             read = submission.operation.read_answer
-            report = await compute(len(response.body), read, submission.request, response)
+            report = without_prompts(await compute(len(response.body), read, submission.request, response), job.params)
         except NotSent as error:
             said = f"the provider could not be reached: {error}"
             report = Failed(Code.PROVIDER_ERROR, said, retryable=True, charged=Charged.NO, not_sent=True)
@@ -139,7 +140,8 @@ class ProviderCalls:
             log.info("job %s: poll: %s", job.id, error)
             return None
         request = operation.request.model_validate(job.params)
-        return await compute(len(response.body), operation.read_poll, request, response)
+        report = await compute(len(response.body), operation.read_poll, request, response)
+        return None if report is None else without_prompts(report, job.params)
 
     async def remint(self, job: Job, image: PendingImage) -> Image | None:
         """Have the provider sign the image's URL again; None when it cannot, or did not."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from jobs import logs, schedule, transitions
 from jobs.attempt import Outcome, find_attempt
-from jobs.darkroom import Darkroom, reporting
+from jobs.darkroom import Darkroom
 from jobs.errors import JobNotFound, StorageError
 from jobs.images import Artifact, InlineResult, InSpool, StoreResult
 from jobs.job import Job, Status
@@ -144,8 +144,13 @@ class Runner:
             )
             return None
         self.checkpoint("inline images stored")
-        reported = reporting(number, _without_content(report), Source.ANSWER, inline=inline)
-        change = await self._update(job.id, lambda current, now: self._held(reported(current, now), now), known=job)
+        answer = _without_content(report)
+
+        def reported(current: Job, now: datetime) -> Job:
+            changed = transitions.reported(current, number, answer, now, source=Source.ANSWER, inline=inline)
+            return self._held(changed, now)
+
+        change = await self._update(job.id, reported, known=job)
         self.checkpoint("reported")
         return self._to_store(change)
 
@@ -187,10 +192,11 @@ class Runner:
             return
         inline = await self.images.store_inline(job, attempt.number, report)
         self.checkpoint("polled")
-        reported = reporting(attempt.number, _without_content(report), Source.POLL, inline=inline)
+        number, found = attempt.number, _without_content(report)
 
         def polled(current: Job, now: datetime) -> Job:
-            return self._held(transitions.poll_postponed(reported(current, now), now), now)
+            reported = transitions.reported(current, number, found, now, source=Source.POLL, inline=inline)
+            return self._held(transitions.poll_postponed(reported, now), now)
 
         ours = self._to_store(await self._update(job.id, polled, known=job))
         if ours is not None:

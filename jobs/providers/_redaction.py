@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..report import Failed, Report
+from ..values import replace
+
 #: the most that a message keeps of a provider's words, in characters
 MAX_CHARACTERS = 300
 
@@ -36,6 +39,11 @@ def unquoted(words: str, params: Mapping[str, Any]) -> str:
     for prompt in sorted(_prompts(params, is_prompt=False), key=len, reverse=True):
         words = _without(words, " ".join(prompt.split()))
     return words
+
+
+def without_prompts(report: Report, params: Mapping[str, Any]) -> Report:
+    """A provider's report, as it may be kept: without what its message quotes of the request's prompts."""
+    return replace(report, message=unquoted(report.message, params)) if isinstance(report, Failed) else report
 
 
 def _prompts(value: Any, *, is_prompt: bool) -> Iterator[str]:
