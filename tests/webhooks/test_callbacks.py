@@ -54,6 +54,13 @@ class TestAValidCallback:
 
         assert jobs.reported(job, Running()).status is Status.STORING
 
+    def test_is_kept_without_the_prompt_that_it_quotes(self, client: FlaskClient, jobs: Any) -> None:
+        job = jobs.submitting("chainhub")
+        words = f"refused: '{job.params['prompt']}' is not allowed"
+        client.post(jobs.callback_path(job), json={"task_id": "t", "task_status": "failed", "task_status_msg": words})
+
+        assert jobs.get(job).error.message.endswith("refused: '…' is not allowed")
+
     def test_may_be_repeated(self, client: FlaskClient, jobs: Any) -> None:
         job = jobs.submitting()
         first, second = (client.post(jobs.callback_path(job), json=RESULT) for _ in range(2))

@@ -126,6 +126,33 @@ def _due(job: Any, now: Any) -> Any:
     return replace(job, wake_at=now - timedelta(seconds=1))
 
 
+QUOTING = "refused: 'a golden canary sings at dawn' is not allowed"
+
+
+def test_an_answer_that_quotes_the_prompt_is_kept_without_it(
+    new_worker: Callable[..., Any], host: Any, png: bytes
+) -> None:
+    host.post("/v1/images/generations", json.dumps({"message": QUOTING}).encode(), status=400)
+    worker = new_worker({"AIMLAPI_BASE_URL": host.url})
+    job = worker.run(worker.enqueue(reve(png, prompt="a golden canary sings at dawn")))
+    assert job.error.message.endswith("refused: '…' is not allowed")
+
+
+def test_a_poll_that_quotes_the_prompt_is_kept_without_it(
+    new_worker: Callable[..., Any], host: Any, png: bytes
+) -> None:
+    submitted = {"data": {"task_id": "t", "task_status": "processing"}}
+    failed = {"data": {"task_id": "t", "task_status": "failed", "task_status_msg": QUOTING}}
+    host.post("/ideogram/remix", json.dumps(submitted).encode(), status=200)
+    host.put("/ideogram/task/t", json.dumps(failed).encode())
+    worker = new_worker({"CHAINHUB_BASE_URL": host.url})
+    request = chainhub.IdeogramRemix(image_file=png, prompt="a golden canary sings at dawn")
+    job = worker.run(worker.enqueue(request))
+    worker.darkroom.advance(job.id, lambda job, now: _due(job, now))
+    worker.attend(worker.get(job))
+    assert worker.get(job).error.message.endswith("refused: '…' is not allowed")
+
+
 def test_answers_of_unknown_length_leave_room_to_fetch_their_images(
     new_worker: Callable[..., Any], host: Any, png: bytes
 ) -> None:
@@ -200,7 +227,7 @@ def test_a_staged_input_that_is_gone_fails_the_job(worker: Any, png: bytes, sand
 
 @pytest.fixture
 def quick(new_worker: Callable[..., Any]) -> Any:
-    """A worker with a public URL, where nobody listens."""
+    """A worker with a public URL, where nothing listens."""
     return new_worker({"PHOTA_ASYNC": "true"}, public_url="http://127.0.0.1:9")
 
 
