@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
@@ -40,10 +41,12 @@ GRANIAN_CONFIG = Path(__file__).with_name("granian-log.json")
 EVENTS = logging.getLogger("darkroom")
 # An application that configures no logging sees none of it.
 EVENTS.addHandler(logging.NullHandler())
+#: lines below WARNING are written at most so many seconds after they were logged
+BATCH_SECONDS = 0.1
 #: lines that a `BatchHandler` keeps at most
 _MAX_LINES = 1000
-#: a line of text
-_TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+#: writes JSON; `json.dumps` would make an encoder for each line
+_json = json.JSONEncoder(ensure_ascii=False).encode
 #: the attribute of a log record that holds its `_Event`
 _ATTRIBUTE = "darkroom_event"
 #: a text longer than this is cut off, in characters
@@ -167,8 +170,8 @@ class Fields(TypedDict, total=False):
     http_status: int | None
 
 
-#: where a line shows each of them
-_PLACES = {name: place for place, name in enumerate(Fields.__annotations__)}
+#: their names, in the order in which a line shows them
+_NAMES = Fields.__annotations__
 
 
 def event(message: str, given: Fields | None = None, /, *, level: int = logging.INFO, **more: Unpack[Fields]) -> None:
@@ -178,16 +181,15 @@ def event(message: str, given: Fields | None = None, /, *, level: int = logging.
     """
     if not EVENTS.isEnabledFor(level):
         return
-    fields: dict[str, Any] = {**(given or {}), **more}
+    fields: dict[str, Any] = {**given, **more} if given else {**more}
     clean: dict[str, str | float] = {}
     words = [message]
-    for name in sorted(fields, key=lambda name: _PLACES.get(name, len(_PLACES))):
-        if (value := fields[name]) is None:
+    for name in (*_NAMES, *(name for name in fields if name not in _NAMES)):
+        if (value := fields.get(name)) is None:
             continue
-        key = name if name in _PLACES else _clean_text(name, redaction)
-        clean[key] = shown = _clean(value)
-        text = shown if not isinstance(shown, str) or _WORD.fullmatch(shown) else json.dumps(shown, ensure_ascii=False)
-        words.append(f"{key}={text}")
+        key = name if name in _NAMES else _clean_text(name, redaction)[0]
+        clean[key], word = _clean(value)
+        words.append(f"{key}={word}")
     # Without the search for the caller's file and line, which no format shows: a callback writes one of these.
     made = EVENTS.makeRecord(EVENTS.name, level, "", 0, Redacted(" ".join(words)), (), None)
     setattr(made, _ATTRIBUTE, _Event(message, clean))
@@ -256,26 +258,53 @@ def cost_fields(cost: Cost | None) -> Fields:
     return {} if cost is None else {"cost": cost.amount, "cost_unit": cost.unit}
 
 
-def _clean(value: object) -> str | float:
-    """The value as JSON has it, without secrets."""
-    if isinstance(value, float):
-        return round(value, 3)
-    if isinstance(value, int):
-        return value
+def _clean(value: object) -> tuple[str | float, str | float]:
+    """The value as JSON has it, without secrets, and as a line of text shows it."""
+    if isinstance(value, int | float):
+        number = value if isinstance(value, int) else round(value, 3)
+        return number, number
     if isinstance(value, datetime):
-        return _timestamp(value)
+        text = _timestamp(value.timestamp())
+        return text, text
     text = str(value)[:MAX_FIELD_CHARACTERS]
-    # Ids are as many as jobs, and would push the words that come back again and again out of the cache.
-    return str(redaction(text)) if _JOB_ID.fullmatch(text) else _clean_text(text, redaction)
+    if _JOB_ID.fullmatch(text):
+        # Ids are as many as jobs, and would push the words that come back again and again out of the cache.
+        text = str(redaction(text))
+        return text, text
+    return _clean_text(text, redaction)
 
 
 @lru_cache(maxsize=4096)
-def _clean_text(text: str, redaction: Redaction) -> str:
-    return str(redaction(text))
+def _clean_text(text: str, redaction: Redaction) -> tuple[str, str]:
+    clean = str(redaction(text))
+    return clean, clean if _WORD.fullmatch(clean) else _json(clean)
 
 
-def _timestamp(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _timestamp(at: float) -> str:
+    """A time in seconds since 1970, as JSON has it."""
+    seconds, milliseconds = divmod(round(at * 1_000_000) // 1000, 1000)
+    return f"{_utc(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _utc(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
+
+
+@lru_cache(maxsize=16)
+def _local(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+class TextFormatter(logging.Formatter):
+    """Formats each record as a line of text, and what it says of an exception below."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - as in logging
+        """Return the local time, as `logging` shows it."""
+        return f"{_local(int(record.created))},{int(record.msecs):03d}"
 
 
 class JSONFormatter(logging.Formatter):
@@ -288,7 +317,7 @@ class JSONFormatter(logging.Formatter):
         """Return the line."""
         event = getattr(record, _ATTRIBUTE, None) or _Event(record.getMessage(), {})
         line: dict[str, object] = {
-            "time": _timestamp(datetime.fromtimestamp(record.created, UTC)),
+            "time": _timestamp(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": event.message,
@@ -298,7 +327,7 @@ class JSONFormatter(logging.Formatter):
             line["exception"] = record.exc_text
         if record.stack_info:
             line["stack"] = record.stack_info
-        return json.dumps(line, ensure_ascii=False)
+        return _json(line)
 
 
 def formatter(log_format: Literal["text", "json"] | None = None) -> logging.Formatter:
@@ -312,18 +341,18 @@ def formatter(log_format: Literal["text", "json"] | None = None) -> logging.Form
             log_format = Settings.read().log_format
         except SettingsError:  # the application, which needs the settings, says so
             log_format = "text"
-    return JSONFormatter() if log_format == "json" else logging.Formatter(_TEXT)
+    return JSONFormatter() if log_format == "json" else TextFormatter()
 
 
 class BatchHandler(logging.StreamHandler[TextIO]):
-    """Writes to stderr, and lines below WARNING together, at most `seconds` after they were logged.
+    """Writes to stderr or to `stream`, and lines below WARNING together, at most `seconds` after they were logged.
 
-    One write for each of its callbacks would cost a busy receiver a fifth of them. What a process has logged is written
-    when it exits, unless it is killed.
+    One write for each of its callbacks would cost a busy receiver a fifth of them, and in a busy worker each write lets
+    another thread in. What a process has logged is written when it exits, unless it is killed.
     """
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
+    def __init__(self, seconds: float, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
         self._seconds = seconds
         self._lines: list[str] = []
         self._timer: threading.Timer | None = None
@@ -358,18 +387,19 @@ def configure(
     *,
     level: int = logging.WARNING,
     file: str | None = None,
-    batch_seconds: float = 0.0,
+    batch_seconds: float = BATCH_SECONDS,
 ) -> None:
     """Show this process's log on stderr, or append it to `file`: events from INFO on, everything else from `level` on.
 
-    With `batch_seconds`, lines below WARNING are written together. Handlers that the application has put on the root
+    Lines below WARNING are written together, at most `batch_seconds` after they were logged. Handlers that the application has put on the root
     logger are left alone, and no other is added.
     """
     install()
     root = logging.getLogger()
     if not root.handlers:
-        stderr = BatchHandler(batch_seconds) if batch_seconds else logging.StreamHandler()
-        shown = logging.FileHandler(file, errors="backslashreplace") if file else stderr
+        # It stays open until the process ends.
+        stream = Path(file).open("a", errors="backslashreplace") if file else None  # noqa: SIM115
+        shown = BatchHandler(batch_seconds, stream)
         shown.setFormatter(formatter(log_format))
         root.addHandler(shown)
         root.setLevel(level)
@@ -441,6 +471,6 @@ def _print_crash(what: str, error: BaseException | None, kind: type[BaseExceptio
     words = redaction("".join(traceback.format_exception(kind, error, error.__traceback__))).rstrip()
     shown = f"{what}:\n{words}"
     if any(isinstance(handler.formatter, JSONFormatter) for handler in logging.getLogger().handlers):
-        line = {"time": _timestamp(datetime.now(UTC)), "level": "critical", "logger": EVENTS.name, "message": what}
-        shown = json.dumps({**line, "exception": words}, ensure_ascii=False)
+        line = {"time": _timestamp(time.time()), "level": "critical", "logger": EVENTS.name, "message": what}
+        shown = _json({**line, "exception": words})
     print(shown, file=sys.stderr)  # noqa: T201 - logging may be what has crashed

@@ -30,8 +30,6 @@ _log = logging.getLogger("darkroom.webhooks")
 PATIENCE_SECONDS = 1.0
 #: a stream of events ends after so many seconds, and its client reconnects
 STREAM_SECONDS = 600.0
-#: the lines of the log are written at most so many seconds after they were logged
-LOG_BATCH_SECONDS = 0.1
 
 
 def create_app(
@@ -56,7 +54,7 @@ def create_app(
     settings = settings or Settings.read()
     threads = threads or thread_count(environ)
     logs.install(logs.secrets_of(settings, environ))
-    logs.configure(settings.log_format, batch_seconds=LOG_BATCH_SECONDS)
+    logs.configure(settings.log_format)
     secret_keys = settings.signing_keys()
     options = {name: provider_settings(name, environ).options for name in providers.names()}
     for sentence in providers.faults().values():

@@ -142,4 +142,5 @@ class WatchdogService:
         """Finish what can be finished, and end the process even if something is stuck."""
         threading.Timer(END_SECONDS, os._exit, [EXIT_CODE]).start()
         self.stop()
+        logging.shutdown()  # writes what is logged; `_exit` does not
         os._exit(EXIT_CODE)

@@ -29,7 +29,7 @@ from jobs.providers import deepmode
 
 HERE = Path(__file__).resolve().parents[2]
 #: how long each part may take
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
