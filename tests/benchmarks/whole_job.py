@@ -48,7 +48,7 @@ def measure(bench: Bench) -> Sequence[Row]:
     return [
         compared(
             f"{figure} a bare aiohttp script",
-            Sides(ours, bare), form, form, goal=1.7, recorded=2.8, smaller_is_better=True,
+            Sides(ours, bare), form, form, goal=1.7, recorded=1.8, smaller_is_better=True,
         ),
         compared(f"{figure} a taskiq task", Sides(ours, kicked), form, form, recorded=1.0, smaller_is_better=True),
         *(_share_row(name, share) for name, share in shares.items()),
