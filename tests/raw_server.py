@@ -81,6 +81,22 @@ async def recorded(reader: asyncio.StreamReader) -> Recorded:
 
 
 @asynccontextmanager
+async def listening(
+    serve: Respond, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """Serve connections until the end of the block, and give the port."""
+    server = await asyncio.start_server(serve, host, port, ssl=tls, backlog=1024)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+
+@asynccontextmanager
 async def serving(
     answer: bytes | Respond = OK,
     *,
@@ -90,16 +106,8 @@ async def serving(
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Server]:
     server = Server(answer, reads)
-    listening = await asyncio.start_server(server.serve, host, port, ssl=tls, backlog=1024)
-    server.port = listening.sockets[0].getsockname()[1]
-    try:
+    async with listening(server.serve, host=host, port=port, tls=tls) as server.port:
         yield server
-    finally:
-        listening.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
 
 
 def on_the_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

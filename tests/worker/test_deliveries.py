@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
+from raw_server import listening, on_the_loop
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from jobs import Job, Status, schedule, transitions
@@ -31,17 +30,6 @@ from worker.updates import Updates
 
 OLD, NEW = "whsec_b2xkIHNlY3JldCBvbGQgc2VjcmV0IG9sZCBzZWNyZXQ=", "whsec_bmV3IHNlY3JldCBuZXcgc2VjcmV0IG5ldyBzZWNyZXQ="
 ACCEPTED = b"HTTP/1.1 204 No Content\r\n\r\n"
-
-
-def on_the_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Runs an async test on uvloop, as the worker does."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(test(*args, **kwargs))
-
-    return run
 
 
 @dataclass
@@ -78,16 +66,8 @@ class Receiver:
 @asynccontextmanager
 async def receiving(answer: bytes | None = ACCEPTED) -> AsyncIterator[Receiver]:
     receiver = Receiver(answer)
-    listening = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, backlog=1024)
-    receiver.port = listening.sockets[0].getsockname()[1]
-    try:
+    async with listening(receiver.serve) as receiver.port:
         yield receiver
-    finally:
-        listening.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
 
 
 @pytest.fixture
