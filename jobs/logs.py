@@ -391,14 +391,13 @@ def configure(
 ) -> None:
     """Show this process's log on stderr, or append it to `file`: events from INFO on, everything else from `level` on.
 
-    Lines below WARNING are written together, at most `batch_seconds` after they were logged. Handlers that the application has put on the root
-    logger are left alone, and no other is added.
+    Lines below WARNING are written together, at most `batch_seconds` after they were logged. Handlers that the application has
+    put on the root logger are left alone, and no other is added.
     """
     install()
     root = logging.getLogger()
     if not root.handlers:
-        # It stays open until the process ends.
-        stream = Path(file).open("a", errors="backslashreplace") if file else None  # noqa: SIM115
+        stream = Path(file).open("a", errors="backslashreplace") if file else None  # noqa: SIM115 - it stays open until the process ends
         shown = BatchHandler(batch_seconds, stream)
         shown.setFormatter(formatter(log_format))
         root.addHandler(shown)
